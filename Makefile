@@ -1,0 +1,42 @@
+# `make demo` and `make test` need only Python >= 3.11 and make: both build .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow lint types bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python train.py pair --config configs/demo_digits.yaml
+	$(BIN)/python analyze.py layermem --run runs/demo_digits
+	$(BIN)/python analyze.py unitmem --run runs/demo_digits
+	$(BIN)/python analyze.py probe --run runs/demo_digits
+	$(BIN)/python analyze.py report --run runs/demo_digits
+
+test: $(VENV)/.installed-dev lint types
+	$(BIN)/python -m pytest -n 2
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) runs/demo_digits

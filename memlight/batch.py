@@ -1,0 +1,38 @@
+"""The typed batches in which data, modules and metrics meet without importing one another."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class ImageBatch(NamedTuple):
+    """Decoded images, before any view is made.
+
+    Attributes:
+        images: ``uint8 (B, 3, H, W)``.
+        labels: ``int64 (B,)``; -1 where there is no label.
+        ids: ``int64 (B,)`` data set ids, never positions in a subset.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+class ViewBatch(NamedTuple):
+    """Views of one batch of images, on the device, ready for an encoder.
+
+    Attributes:
+        views: one ``float (B, 3, h, w)`` tensor per view; sizes may differ between views.
+        labels: ``int64 (B,)``; -1 where there is no label.
+        ids: ``int64 (B,)`` data set ids.
+    """
+
+    views: list[Tensor]
+    labels: Tensor
+    ids: Tensor
+
+
+ViewMaker = Callable[[ImageBatch, int], Tensor]
+"""``(batch, view index) -> float (B, 3, h, w)``: how an analysis asks for a view without knowing the data set."""

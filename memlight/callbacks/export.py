@@ -1,0 +1,78 @@
+"""The trained encoder as tensors and JSON, with what is needed to analyse it."""
+
+import inspect
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+
+from memlight.checkpoints import METADATA_KEY
+from memlight.data.images import ImageDataModule
+from memlight.features import list_layers
+from memlight.models.encoders import encoder_spec, save_encoder
+from memlight.modules.base import SSLModule
+
+
+class ExportEncoder(L.Callback):
+    """Describe the encoder in every checkpoint, and write ``encoder.safetensors`` when training ends.
+
+    Args:
+        path: the file to write; it appears whole or not at all, on rank 0. A member is finished once it exists.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the encoder's metadata beside its weights."""
+        checkpoint[METADATA_KEY] = encoder_metadata(trainer, pl_module, epochs=trainer.current_epoch + 1)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the encoder."""
+        if trainer.is_global_zero:
+            save_encoder(self.path, _module(pl_module).encoder, encoder_metadata(trainer, pl_module, epochs=trainer.current_epoch))
+
+
+def encoder_metadata(trainer: L.Trainer, pl_module: L.LightningModule, *, epochs: int) -> dict[str, Any]:
+    """What `memlight.checkpoints` and the analyses need to know of an encoder, as JSON.
+
+    Args:
+        trainer: the trainer it is or was trained with.
+        pl_module: the training method.
+        epochs: how many it has been trained for.
+
+    Raises:
+        ValueError: the module is not an `SSLModule`, or the data are not an `ImageDataModule`.
+    """
+    module = _module(pl_module)
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, ImageDataModule):
+        raise ValueError("an encoder's metadata need an ImageDataModule: they name its splits and views")
+    return {
+        "format": 1,
+        "method": module.method,
+        "architecture": asdict(encoder_spec(module.encoder)),
+        "layers": list_layers(module.encoder),
+        "init_seed": module.init_seed,
+        "role": data.role,
+        "split_sha256": data.split.sha256,
+        "dataset": data.split.dataset,
+        "views": data.views.spec(),
+        "data": data_options(data),
+        "epochs": epochs,
+    }
+
+
+def data_options(data: ImageDataModule) -> dict[str, Any]:
+    """The arguments that make the same data module again, the run directory aside."""
+    names = [name for name in inspect.signature(ImageDataModule).parameters if name not in ("run", "views")]
+    return {**{name: getattr(data, name) for name in names}, "views": data.views.name}
+
+
+def _module(pl_module: L.LightningModule) -> SSLModule:
+    if not isinstance(pl_module, SSLModule):
+        raise ValueError(f"{type(pl_module).__name__} is not an SSLModule")
+    return pl_module

@@ -1,0 +1,5 @@
+"""Images, splits, and views made on the device."""
+
+from memlight.data.images import ImageDataModule
+
+__all__ = ["ImageDataModule"]

@@ -1,0 +1,186 @@
+"""From ``--data.dataset`` and ``--data.root`` to numbered images."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from memlight.data.decode import BROKEN, Size, fit, header_size
+from memlight.data.files import Files, Listing, list_images, open_files
+from memlight.data.named import NAMED, Arrays, named_arrays
+from memlight.data.pool import decode_chunks
+from memlight.data.sources import FileSource, ImageSource, MemorySource, require_whole
+from memlight.errors import UserError
+
+FILE_DATASETS = ("auto", "folder", "archive")
+"""Names for one's own images; whether ``root`` is a directory or an archive is seen from what it is."""
+
+DATASETS = ("digits", *NAMED, *FILE_DATASETS)
+"""Every value of ``--data.dataset``."""
+
+_HEADERS_LOOKED_AT = 1024
+_LARGEST_COMMON_SIDE = 256
+_NAMED_IN_WARNING = 5
+
+
+def open_source(
+    dataset: str,
+    root: str | None,
+    train: bool,
+    *,
+    image_size: int | Size | None = None,
+    memory_limit_gb: float = 4.0,
+    on_error: str = "raise",
+    download: bool = False,
+) -> ImageSource:
+    """Open the training images or the test images of a data set.
+
+    A named data set whose ``root`` holds ``train/<class>/`` and ``test/<class>/`` is read from those folders. Images
+    of one's own that have no ``train/`` and ``test/`` (or ``val/``) are all training images.
+
+    Args:
+        dataset: one of ``DATASETS``.
+        root: directory or archive; None for digits.
+        train: training images or test images.
+        image_size: side of the square that every image is brought to, or (height, width); None keeps the size that
+            all share, and otherwise takes the median shorter side, 256 at most.
+        memory_limit_gb: files whose pixels fit in so many 10^9 bytes are decoded now and kept in memory.
+        on_error: "raise" or "skip": what happens when a file is broken. To skip, every file is decoded once now.
+        download: let torchvision fetch what is missing.
+
+    Raises:
+        UserError: nothing is there, or it cannot be read.
+    """
+    opened = _opener(dataset, root, memory_limit_gb, on_error, download)
+    return opened(train, image_size)
+
+
+def open_sources(
+    dataset: str,
+    root: str | None,
+    *,
+    image_size: int | None = None,
+    memory_limit_gb: float = 4.0,
+    on_error: str = "raise",
+    download: bool = False,
+) -> tuple[ImageSource, ImageSource]:
+    """Open the training images and the test images, at one size; arguments as for `open_source`."""
+    opened = _opener(dataset, root, memory_limit_gb, on_error, download)
+    train = opened(True, image_size)
+    return train, opened(False, train.size)
+
+
+_Opener = Callable[[bool, int | Size | None], ImageSource]
+
+
+def _opener(dataset: str, root: str | None, memory_limit_gb: float, on_error: str, download: bool) -> _Opener:
+    """What opens one half of the data set at a size, the folder or archive being listed once for both."""
+    if dataset not in DATASETS:
+        raise UserError(f"--data.dataset {dataset}: choose one of {', '.join(DATASETS)}.")
+    if on_error not in ("raise", "skip"):
+        raise UserError(f"--data.on_error {on_error}: choose raise or skip.")
+    root = None if root is None else os.path.expanduser(root)
+    if dataset not in FILE_DATASETS and not _holds_class_folders(root):
+        return lambda train, size: _from_arrays(dataset, named_arrays(dataset, root, train, download), size)
+    if root is None:
+        raise UserError(f"--data.root: data set {dataset} needs a directory or an archive of images.")
+    files = open_files(root)
+    train_listing, test_listing = list_images(files.names)
+    if not train_listing.names:
+        raise UserError(f"--data.root {root}: no images in it (looked for .jpg, .png, .webp and the like).")
+    name = os.path.basename(os.path.abspath(root)) if dataset in FILE_DATASETS else dataset
+
+    def opened(train: bool, size: int | Size | None) -> ImageSource:
+        listing = train_listing if train else test_listing
+        square = (size, size) if isinstance(size, int) else size
+        return _from_files(name, files, listing, square, memory_limit_gb, on_error)
+
+    return opened
+
+
+def _holds_class_folders(root: str | None) -> bool:
+    if root is None:
+        return False
+    return os.path.isfile(root) or all(os.path.isdir(os.path.join(root, split)) for split in ("train", "test"))
+
+
+def _from_arrays(dataset: str, arrays: Arrays, size: int | Size | None) -> MemorySource:
+    images, labels, classes = arrays
+    square = (size, size) if isinstance(size, int) else size
+    if square is not None and square != images.shape[1:3]:
+        images = np.stack([np.asarray(fit(Image.fromarray(image), square)) for image in images])
+    colour = images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=3)
+    identity = hashlib.sha256(f"{dataset} {len(labels)} ".encode() + labels.astype("<i8").tobytes()).hexdigest()
+    pixels = torch.from_numpy(np.ascontiguousarray(colour.transpose(0, 3, 1, 2)))
+    return MemorySource(dataset, pixels, torch.from_numpy(labels), classes, identity)
+
+
+def _from_files(
+    name: str, files: Files, listing: Listing, size: Size | None, memory_limit_gb: float, on_error: str
+) -> ImageSource:
+    """In memory where that fits, otherwise decoded on demand."""
+    size = size or _common_size(files, listing.names)
+    in_memory = len(listing.names) * 3 * size[0] * size[1] <= memory_limit_gb * 1e9
+    if not in_memory and on_error == "raise":
+        return FileSource(name, files, listing, size)
+    images = np.empty((len(listing.names) if in_memory else 0, 3, *size), dtype=np.uint8)
+    kept = 0
+    broken: dict[str, str] = {}
+    with (
+        closing(decode_chunks(files, listing.names, size)) as chunks,
+        tqdm(total=len(listing.names), desc=f"decoding {name}", unit="image", disable=None) as bar,
+    ):
+        for names, decoded, wrong in chunks:
+            if on_error == "raise":
+                require_whole(files, wrong)
+            broken |= wrong
+            whole = decoded[[name not in wrong for name in names]] if wrong else decoded
+            if in_memory:
+                images[kept : kept + len(whole)] = whole
+            kept += len(whole)
+            bar.update(len(names))
+    if broken:
+        _warn_of_skipped(files, broken, len(listing.names))
+        listing = listing.without(broken)
+    skipped = [files.where(name) for name in broken]
+    if not in_memory:
+        return FileSource(name, files, listing, size, skipped)
+    labels = torch.tensor(listing.labels, dtype=torch.int64)
+    pixels = torch.from_numpy(images[:kept])
+    return MemorySource(name, pixels, labels, listing.classes, listing.fingerprint(), skipped)
+
+
+def _warn_of_skipped(files: Files, broken: dict[str, str], total: int) -> None:
+    if len(broken) == total:
+        name, why = next(iter(broken.items()))
+        raise UserError(f"--data.root: none of {total} images can be decoded; {files.where(name)}: {why}.")
+    named = ", ".join(files.where(name) for name in list(broken)[:_NAMED_IN_WARNING])
+    more = ", ..." if len(broken) > _NAMED_IN_WARNING else ""
+    warnings.warn(f"{len(broken)} of {total} images are broken and left out: {named}{more}", stacklevel=2)
+
+
+def _common_size(files: Files, names: list[str]) -> Size:
+    """The size that all images share, or else the square of their median shorter side.
+
+    Of many files, ``_HEADERS_LOOKED_AT`` evenly spaced ones tell.
+    """
+    every = max(1, len(names) // _HEADERS_LOOKED_AT)
+    sizes = []
+    for name in names[::every]:
+        try:
+            sizes.append(header_size(files.read(name)))
+        except BROKEN:
+            continue
+    if not sizes:
+        require_whole(files, {names[0]: "neither this one nor any other that was tried is an image"})
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    side = min(_LARGEST_COMMON_SIDE, int(median(min(size) for size in sizes)))
+    return side, side

@@ -1,0 +1,85 @@
+"""Encoded bytes of any image file -> RGB uint8 of one size. Pillow and NumPy only, so worker processes start fast."""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+Pixels = NDArray[np.uint8]
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""Everything that Pillow raises for a damaged file."""
+
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+_ROTATED = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+
+
+def decode(data: bytes, size: Size) -> Pixels:
+    """Decode one image.
+
+    EXIF orientation is applied; transparency is laid over white; 16-bit values are scaled to 8 bits; CMYK, grey and
+    palette become RGB. Of an animation the first frame is taken.
+
+    Args:
+        data: the file's bytes.
+        size: (height, width) of the result; of another shape the centre is kept, see `fit`.
+
+    Returns:
+        ``uint8 (3, height, width)``, not contiguous.
+
+    Raises:
+        OSError, ValueError and the others of ``BROKEN``: the bytes are not a whole image.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft(None, (2 * max(size), 2 * max(size)))
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(fit(to_rgb(image), size)).transpose(2, 0, 1)
+
+
+def header_size(data: bytes) -> Size:
+    """(height, width) of an image after its EXIF orientation is applied, without decoding the pixels.
+
+    Raises:
+        OSError and the others of ``BROKEN``: the bytes do not begin like an image.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        rotated = image.getexif().get(_ORIENTATION) in _ROTATED
+        return (image.width, image.height) if rotated else (image.height, image.width)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB.
+
+    Raises:
+        ValueError: the mode has no fixed range (floating point) or no conversion.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range; save the file with 8 bits a channel")
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, size: Size) -> Image.Image:
+    """Cut the centre of the shape of ``size`` = (height, width) and resize it (bilinear, antialiased)."""
+    height, width = size
+    if (image.height, image.width) == size:
+        return image
+    return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+
+
+def _eight_bits(values: NDArray[Any]) -> Pixels:
+    """Pillow keeps 16-bit grey as mode "I;16" or "I"; 65535 is white."""
+    return ((values.astype(np.int64).clip(0, 65_535) + 128) // 257).astype(np.uint8)

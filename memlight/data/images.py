@@ -1,0 +1,314 @@
+"""The images of a pair of encoders as a LightningDataModule: splits, training batches, views on the device."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+from lightning.pytorch.accelerators import CUDAAccelerator
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from memlight.batch import ImageBatch, ViewBatch, ViewMaker
+from memlight.data.augment import Views
+from memlight.data.datasets import open_sources
+from memlight.data.loading import (
+    Batches,
+    DrawnBatch,
+    FixedOrder,
+    Order,
+    TrainingOrder,
+    data_loader,
+    opened,
+)
+from memlight.data.sources import JoinedSource, MemorySource
+from memlight.data.splits import Ids, PairSplit, role_splits
+from memlight.errors import UserError
+from memlight.random import ANALYSIS
+
+SPLITS_FILE = "splits.json"
+"""Where a run directory keeps its `PairSplit`."""
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Images for one member of a pair, and the four splits for the analyses.
+
+    Args:
+        dataset: digits, cifar10, cifar100, svhn, stl10, fashion_mnist, mnist, or one's own images: folder, archive
+            (zip, tar), auto.
+        root: where they are: torchvision's directory, or a directory or archive with train/<class>/ and test/<class>/
+            (or val/), or with images alone. digits needs none.
+        role: candidate (trained on shared + candidate), independent (shared + independent) or all.
+        repeat: how many times an epoch the member's own images are shown, each time as another view.
+        batch_size: images in a training step, over all processes together.
+        views: augmentation set; see `memlight.data.recipes`.
+        view_size: side of a view, pixels.
+        num_views: views of each image in a training step.
+        mean: subtracted from each channel of a view in [0, 1]; null for none.
+        std: each channel is divided by it after that; null for none.
+        image_size: side of the square that every image is brought to before views are made; null keeps the size that
+            all share, and otherwise takes the median shorter side, 256 at most.
+        order: how ids are dealt into splits: random (seeded) or index (consecutive, as the authors' code does).
+        num_shared: training images that both members see.
+        num_candidate: training images that only the candidate sees.
+        num_independent: training images that only the independent member sees.
+        num_external: test images, seen by neither.
+        seed: of the splits, the training order and the views.
+        num_workers: processes that decode ahead; images that are in memory need none.
+        memory_limit_gb: images whose pixels fit in so many 10^9 bytes, for training and for test images each, are
+            decoded once and kept in memory.
+        on_error: raise or skip, for files that cannot be decoded.
+        download: let torchvision fetch what is missing.
+        run: run directory: its splits.json is written, or compared where there is one.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "digits",
+        root: str | None = None,
+        role: str = "candidate",
+        repeat: int = 1,
+        batch_size: int = 256,
+        views: str = "simclr",
+        view_size: int = 32,
+        num_views: int = 2,
+        mean: tuple[float, float, float] | None = (0.5, 0.5, 0.5),
+        std: tuple[float, float, float] | None = (0.5, 0.5, 0.5),
+        image_size: int | None = None,
+        order: str = "random",
+        num_shared: int = 40_000,
+        num_candidate: int = 5_000,
+        num_independent: int = 5_000,
+        num_external: int = 5_000,
+        seed: int = 0,
+        num_workers: int = 0,
+        memory_limit_gb: float = 4.0,
+        on_error: str = "raise",
+        download: bool = False,
+        run: str | None = None,
+    ) -> None:
+        super().__init__()
+        role_splits(role)
+        counts = {"repeat": repeat, "batch_size": batch_size, "view_size": view_size, "num_views": num_views}
+        for name, count in (counts | ({} if image_size is None else {"image_size": image_size})).items():
+            if count < 1:
+                raise UserError(f"--data.{name} {count}: at least 1 is needed.")
+        self.dataset = dataset
+        self.root = root
+        self.role = role
+        self.repeat = repeat
+        self.batch_size = batch_size
+        self.view_size = view_size
+        self.num_views = num_views
+        self.mean = mean
+        self.std = std
+        self.image_size = image_size
+        self.order = order
+        self.num_shared = num_shared
+        self.num_candidate = num_candidate
+        self.num_independent = num_independent
+        self.num_external = num_external
+        self.seed = seed
+        self.num_workers = num_workers
+        self.memory_limit_gb = memory_limit_gb
+        self.on_error = on_error
+        self.download = download
+        self.run = run
+        self.views = self.make_views(views)
+        self._source: JoinedSource | None = None
+        self._split: PairSplit | None = None
+
+    def prepare_data(self) -> None:
+        """Download, on one process of each machine, where asked to."""
+        if self.download:
+            self._open(download=True)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the images, deal out the ids, and settle them with the run directory; the second call does nothing.
+
+        Args:
+            stage: not used; every stage needs the same.
+
+        Raises:
+            UserError: the images cannot be opened, the splits do not fit, or the run has other ones.
+        """
+        if self._source is not None:
+            return
+        source = self._open(download=False)
+        split = PairSplit.make(
+            len(source.train),
+            len(source.test),
+            shared=self.num_shared,
+            candidate=self.num_candidate,
+            independent=self.num_independent,
+            external=self.num_external,
+            order=self.order,
+            seed=self.seed,
+            dataset=f"{source.name} {source.fingerprint()[:16]}",
+        )
+        if self.run is not None:
+            self._settle(split, Path(self.run) / SPLITS_FILE)
+        self._source, self._split = source, split
+
+    @property
+    def source(self) -> JoinedSource:
+        """Every image, numbered by id.
+
+        Raises:
+            ValueError: `setup` has not been called.
+        """
+        if self._source is None:
+            raise ValueError("call setup() first")
+        return self._source
+
+    @property
+    def split(self) -> PairSplit:
+        """Ids of every split.
+
+        Raises:
+            ValueError: `setup` has not been called.
+        """
+        if self._split is None:
+            raise ValueError("call setup() first")
+        return self._split
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; empty where there are none."""
+        return self.source.classes
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 where there are none."""
+        return len(self.classes)
+
+    @property
+    def skipped(self) -> list[str]:
+        """Broken files that were left out."""
+        return self.source.skipped
+
+    def make_views(self, name: str) -> Views:
+        """An augmentation set at this module's view size and normalisation ("clean": the image as it is).
+
+        Raises:
+            UserError: there is no such set.
+        """
+        return Views(name, self.view_size, mean=self.mean, std=self.std)
+
+    def view_maker(self, views: Views | None = None, *, epoch: int = ANALYSIS, seed: int | None = None) -> ViewMaker:
+        """How an analysis asks for views, on whatever device the batch is.
+
+        Args:
+            views: augmentation set; None for the one that is trained with.
+            epoch: ``ANALYSIS``, or a training epoch.
+            seed: of the views; None for this module's.
+        """
+        chosen = self.views if views is None else views
+        chosen_seed = self.seed if seed is None else seed
+
+        def make(batch: ImageBatch, view: int) -> Tensor:
+            return chosen(batch.images, batch.ids, view=view, epoch=epoch, seed=chosen_seed)
+
+        return make
+
+    def batches(self, split: str, batch_size: int = 256, rank: int = 0, world_size: int = 1) -> Batches:
+        """The images of one split in ascending order of id, each exactly once over all processes.
+
+        Args:
+            split: shared, candidate, independent or external.
+            batch_size: images in a batch of this process.
+            rank: of this process.
+            world_size: number of processes.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        ids = self.split.ids(split)
+        return Batches(self.source, ids, batch_size, rank, world_size, self._workers)
+
+    def images_of(self, ids: Sequence[int] | Ids) -> Tensor:
+        """``uint8 (B, 3, H, W)``, in the order asked for."""
+        return self.source.read(ids)
+
+    def labels_of(self, ids: Sequence[int] | Ids) -> Ids:
+        """``int64 (B,)``, in the order asked for; -1 where there is no label."""
+        labels: Ids = self.source.labels.numpy()[np.asarray(ids, dtype=np.int64)]
+        return labels
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training batches of this process; on the device they become a `ViewBatch`.
+
+        Raises:
+            UserError: the batch size does not divide among the processes or exceeds the number of images.
+        """
+        splits = [self.split.ids(name) for name in role_splits(self.role)]
+        order = TrainingOrder(splits[0], np.concatenate(splits[1:]), self.repeat, self.batch_size, self.seed)
+        if len(order) == 0:
+            raise UserError(
+                f"--data.batch_size {self.batch_size}: an epoch has {order.images_per_epoch} images; choose fewer."
+            )
+        return self._loader(order)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The external split with the views of an analysis; no loader where it is empty.
+
+        Every process gets equally many images, so up to ``world_size - 1`` images are left out here (the analyses
+        leave none out).
+        """
+        ids = self.split.external
+        equal = ids[: len(ids) - len(ids) % self._world_size]
+        return self._loader(FixedOrder(equal, self.batch_size)) if len(equal) else []
+
+    def on_before_batch_transfer(self, batch: DrawnBatch | UserError, dataloader_idx: int) -> DrawnBatch:
+        """Raise what a DataLoader's process could not."""
+        return opened(batch)
+
+    def on_after_batch_transfer(self, batch: DrawnBatch, dataloader_idx: int) -> ViewBatch:
+        """Make the views, on the device."""
+        views = [
+            self.views(batch.images, batch.ids, view=view, epoch=batch.epochs, seed=self.seed)
+            for view in range(self.num_views)
+        ]
+        return ViewBatch(views, batch.labels, batch.ids)
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer is not None else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    @property
+    def _workers(self) -> int:
+        in_memory = isinstance(self.source.train, MemorySource) and isinstance(self.source.test, MemorySource)
+        return 0 if in_memory else self.num_workers
+
+    def _open(self, download: bool) -> JoinedSource:
+        train, test = open_sources(
+            self.dataset,
+            self.root,
+            image_size=self.image_size,
+            memory_limit_gb=self.memory_limit_gb,
+            on_error=self.on_error,
+            download=download,
+        )
+        return JoinedSource(train, test)
+
+    def _settle(self, split: PairSplit, path: Path) -> None:
+        if path.exists():
+            PairSplit.load(path).require_equal(split, path)
+        elif self._rank == 0:
+            split.save(path)
+
+    def _loader(self, order: Order) -> DataLoader[Any]:
+        if self.batch_size % self._world_size:
+            raise UserError(
+                f"--data.batch_size {self.batch_size}: {self._world_size} processes cannot share it equally; "
+                f"choose a multiple of {self._world_size}."
+            )
+        on_gpu = self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)
+        return data_loader(
+            self.source, order, self._rank, self._world_size, num_workers=self._workers, pin_memory=on_gpu
+        )

@@ -1,0 +1,15 @@
+"""What is measured: pure functions, streaming metrics, and one-pass measurements that know no Trainer."""
+
+from memlight.metrics.classmem import ClassMem
+from memlight.metrics.layermem import LayerMem, LayerMemResult, measure_layermem
+from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem
+
+__all__ = [
+    "ClassMem",
+    "LayerMem",
+    "LayerMemResult",
+    "UnitMem",
+    "UnitMemResult",
+    "measure_layermem",
+    "measure_unitmem",
+]

@@ -1,0 +1,154 @@
+"""LayerMem: how much better the encoder that saw an image aligns its views, layer by layer ([P] eq 1-4)."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from memlight.batch import ImageBatch, ViewMaker
+from memlight.errors import UserError
+from memlight.features import capture, check_finite, check_layers
+from memlight.metrics.functional import Distance, Pairs, Scale, alignment, sslmem
+from memlight.metrics.ids import ImageMetric, distinct
+from memlight.metrics.passes import device_of, observing, require_images, view_batches
+
+
+class LayerMemResult:
+    """LayerMem of one layer, with the score of every image.
+
+    Attributes:
+        layermem: mean score, 0-d float64.
+        scores: ``(N,)`` SSLMem of each image.
+        ids: ``(N,)`` int64, ascending and distinct.
+        align_f: ``(N,)`` alignment under the candidate encoder.
+        align_g: ``(N,)`` alignment under the independent encoder.
+    """
+
+    def __init__(self, align_f: Tensor, align_g: Tensor, ids: Tensor, scale: Scale) -> None:
+        self.ids = ids
+        self.align_f = align_f
+        self.align_g = align_g
+        self.scores = sslmem(align_f, align_g, scale)
+        self.layermem = self.scores.mean(dtype=torch.float64)
+
+
+class LayerMem(ImageMetric):
+    """Mean SSLMem over images, each counted once however often it is seen, on one process or several.
+
+    Args:
+        num_samples: how many distinct images are expected; None takes what comes.
+        scale: of the score, see `memlight.metrics.functional.sslmem`.
+    """
+
+    align_f: list[Tensor]
+    align_g: list[Tensor]
+
+    def __init__(self, num_samples: int | None = None, scale: Scale = "ratio") -> None:
+        super().__init__()
+        self.num_samples = num_samples
+        self.scale: Scale = scale
+        self.add_rows("align_f", torch.float64)
+        self.add_rows("align_g", torch.float64)
+
+    def update(self, align_f_B: Tensor, align_g_B: Tensor, ids_B: Tensor) -> None:
+        """Add the alignments ``(B,)`` of images ``ids_B`` under both encoders."""
+        if not align_f_B.shape == align_g_B.shape == ids_B.shape:
+            raise ValueError(f"shapes {align_f_B.shape}, {align_g_B.shape} and {ids_B.shape} differ")
+        self.align_f.append(align_f_B.double())
+        self.align_g.append(align_g_B.double())
+        self.ids.append(ids_B)
+
+    def compute(self) -> LayerMemResult:
+        """Score every image seen so far.
+
+        Raises:
+            ValueError: when no image was seen, or not ``num_samples`` of them.
+        """
+        ids = self.rows("ids")
+        once = distinct(ids)
+        if once.numel() == 0 or self.num_samples not in (None, once.numel()):
+            raise ValueError(f"{once.numel()} distinct images were seen, not {self.num_samples or 'one or more'}")
+        return LayerMemResult(self.rows("align_f")[once], self.rows("align_g")[once], ids[once], self.scale)
+
+
+def measure_layermem(
+    encoder_f: nn.Module,
+    encoder_g: nn.Module,
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    layers: Sequence[str],
+    *,
+    num_views: int = 10,
+    distance: Distance = "l2",
+    normalize: bool = True,
+    pairs: Pairs = "all",
+    scale: Scale = "ratio",
+    max_forward: int = 1024,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> dict[str, LayerMemResult]:
+    """Score every image on every layer in one pass; both encoders see the same views.
+
+    Alignment is reduced inside the hooks, so no feature map outlives its layer. Encoders, buffers, modes and
+    random generators are left as they were; with a process group up, every process gets the whole result.
+
+    Args:
+        encoder_f: the candidate encoder, which saw the candidate images.
+        encoder_g: the independent encoder, which did not.
+        batches: images of one split (this process's share of them).
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
+        layers: module paths that both encoders have.
+        num_views: V, at least 2.
+        distance: see `memlight.metrics.functional.alignment`.
+        normalize: likewise.
+        pairs: likewise.
+        scale: see `memlight.metrics.functional.sslmem`.
+        max_forward: most views in one forward.
+        device: where both encoders are; None asks ``encoder_f``.
+        progress: show a bar.
+
+    Returns:
+        A result for each layer, in the order of ``layers``.
+
+    Raises:
+        UserError: fewer than two views, no image, an unknown layer, or activations that are not finite.
+    """
+    if num_views < 2:
+        raise UserError(f"--views {num_views}: LayerMem compares views of an image; use --views 2 or more")
+    check_layers(encoder_f, layers)
+    check_layers(encoder_g, layers)
+    device = torch.device(device) if device is not None else device_of(encoder_f)
+    metrics = {layer: LayerMem(scale=scale).to(device) for layer in layers}
+    seen = False
+    reduce = _aligner(num_views, distance, normalize, pairs)
+    with (
+        observing(encoder_f, encoder_g),
+        capture(encoder_f, layers, reduce=reduce) as align_f,
+        capture(encoder_g, layers, reduce=reduce) as align_g,
+    ):
+        for views, batch in view_batches(
+            batches,
+            make_views,
+            num_views=num_views,
+            max_forward=max_forward,
+            device=device,
+            progress=progress,
+            title="LayerMem",
+        ):
+            seen = True
+            encoder_f(views)
+            encoder_g(views)
+            check_finite({layer: align_f[layer] + align_g[layer] for layer in layers})
+            for layer, metric in metrics.items():
+                metric.update(align_f[layer], align_g[layer], batch.ids)
+    require_images(seen, device)
+    return {layer: metric.compute() for layer, metric in metrics.items()}
+
+
+def _aligner(num_views: int, distance: Distance, normalize: bool, pairs: Pairs) -> Callable[[Tensor], Tensor]:
+    def reduce(features: Tensor) -> Tensor:
+        if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+            features = features.permute(0, 2, 3, 1)  # any fixed order of positions gives the same distances
+        return alignment(features.reshape(num_views, -1, features[0].numel()), distance, normalize, pairs)
+
+    return reduce

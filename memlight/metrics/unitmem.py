@@ -1,0 +1,223 @@
+"""UnitMem: how far each unit's strongest image stands above all others ([P] eq 5-8), in one streaming pass."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from memlight.batch import ImageBatch, ViewMaker
+from memlight.errors import UserError
+from memlight.features import Activation, Tokens, capture, check_finite, check_layers
+from memlight.metrics.functional import Reference, max_and_rest, unitmem_from_extremes
+from memlight.metrics.ids import ImageMetric
+from memlight.metrics.passes import device_of, observing, require_images, view_batches
+
+
+class UnitMemResult:
+    """UnitMem of the units of one layer. A unit's mu is its activation on an image, averaged over the views.
+
+    Attributes:
+        n: number of images.
+        mu_max: ``(U,)`` largest mu over images, float64.
+        mu_rest: ``(U,)`` mean mu over the other images.
+        var_rest: ``(U,)`` variance of mu over the other images (divided by their number).
+        unitmem: ``(U,)`` score against the mean; 0 for dead units.
+        max_id: ``(U,)`` id of the image of the largest mu, the lowest among ties.
+        dead: ``(U,)`` units that never fired.
+        topk_ids: ``(K, U)`` ids of the K largest mu, ties by lowest id; K is smaller when there are fewer images.
+        topk_mu: ``(K, U)`` their mu, descending.
+        mu_rest_median: ``(U,)`` median over the other images; None unless asked for.
+        unitmem_median: ``(U,)`` score against the median; None unless asked for.
+        ids: ``(N,)`` image ids, ascending.
+        mu: ``(N, U)`` float32 mu of each image in the order of ``ids``; None unless the table was kept.
+    """
+
+    def __init__(
+        self,
+        top: Tensor,
+        total: Tensor,
+        squares: Tensor,
+        ids: Tensor,
+        mu: Tensor | None = None,
+        *,
+        median: bool = False,
+    ) -> None:
+        self.n = ids.numel()
+        self.ids = ids.sort().values
+        self.topk_mu, self.topk_ids = top[0, : self.n], top[1, : self.n].long()
+        self.mu_max, self.max_id = self.topk_mu[0], self.topk_ids[0]
+        self.mu_rest = (total - self.mu_max) / (self.n - 1)
+        self.var_rest = ((squares - self.mu_max.square()) / (self.n - 1) - self.mu_rest.square()).clamp(min=0)
+        self.unitmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
+        self.dead = self.mu_max + self.mu_rest == 0
+        self.mu = None if mu is None else mu[ids.argsort()]
+        self.mu_rest_median: Tensor | None = None
+        self.unitmem_median: Tensor | None = None
+        if median and self.mu is not None:
+            self.mu_rest_median = max_and_rest(self.mu, "median")[1]
+            self.unitmem_median = unitmem_from_extremes(self.mu_max, self.mu_rest_median)
+
+    def units(self, which: slice) -> "UnitMemResult":
+        """The result of some of the units."""
+        part = object.__new__(UnitMemResult)
+        for name, value in vars(self).items():
+            per_unit = isinstance(value, Tensor) and name != "ids"
+            setattr(part, name, value[..., which] if per_unit else value)
+        return part
+
+
+class UnitMem(ImageMetric):
+    """Largest mu of every unit, its image, and what the other images do, kept in O(units) memory.
+
+    Each image is counted once, however often this process sees it. Processes must see disjoint images; which
+    process sees which does not matter, ties included.
+
+    Args:
+        num_units: U.
+        reference: ``mean`` streams; ``median`` also keeps the ``(N, U)`` table and gives the median forms beside.
+        topk: how many of the strongest images to keep for each unit.
+        keep_table: keep the ``(N, U)`` table of mu for its own sake.
+    """
+
+    top: Tensor
+    total: Tensor
+    squares: Tensor
+    table: list[Tensor]
+
+    def __init__(self, num_units: int, reference: Reference = "mean", topk: int = 10, keep_table: bool = False) -> None:
+        super().__init__()
+        if topk < 1:
+            raise UserError(f"--topk {topk}: at least the strongest image is kept; use 1 or more")
+        if reference not in ("mean", "median"):
+            raise UserError(f"--reference {reference}: use mean or median")
+        self.num_units = num_units
+        self.reference = reference
+        self.keep_table = keep_table or reference == "median"
+        nothing = torch.stack([torch.full((topk, num_units), -torch.inf), torch.full((topk, num_units), -1.0)])
+        self.add_state("top", default=nothing.double(), dist_reduce_fx=merge_top)
+        self.add_state("total", default=torch.zeros(num_units, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("squares", default=torch.zeros(num_units, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_rows("table", torch.float32, num_units)
+
+    def update(self, mu_BU: Tensor, ids_B: Tensor) -> None:
+        """Add the mu ``(B, U)`` of images ``ids_B``; ids seen before are left out.
+
+        Raises:
+            UserError: when an activation is NaN or infinite.
+        """
+        if mu_BU.shape != (ids_B.numel(), self.num_units):
+            raise ValueError(f"mu is {tuple(mu_BU.shape)}, not ({ids_B.numel()}, {self.num_units})")
+        new = self.unseen(ids_B)
+        mu_BU, ids_B = mu_BU[new], ids_B[new]
+        if not mu_BU.isfinite().all():
+            raise UserError("--run: activations are NaN or infinite; use an earlier checkpoint")
+        mu = mu_BU.double()
+        rows = torch.stack([mu, ids_B.double()[:, None].expand_as(mu)])
+        self.top = _strongest(torch.cat([self.top, rows], dim=1), self.top.shape[1])
+        self.total = self.total + mu.sum(0)
+        self.squares = self.squares + mu.square().sum(0)
+        self.ids.append(ids_B)
+        if self.keep_table:
+            self.table.append(mu_BU.float())
+
+    def compute(self) -> UnitMemResult:
+        """Score every unit on the images seen so far.
+
+        Raises:
+            UserError: with fewer than two images, or when the other images' mean is negative.
+            ValueError: when two processes saw the same image.
+        """
+        self.require_disjoint()
+        ids = self.rows("ids")
+        if ids.numel() < 2:
+            raise UserError(f"--split: UnitMem compares images and {ids.numel()} was given; use a split with more")
+        mu = self.rows("table") if self.keep_table else None
+        result = UnitMemResult(self.top, self.total, self.squares, ids, mu, median=self.reference == "median")
+        if bool((result.mu_rest < 0).any()):
+            raise UserError("--activation identity: a unit's mean activation is negative; use --activation abs")
+        return result
+
+
+def merge_top(tops: Tensor) -> Tensor:
+    """The strongest K of several processes' K strongest: ``(P, 2, K, U)`` of mu and id -> ``(2, K, U)``."""
+    processes, _, k, units = tops.shape
+    return _strongest(tops.transpose(0, 1).reshape(2, processes * k, units), k)
+
+
+def _strongest(rows: Tensor, k: int) -> Tensor:
+    by_id = rows[1].argsort(dim=0, stable=True)
+    mu, ids = rows[0].gather(0, by_id), rows[1].gather(0, by_id)
+    by_mu = mu.argsort(dim=0, descending=True, stable=True)[:k]
+    return torch.stack([mu.gather(0, by_mu), ids.gather(0, by_mu)])
+
+
+def measure_unitmem(
+    encoder: nn.Module,
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    layers: Sequence[str],
+    *,
+    num_views: int = 10,
+    reference: Reference = "mean",
+    activation: Activation = "abs",
+    tokens: Tokens = "mean",
+    topk: int = 10,
+    keep_table: bool = False,
+    max_forward: int = 1024,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> dict[str, UnitMemResult]:
+    """Score every unit of every layer in one pass.
+
+    The encoder, its buffers, its mode and the random generators are left as they were; with a process group up,
+    every process gets the whole result.
+
+    Args:
+        encoder: any encoder that `memlight.features.capture` can read.
+        batches: images of one split (this process's share of them).
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
+        layers: module paths.
+        num_views: V, views whose activations are averaged into mu.
+        reference: see `UnitMem`.
+        activation: see `memlight.features.capture`.
+        tokens: likewise.
+        topk: see `UnitMem`.
+        keep_table: likewise.
+        max_forward: most views in one forward.
+        device: where the encoder is; None asks it.
+        progress: show a bar.
+
+    Returns:
+        A result for each layer, in the order of ``layers``.
+
+    Raises:
+        UserError: no or one image, an unknown layer, activations that are not finite or negative on average.
+    """
+    check_layers(encoder, layers)
+    device = torch.device(device) if device is not None else device_of(encoder)
+    metric: UnitMem | None = None
+    widths: list[int] = []
+    with observing(encoder), capture(encoder, layers, activation=activation, tokens=tokens) as captured:
+        for views, batch in view_batches(
+            batches,
+            make_views,
+            num_views=num_views,
+            max_forward=max_forward,
+            device=device,
+            progress=progress,
+            title="UnitMem",
+        ):
+            encoder(views)
+            check_finite(captured)
+            widths = [captured[layer].shape[1] for layer in layers]
+            mu = torch.cat([captured[layer] for layer in layers], dim=1)
+            if metric is None:
+                metric = UnitMem(sum(widths), reference, topk, keep_table).to(device)
+            metric.update(mu.view(num_views, -1, sum(widths)).mean(0), batch.ids)
+    require_images(metric is not None, device)
+    assert metric is not None
+    result = metric.compute()
+    ends = torch.tensor(widths).cumsum(0).tolist()
+    return {
+        layer: result.units(slice(end - width, end)) for layer, width, end in zip(layers, widths, ends, strict=True)
+    }

@@ -1,0 +1,163 @@
+"""What every self-supervised training method here shares: an encoder, an optimizer, and two alarms."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from memlight.batch import ViewBatch
+from memlight.errors import UserError
+from memlight.models.encoders import build_encoder
+from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule
+
+COLLAPSE_STD = 0.05
+"""Below this spread of the normalised embeddings (1 = isotropic) a run is reported as collapsed."""
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw initial weights from `seed` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def embedding_std(z_BD: Tensor) -> Tensor:
+    """Spread of l2-normalised embeddings, scaled so that isotropic directions give 1 and collapse gives 0.
+
+    Args:
+        z_BD: embeddings, ``(B, D)``.
+
+    Returns:
+        Scalar ``sqrt(D) * mean over dimensions of the std over the batch`` (Chen & He, SimSiam, sec. 4.1).
+    """
+    z_BD = nn.functional.normalize(z_BD.float(), dim=1)
+    return z_BD.std(dim=0).mean() * z_BD.shape[1] ** 0.5
+
+
+class SSLModule(L.LightningModule):
+    """A training method around an encoder.
+
+    A method implements `embed_and_loss`; everything else (optimizer, schedule, logging, the NaN and the
+    collapse alarm) is here. The encoder is ``self.encoder``; whatever else a method needs (heads, a
+    momentum copy) is its own and is never analysed.
+
+    Args:
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
+        image_size: side of the views in pixels, for encoders that must know it (ViTs).
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        optim: optimizer and schedule.
+        channels_last: memory format of the encoder and the views.
+        compile: compile the encoder with torch.compile.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet9",
+        stem: Literal["cifar", "imagenet"] = "cifar",
+        image_size: int = 32,
+        init_seed: int = 0,
+        optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
+        channels_last: bool = True,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.optim = optim
+        self.init_seed = init_seed
+        self.encoder = build_encoder(encoder, stem=stem, seed=init_seed, image_size=image_size)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.encoder.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        if compile:
+            self.encoder.compile()
+
+    @property
+    def method(self) -> str:
+        """Short name of the method, as it stands in an encoder's metadata."""
+        return type(self).__name__.lower()
+
+    def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+        """Loss of a batch and the embeddings whose spread tells collapse.
+
+        Returns:
+            ``(loss scalar, z (N, D))``.
+        """
+        raise NotImplementedError
+
+    def encode(self, views: list[Tensor]) -> list[Tensor]:
+        """Features of each view, ``(B, num_features)``; views of one size go through in one forward."""
+        if len({view.shape for view in views}) == 1:
+            stacked = torch.cat(views).to(memory_format=self.memory_format)
+            return list(self.encoder(stacked).chunk(len(views)))
+        return [self.encoder(view.to(memory_format=self.memory_format)) for view in views]
+
+    def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
+        """One step; logs ``train/loss`` and ``train/embedding_std``."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
+        """Loss on held-out images with the encoder in eval mode; logs ``val/loss``."""
+        return self._step(batch, "val")
+
+    def _step(self, batch: ViewBatch, stage: str) -> Tensor:
+        loss, z_ND = self.embed_and_loss(batch)
+        self.log_dict(
+            {f"{stage}/loss": loss.detach(), f"{stage}/embedding_std": embedding_std(z_ND.detach())},
+            on_step=False,
+            on_epoch=True,
+            prog_bar=stage == "train",
+            sync_dist=True,
+            batch_size=len(batch.ids),
+        )
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: ViewBatch, batch_idx: int) -> None:
+        """Stop at the first logged step whose loss is not a number."""
+        if self.global_step % self.trainer.log_every_n_steps == 0:
+            self._require_finite(outputs["loss"])
+
+    def on_train_epoch_end(self) -> None:
+        """Refuse to checkpoint a broken model; warn about a collapsed one."""
+        metrics = self.trainer.callback_metrics
+        self._require_finite(metrics["train/loss"])
+        std = float(metrics["train/embedding_std"])
+        if std < COLLAPSE_STD:
+            rank_zero_warn(
+                f"The embeddings have collapsed: their spread is {std:.3f} of an isotropic one at epoch "
+                f"{self.current_epoch}. Lower --model.optim.lr or look at the views."
+            )
+
+    def _require_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"--model.optim.lr {self.optim.lr}: the loss is {float(loss)} at epoch {self.current_epoch}, step "
+                f"{self.global_step}. Lower it, lengthen --model.optim.warmup_epochs, or use "
+                "--trainer.precision 32-true; checkpoints/last.ckpt is still sound."
+            )
+
+    def global_batch_size(self) -> int:
+        """Samples an optimizer step sees over all processes.
+
+        Taken from the data module's ``batch_size`` (which is global); without one, `lr_batch_size`, so
+        that a plain DataLoader trains with the learning rate as given.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        batch_size = getattr(datamodule, "batch_size", None) or self.optim.lr_batch_size or 1
+        return int(batch_size) * self.trainer.accumulate_grad_batches
+
+    def trained_modules(self) -> list[nn.Module]:
+        """The modules whose parameters the optimizer updates: all children by default."""
+        return list(self.children())
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimizer over `trained_modules`, warm-up and cosine stepped every optimizer step."""
+        optimizer = build_optimizer(self.optim, self.trained_modules(), self.global_batch_size())
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = max(self.trainer.max_epochs or 1, 1)
+        warmup = round(self.optim.warmup_epochs * total / epochs)
+        scheduler = build_schedule(optimizer, total_steps=total, warmup_steps=min(warmup, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

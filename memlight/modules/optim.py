@@ -1,0 +1,85 @@
+"""Optimizers and the cosine schedule with warm-up that every training method here shares."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightly.utils.lars import LARS
+from lightly.utils.scheduler import CosineWarmupScheduler
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from memlight.errors import UserError
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How a method is optimised.
+
+    Attributes:
+        name: "lars", "sgd" (momentum, Nesterov off) or "adamw".
+        lr: peak learning rate at `lr_batch_size` samples a step.
+        weight_decay: not applied to biases and normalisation parameters.
+        momentum: of lars and sgd; ignored by adamw.
+        warmup_epochs: epochs of linear warm-up from 0 before the cosine decay to 0.
+        lr_batch_size: the learning rate used is ``lr * global batch / lr_batch_size``; 0 uses `lr` as it is.
+    """
+
+    name: Literal["lars", "sgd", "adamw"] = "sgd"
+    lr: float = 0.06
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    warmup_epochs: float = 10.0
+    lr_batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise UserError(f"--model.optim.lr {self.lr}: must be above 0.")
+        if self.warmup_epochs < 0:
+            raise UserError(f"--model.optim.warmup_epochs {self.warmup_epochs}: must be 0 or more.")
+
+    def scaled_lr(self, global_batch_size: int) -> float:
+        """Peak learning rate for a global batch of this many samples."""
+        return self.lr * global_batch_size / self.lr_batch_size if self.lr_batch_size else self.lr
+
+
+def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:
+    """Split parameters into those that decay and those that do not (biases and normalisation).
+
+    LARS scales only groups that decay, so the second group is also free of layer-wise scaling, as in
+    the SimCLR paper.
+    """
+    decay: list[nn.Parameter] = []
+    no_decay: list[nn.Parameter] = []
+    for root in modules:
+        for module in root.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                exempt = isinstance(module, _NORMS) or name.endswith("bias")
+                (no_decay if exempt else decay).append(parameter)
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
+
+
+def build_optimizer(
+    config: OptimConfig, modules: Iterable[nn.Module], global_batch_size: int
+) -> torch.optim.Optimizer:
+    """The configured optimizer over the parameters of `modules`."""
+    groups = parameter_groups(modules, config.weight_decay)
+    lr = config.scaled_lr(global_batch_size)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+    return LARS(groups, lr=lr, momentum=config.momentum)  # type: ignore[no-untyped-call, unused-ignore]
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, *, total_steps: int, warmup_steps: int
+) -> LRScheduler:
+    """Linear warm-up from 0, then cosine decay to 0, stepped once an optimizer step."""
+    scheduler: LRScheduler = CosineWarmupScheduler(
+        optimizer, warmup_epochs=warmup_steps, max_epochs=max(total_steps, 1)
+    )
+    return scheduler

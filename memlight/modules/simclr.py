@@ -1,0 +1,56 @@
+"""SimCLR (Chen et al., ICML 2020): two views of an image agree, all other images of the batch disagree."""
+
+from typing import Literal
+
+import torch
+from lightly.loss import NTXentLoss
+from lightly.models.modules.heads import SimCLRProjectionHead
+from torch import Tensor
+
+from memlight.batch import ViewBatch
+from memlight.models.encoders import encoder_spec
+from memlight.modules.base import SSLModule, seeded
+from memlight.modules.optim import OptimConfig
+
+
+class SimCLR(SSLModule):
+    """SimCLR with NT-Xent over the global batch, gathered with gradients from all processes.
+
+    Args:
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
+        image_size: side of the views in pixels, for encoders that must know it (ViTs).
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        optim: optimizer and schedule.
+        channels_last: memory format of the encoder and the views.
+        compile: compile the encoder with torch.compile.
+        temperature: of NT-Xent.
+        hidden_dim: width of the projection head; 0 takes the encoder's feature width.
+        output_dim: width of the embedding the loss sees.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet9",
+        stem: Literal["cifar", "imagenet"] = "cifar",
+        image_size: int = 32,
+        init_seed: int = 0,
+        optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
+        channels_last: bool = True,
+        compile: bool = False,
+        temperature: float = 0.5,
+        hidden_dim: int = 0,
+        output_dim: int = 128,
+    ) -> None:
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        width = encoder_spec(self.encoder).num_features
+        with seeded(init_seed):
+            self.head = SimCLRProjectionHead(width, hidden_dim or width, output_dim)
+        self.criterion = NTXentLoss(temperature=temperature, gather_distributed=True)
+
+    def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+        """NT-Xent between view 0 and view 1."""
+        h_0, h_1 = self.encode(batch.views)
+        z_0, z_1 = self.head(h_0).float(), self.head(h_1).float()
+        with torch.autocast(z_0.device.type, enabled=False):
+            return self.criterion(z_0, z_1), z_0

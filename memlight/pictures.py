@@ -1,0 +1,95 @@
+"""Grids of images, drawn pixel by pixel: a 32-pixel image is enlarged by a whole number, never smeared."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+DPI = 144
+CELL = 96
+"""The side of a picture in pixels: small images are enlarged to at least 2/3 of it, large ones reduced to it."""
+
+GAP, CAPTION, TITLE = 8, 34, 44
+
+
+def image_grid(images: NDArray[np.uint8], captions: Sequence[str], *, title: str = "", columns: int = 10) -> Figure:
+    """Images in reading order, each with its caption below.
+
+    Args:
+        images: ``uint8 (N, H, W, 3)``, N >= 1.
+        captions: one per image; a line break makes two lines.
+        title: above all of them.
+        columns: images per row.
+
+    Raises:
+        ValueError: there is not one caption per image.
+    """
+    if len(captions) != len(images):
+        raise ValueError(f"{len(images)} images but {len(captions)} captions")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    cells = [[i for i in range(row * columns, (row + 1) * columns) if i < len(images)] for row in range(rows)]
+    return _draw([[images[i] for i in row] for row in cells], [[captions[i] for i in row] for row in cells], title)
+
+
+def rows_grid(
+    images: NDArray[np.uint8], row_labels: Sequence[str], captions: Sequence[Sequence[str]], *, title: str = ""
+) -> Figure:
+    """One row of images per unit, its name on the left.
+
+    Args:
+        images: ``uint8 (R, K, H, W, 3)``.
+        row_labels: R names; a line break makes two lines.
+        captions: R sequences of K captions, below the images.
+        title: above all of them.
+
+    Raises:
+        ValueError: labels or captions do not fit the images.
+    """
+    if len(row_labels) != len(images) or any(len(row) != images.shape[1] for row in captions):
+        raise ValueError(f"{images.shape[:2]} images, {len(row_labels)} labels, {[len(r) for r in captions]} captions")
+    return _draw([list(row) for row in images], captions, title, row_labels)
+
+
+def _draw(
+    rows: Sequence[Sequence[NDArray[np.uint8]]],
+    captions: Sequence[Sequence[str]],
+    title: str,
+    row_labels: Sequence[str] = (),
+) -> Figure:
+    rows = [[_fit(image) for image in row] for row in rows]
+    cell_height, cell_width = rows[0][0].shape[:2]
+    pitch_x, pitch_y = max(cell_width, CELL) + GAP, cell_height + GAP + CAPTION
+    left = GAP + (max(len(line) for label in row_labels for line in label.split("\n")) * 11 if row_labels else 0)
+    top = TITLE if title else GAP
+    width = left + pitch_x * len(rows[0])
+    height = top + pitch_y * len(rows)
+    width = max(width, len(title) * 14 + 2 * GAP)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+    def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
+        figure.text(x / width, 1 - y / height, text, fontsize=size, **style)
+
+    if title:
+        write(GAP, GAP, title, 10, va="top", weight="bold")
+    for r, row in enumerate(rows):
+        y = top + r * pitch_y
+        if row_labels:
+            write(GAP, y + cell_height / 2, row_labels[r], 8, va="center")
+        for c, image in enumerate(row):
+            x = left + c * pitch_x
+            figure.figimage(image, x, height - y - cell_height)
+            write(x + cell_width / 2, y + cell_height + 3, captions[r][c], 6.5, va="top", ha="center", color="#444444")
+    return figure
+
+
+def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side = max(image.shape[:2])
+    if side <= CELL:
+        factor = max(1, round(CELL / side))
+        return image.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width = (max(1, round(n * CELL / side)) for n in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))

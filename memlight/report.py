@@ -1,0 +1,291 @@
+"""One HTML page from a run directory: what was memorised, where, and how that was found."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memlight import page
+from memlight.figures import training_curves
+from memlight.page import Cell, decimals, interval, number, word
+from memlight.rundir import AnalysisDir, RunDir
+from memlight.tables import (
+    LAYERMEM_TABLE,
+    PROBE_TABLE,
+    UNITMEM_LAYERS,
+    UNITMEM_TABLE,
+    Table,
+    read_json,
+    read_table,
+    write_text,
+)
+
+SPLITS = ("shared", "candidate", "independent", "external")
+
+TOP_UNITS = 20
+"""Length of the list of units with the highest scores (Jafari's table)."""
+
+
+def write_report(run: RunDir) -> Path:
+    """Write ``report.html`` from whatever analyses the run directory holds.
+
+    Args:
+        run: an existing run; a section whose analysis is missing says which command makes it.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    sections = [
+        ("Where it memorises", _layermem(run)),
+        ("Units", _unitmem(run)),
+        ("Accuracy", _probe(run)),
+        ("Training", _training(run)),
+        ("How it was made", _provenance(run)),
+    ]
+    write_text(run.report, page.page(f"What {run.name} memorises", _opening(run), sections))
+    return run.report
+
+
+def contrast_words(table: Table) -> str:
+    """The headline in words that follow the numbers.
+
+    Args:
+        table: columns ``LAYERMEM_TABLE``.
+    """
+    layers, low, high = table["layer"].tolist(), table["contrast_low"], table["contrast_high"]
+    above = [name for name, bound in zip(layers, low, strict=True) if bound > 0]
+    below = [name for name, bound in zip(layers, high, strict=True) if bound < 0]
+    if not above:
+        text = f"No memorisation is measured in any of {len(layers)} layers: no contrast lies above 0."
+    else:
+        top = int(np.nanargmax(np.where(low > 0, table["contrast"], np.nan)))
+        text = (
+            f"Memorisation is measured in {len(above)} of {len(layers)} layers, most in {layers[top]}: contrast "
+            f"{decimals(table['contrast'][top])}, 95 % interval {decimals(low[top])} to {decimals(high[top])}."
+        )
+        silent = [name for name, a, b in zip(layers, low, high, strict=True) if a <= 0 <= b]
+        if silent:
+            text += f" No memorisation is measured in {_join(silent)} (interval includes 0)."
+    if below:
+        text += f" In {_join(below)} the contrast lies below 0, which memorisation cannot explain."
+    return text
+
+
+def contrast_verdict(low: float, high: float) -> Cell:
+    """What an interval of the contrast says about one layer."""
+    if low > 0:
+        return word("memorisation measured", "yes")
+    if high < 0:
+        return word("below 0", "no")
+    if math.isnan(low) or math.isnan(high):
+        return word("not defined", "no")
+    return word("no memorisation measured", "no")
+
+
+def _opening(run: RunDir) -> str:
+    layermem = next(run.analyses("layermem"), None)
+    lead = page.paragraph(contrast_words(read_table(layermem.table(), LAYERMEM_TABLE)), "lead") if layermem else ""
+    return lead + page.paragraph(_what_was_trained(run), "soft")
+
+
+def _what_was_trained(run: RunDir) -> str:
+    members = _join([member.role for member in run.members() if member.encoder.is_file()]) or "none yet"
+    if not run.splits.is_file():
+        return f"Encoders trained: {members}."
+    splits = read_json(run.splits)
+    sizes = ", ".join(
+        f"{len(splits[n])} {n}" for n in ("shared", "candidate", "independent", "external") if n in splits
+    )
+    return f"Data: {splits['dataset']} ({sizes} images). Encoders trained: {members}."
+
+
+def _layermem(run: RunDir) -> str:
+    explained = page.paragraph(
+        "The contrast compares images only one encoder has seen: (mean score of candidates minus mean score of "
+        "independent images) / 2. Differences in smoothness between the two trainings cancel in it, so it is 0 where "
+        "nothing is memorised; the published LayerMem, beside its controls, keeps that offset. Intervals are 95 %, "
+        "for each layer by itself.",
+        "soft",
+    )
+    found = [explained + _layermem_of(analysis) for analysis in run.analyses("layermem")]
+    return "".join(found) or _missing(run, "layermem")
+
+
+def _layermem_of(analysis: AnalysisDir) -> str:
+    table = read_table(analysis.table(), LAYERMEM_TABLE)
+    header = (
+        *("layer", "contrast", "95 % interval", "reading", "LayerMem", "delta"),
+        *("independent", "external", "shared", "top 50", "least 50"),
+    )
+    names = ("layermem", "delta", "control_independent", "control_external", "control_shared", "top50", "least50")
+    rows = [
+        [
+            Cell(row["layer"], row["depth"], word=True),
+            number(row["contrast"]),
+            interval(row["contrast_low"], row["contrast_high"]),
+            contrast_verdict(row["contrast_low"], row["contrast_high"]),
+            *(number(row[name]) for name in names),
+        ]
+        for row in _rows(table)
+    ]
+    in_words = _heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
+    return in_words + page.table(header, rows) + _figures(analysis)
+
+
+def _unitmem(run: RunDir) -> str:
+    explained = page.paragraph(
+        "UnitMem is high for a unit that answers to one image far more than to the others. It is not 0 for noise: the "
+        "null is what exchangeable images would score, and the held-out column is the same units on images that no "
+        "encoder was trained on. t and p compare the top with the bottom 10 % of units, as published; they select on "
+        "what they test, so a tiny p says nothing about memorisation.",
+        "soft",
+    )
+    found = [_unitmem_of(analysis) for analysis in run.analyses("unitmem")]
+    return explained + "".join(found) if found else _missing(run, "unitmem")
+
+
+def _unitmem_of(analysis: AnalysisDir) -> str:
+    layers = read_table(analysis.table("layers"), UNITMEM_LAYERS)
+    units = read_table(analysis.table(), UNITMEM_TABLE)
+    pair = "unit_contrast" in layers
+    rows = [
+        [
+            Cell(row["layer"], row["depth"], word=True),
+            *(number(row[name]) for name in ("units", "dead")),
+            *(number(row[name], 3) for name in ("mean", "held_out_mean", "null_mean", "null_p95", "max")),
+            *(_pair_cells(row) if pair else ()),
+            *(number(row[name], 3) for name in ("top_mean", "bottom_mean")),
+            number(row["t"], 1),
+            Cell(f"{row['p']:.0e}", row["p"]),
+        ]
+        for row in _rows(layers)
+    ]
+    header = (
+        *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "max"),
+        *(("unit contrast", "95 % interval", "own-max share", "95 % interval") if pair else ()),
+        *("top 10 %", "bottom 10 %", "t", "p"),
+    )
+    order = np.argsort(-units["unitmem"], kind="stable")[:TOP_UNITS]
+    top = [
+        [
+            Cell(row["layer"], row["depth"], word=True),
+            number(row["unit"]),
+            *(number(row[name]) for name in ("unitmem", "mu_max", "mu_rest")),
+            number(row["max_id"]),
+        ]
+        for row in _rows({name: column[order] for name, column in units.items()})
+    ]
+    return (
+        _heading(analysis)
+        + page.paragraph(unitmem_words(layers))
+        + page.table(header, rows)
+        + _figures(analysis)
+        + f"<h3>The {len(top)} units with the highest scores</h3>"
+        + page.table(("layer", "unit", "UnitMem", "mu max", "mu rest", "image id of the max"), top)
+    )
+
+
+def _pair_cells(row: Mapping[str, Any]) -> list[Cell]:
+    return [
+        number(row["unit_contrast"]),
+        interval(row["unit_contrast_low"], row["unit_contrast_high"]),
+        number(row["own_max_share"], 3),
+        interval(row["own_max_low"], row["own_max_high"], 3),
+    ]
+
+
+def unitmem_words(layers: Table) -> str:
+    """What the units show, in words that follow the numbers.
+
+    Args:
+        layers: columns ``UNITMEM_LAYERS``.
+    """
+    last = {name: column[-1] for name, column in layers.items()}
+    text = (
+        f"Mean UnitMem goes from {layers['mean'][0]:.3f} in {layers['layer'][0]} to {last['mean']:.3f} in "
+        f"{last['layer']}; on held-out images the units of {last['layer']} score {last['held_out_mean']:.3f}, and "
+        f"exchangeable images would score {last['null_mean']:.3f}."
+    )
+    if "unit_contrast" in layers:
+        names = layers["layer"][layers["unit_contrast_low"] > 0].tolist()
+        where = f"above 0 in {_join(names)}" if names else "not above 0 in any layer"
+        text += f" The unit contrast of the pair, which is free of which images are striking, is {where}."
+    return text
+
+
+def _probe(run: RunDir) -> str:
+    found = []
+    for analysis in run.analyses("probe"):
+        rows = [
+            [
+                *(word(row[name]) for name in ("member", "features", "evaluation")),
+                *(number(100 * row[name], 2) for name in ("top1", "top5")),
+                *(number(row[name]) for name in ("n_train", "n_test")),
+            ]
+            for row in _rows(read_table(analysis.table(), PROBE_TABLE))
+        ]
+        header = ("encoder", "features", "evaluation", "top-1 %", "top-5 %", "trained on", "tested on")
+        found.append(_heading(analysis) + page.table(header, rows) + _figures(analysis))
+    return "".join(found) or _missing(run, "probe")
+
+
+def _training(run: RunDir) -> str:
+    metrics = {member.role: read_table(member.metrics) for member in run.members() if member.metrics.is_file()}
+    if not metrics:
+        return page.paragraph("Nothing was logged yet: no metrics.csv in the run directory.", "missing")
+    png = io.BytesIO()
+    training_curves(metrics).savefig(png, format="png")
+    return page.picture(png.getvalue(), f"Training of {_join(list(metrics))}, as logged in metrics.csv.")
+
+
+def _provenance(run: RunDir) -> str:
+    parts = []
+    for command in ("layermem", "unitmem", "probe"):
+        for analysis in run.analyses(command):
+            made = read_json(analysis.summary)
+            checkpoints = [f"{role} {digest[:12]}" for role, digest in made["checkpoints"].items()]
+            pairs = [
+                ("command", made["command_line"]),
+                ("finished", f"{made['finished']}, {made['seconds']:.1f} s, {made['images_per_second']:.0f} images/s"),
+                ("device", made["device"]),
+                ("seed", str(made["seed"])),
+                ("split sha256", str(made["split_sha256"])),
+                ("encoders, sha256", ", ".join(checkpoints)),
+                ("git commit", made["git_commit"] or "not a git checkout"),
+                ("versions", ", ".join(f"{name} {version}" for name, version in made["versions"].items())),
+            ]
+            parts.append(f"<h3>{analysis.dir.name}</h3>" + page.facts(pairs))
+    if run.config.is_file():
+        parts.append(page.folded("config.yaml of the training", run.config.read_text(encoding="utf-8")))
+    return "".join(parts) or page.paragraph("Nothing was analysed yet.", "missing")
+
+
+def _missing(run: RunDir, command: str) -> str:
+    return page.paragraph(
+        "Not measured yet. Make it with", "missing", code=f"python analyze.py {command} --run {run.root}"
+    )
+
+
+def _heading(analysis: AnalysisDir) -> str:
+    return f"<h3>{escape(analysis.tag)}</h3>" if analysis.tag else ""
+
+
+def _figures(analysis: AnalysisDir) -> str:
+    captions = read_json(analysis.summary)["figures"]
+    files = {name: analysis.figures / f"{name}.png" for name in captions}
+    return "".join(page.picture(files[name].read_bytes(), captions[name]) for name in captions if files[name].is_file())
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    return [dict(zip(table, cells, strict=True)) for cells in zip(*(c.tolist() for c in table.values()), strict=True)]
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -1,0 +1,83 @@
+"""Tests and intervals: thin over scipy, on 1-D samples."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    """An estimate with its two-sided interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class TTest(NamedTuple):
+    """A t statistic and its two-sided p-value; both NaN where a sample has fewer than two values."""
+
+    t: float
+    p: float
+
+
+def welch(sample_a: ArrayLike, sample_b: ArrayLike) -> TTest:
+    """Welch's two-sided t-test of ``mean(a) - mean(b)``.
+
+    Two samples without any spread give NaN where their means agree and an infinite t (p = 0) where they differ.
+    """
+    a, b = np.asarray(sample_a, dtype=np.float64), np.asarray(sample_b, dtype=np.float64)
+    if len(a) < 2 or len(b) < 2:
+        return TTest(float("nan"), float("nan"))
+    difference = float(a.mean() - b.mean())
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        return TTest(np.copysign(np.inf, difference), 0.0) if difference else TTest(float("nan"), float("nan"))
+    result = stats.ttest_ind(a, b, equal_var=False)
+    return TTest(float(result.statistic), float(result.pvalue))
+
+
+def normal_interval(value: float, standard_error: float, confidence: float = 0.95) -> Interval:
+    """``value`` plus and minus the normal quantile times its standard error."""
+    half = float(stats.norm.ppf(0.5 + confidence / 2)) * standard_error
+    return Interval(value, value - half, value + half)
+
+
+def bootstrap_mean(sample: ArrayLike, *, confidence: float = 0.95, draws: int = 2000, seed: int = 0) -> Interval:
+    """Mean of a sample with its percentile bootstrap interval (the sample's items are drawn with replacement)."""
+    values = np.asarray(sample, dtype=np.float64)
+    if values.size == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    generator = np.random.default_rng(seed)
+    means = np.concatenate(
+        [
+            generator.choice(values, size=(min(100, draws - start), values.size)).mean(axis=1)
+            for start in range(0, draws, 100)
+        ]
+    )
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def permutation_interval(observed: float, null: ArrayLike, expected: float, confidence: float = 0.95) -> Interval:
+    """Interval of a shift, by inverting a permutation test.
+
+    The labels carry no information in the permuted statistics, so their spread around ``expected`` is the spread
+    of the observed one around its true value. The interval leaves out ``expected`` exactly when the observed
+    statistic lies outside the same central part of the permuted ones.
+
+    Args:
+        observed: the statistic under the true labels.
+        null: the statistic under each relabelling.
+        expected: its value when labels carry no information.
+        confidence: share of the permuted statistics in the central part.
+    """
+    low, high = np.quantile(np.asarray(null, dtype=np.float64), [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(observed, observed - (float(high) - expected), observed - (float(low) - expected))
+
+
+def mean_of(sample: Sequence[float] | ArrayLike) -> float:
+    """Mean, NaN for an empty sample (numpy would warn)."""
+    values = np.asarray(sample, dtype=np.float64)
+    return float(values.mean()) if values.size else float("nan")

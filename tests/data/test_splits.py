@@ -1,0 +1,163 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from memlight.data.splits import ROLES, SPLITS, PairSplit
+from memlight.errors import UserError
+
+
+def small(**changes: Any) -> PairSplit:
+    sizes: dict[str, Any] = {"shared": 50, "candidate": 20, "independent": 20, "external": 10}
+    return PairSplit.make(100, 30, **(sizes | {"dataset": "toys"} | changes))
+
+
+@pytest.mark.parametrize("order", ["random", "index"])
+def test_splits_are_disjoint_sorted_and_inside_their_half(order: str) -> None:
+    split = small(order=order)
+    together = np.concatenate([split.ids(name) for name in SPLITS])
+    assert [split.ids(name).size for name in SPLITS] == [50, 20, 20, 10]
+    assert len(set(together.tolist())) == 100
+    for name in SPLITS:
+        ids = split.ids(name)
+        assert ids.dtype == np.int64
+        assert (np.diff(ids) > 0).all()
+        low, high = (100, 130) if name == "external" else (0, 100)
+        assert low <= ids.min() and ids.max() < high
+
+
+def test_index_order_is_that_of_the_authors_code() -> None:
+    split = PairSplit.make(50_000, 10_000, order="index")
+    f, g = split.role_ids("candidate"), split.role_ids("independent")
+    assert f.tolist() == list(range(45_000))
+    assert g.tolist() == [*range(40_000), *range(45_000, 50_000)]
+    assert split.external.tolist() == list(range(50_000, 55_000))
+
+
+def test_random_order_depends_on_the_seed_alone() -> None:
+    state = torch.get_rng_state()
+    first = small(seed=3)
+    torch.manual_seed(9)
+    np.random.seed(9)
+    assert small(seed=3).sha256 == first.sha256 != small(seed=4).sha256
+    torch.set_rng_state(state)
+    small()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_random_order_spreads_every_split_over_the_whole_set() -> None:
+    split = PairSplit.make(50_000, 10_000)
+    for name in ("shared", "candidate", "independent"):
+        ids = split.ids(name)
+        standard_error = 50_000 / np.sqrt(12 * ids.size)
+        assert abs(ids.mean() - 25_000) < 4 * standard_error
+
+
+def test_hash_is_pinned() -> None:
+    """The hash is stored with every encoder: a change here makes every earlier run unusable."""
+    split = PairSplit.make(
+        10, 4, shared=4, candidate=2, independent=2, external=2, order="index", dataset="toys"
+    )
+    assert split.sha256 == "PINNED"
+
+
+def test_roles() -> None:
+    split = small()
+    assert set(split.role_ids("all")) == set(split.shared) | set(split.candidate) | set(split.independent)
+    assert not set(split.role_ids("candidate")) & set(split.independent)
+    assert set(ROLES) == {"candidate", "independent", "all"}
+    with pytest.raises(UserError, match=r"--data.role f: choose one of candidate"):
+        split.role_ids("f")
+    with pytest.raises(UserError, match=r"--split test: choose one of shared"):
+        split.ids("test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"shared": 61}, "--data.num_shared 61 .*101 images wanted, but there are 100"),
+        ({"external": 31}, "--data.num_external 31: there are 30 test images"),
+        ({"candidate": -1}, "--data.num_candidate -1"),
+        ({"order": "sorted"}, "--data.order sorted: choose random or index"),
+    ],
+)
+def test_impossible_splits_name_the_flag(changes: dict[str, Any], flag: str) -> None:
+    with pytest.raises(UserError, match=flag):
+        small(**changes)
+
+
+def test_external_images_without_a_test_half() -> None:
+    with pytest.raises(UserError, match=r"--data.num_external 10: there are 0 test images; .*test/ folder"):
+        PairSplit.make(100, 0, shared=5, candidate=5, independent=5, external=10)
+    assert PairSplit.make(100, 0, shared=5, candidate=5, independent=5, external=0).external.size == 0
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    split = small(seed=7)
+    path = tmp_path / "run" / "splits.json"
+    split.save(path)
+    loaded = PairSplit.load(path)
+    assert loaded.sha256 == split.sha256
+    assert (loaded.seed, loaded.order, loaded.num_train, loaded.num_test, loaded.dataset) == (
+        *(7, "random", 100, 30),
+        "toys",
+    )
+    assert [p.name for p in path.parent.iterdir()] == ["splits.json"]
+    loaded.require_equal(split, path)
+
+
+def cut_in_half(content: dict[str, Any]) -> str:
+    text = json.dumps(content)
+    return text[: len(text) // 2]
+
+
+def move_one_id(content: dict[str, Any]) -> str:
+    content["candidate"][0] = content["independent"][0]
+    return json.dumps(content)
+
+
+def drop_a_split(content: dict[str, Any]) -> str:
+    del content["external"]
+    return json.dumps(content)
+
+
+def fractional_ids(content: dict[str, Any]) -> str:
+    content["shared"][0] += 0.5
+    return json.dumps(content)
+
+
+def another_format(content: dict[str, Any]) -> str:
+    return json.dumps(content | {"format": 2})
+
+
+def not_an_object(content: dict[str, Any]) -> str:
+    return "[]"
+
+
+@pytest.mark.parametrize(
+    "damage", [cut_in_half, move_one_id, drop_a_split, fractional_ids, another_format, not_an_object]
+)
+def test_damaged_file_is_refused(tmp_path: Path, damage: Callable[[dict[str, Any]], str]) -> None:
+    path = tmp_path / "splits.json"
+    small().save(path)
+    path.write_text(damage(json.loads(path.read_text())))
+    with pytest.raises(UserError, match=r"--run.*splits\.json"):
+        PairSplit.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "--data.seed is 0 there, 1 here"),
+        ({"order": "index"}, "--data.order is random there, index here"),
+        ({"candidate": 19}, "20 candidate images there, 19 here"),
+        ({"dataset": "others"}, "dataset is toys there, others here"),
+    ],
+)
+def test_another_split_is_refused_with_its_difference(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        small().require_equal(small(**changes), Path("runs/x/splits.json"))

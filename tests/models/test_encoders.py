@@ -1,0 +1,249 @@
+import io
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from memlight.errors import UserError
+from memlight.models import encoders
+from memlight.models.encoders import (
+    build_encoder,
+    encoder_spec,
+    load_encoder,
+    load_state,
+    read_metadata,
+    save_encoder,
+)
+
+SMALL_TIMM = "timm:test_vit"
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    encoder = build_encoder("resnet9", seed=5)
+    save_encoder(path, encoder, {"format": 1, "role": "candidate"})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "size"),
+    [
+        ("resnet9", "cifar", 16),
+        ("resnet18", "cifar", 32),
+        ("resnet34", "imagenet", 64),
+        ("resnet50", "imagenet", 64),
+        (SMALL_TIMM, "imagenet", 64),
+        ("timm:mobilenetv3_small_050", "imagenet", 64),
+    ],
+)
+def test_output_is_as_wide_as_the_spec_says(name, stem, size):
+    encoder = build_encoder(name, stem=stem, seed=0, image_size=size).eval()
+    spec = encoder_spec(encoder)
+    with torch.no_grad():
+        features = encoder(torch.rand(2, 3, size, size))
+
+    assert features.shape == (2, spec.num_features)
+    assert (spec.name, spec.stem, spec.input_size) == (name, stem, size)
+
+
+def test_cifar_stem_keeps_the_resolution_and_the_paths_stay_torchvisions():
+    encoder = build_encoder("resnet18", seed=0)
+    sizes = {}
+    encoder.layer1.register_forward_hook(lambda _, __, output: sizes.update(layer1=output.shape[-1]))
+    encoder(torch.rand(2, 3, 32, 32))
+
+    assert sizes["layer1"] == 32
+    assert isinstance(encoder.get_submodule("layer3.1.conv2"), nn.Conv2d)
+
+
+@pytest.mark.parametrize("name", ["resnet9", "resnet18", SMALL_TIMM])
+def test_initial_weights_are_a_function_of_the_seed_alone(name):
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = build_encoder(name, seed=3).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    again, other = build_encoder(name, seed=3).state_dict(), build_encoder(name, seed=4).state_dict()
+
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_without_a_seed_the_global_generator_decides():
+    torch.manual_seed(1)
+    first = build_encoder("resnet9").layer1.conv.weight
+    second = build_encoder("resnet9").layer1.conv.weight
+    torch.manual_seed(1)
+
+    assert torch.equal(first, build_encoder("resnet9").layer1.conv.weight)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("resnet81", {}, ["--model.encoder", "--encoder", "resnet81", "resnet18"]),
+        ("timm:resnet_18", {}, ["--model.encoder", "timm:resnet18"]),
+        ("timm:resnet18.nobody", {}, ["--model.encoder", "nobody"]),
+        ("resnet9", {"image_size": 8}, ["8-pixel", "--data.view_size 16"]),
+        ("resnet18", {"stem": "cifr"}, ["--model.stem", "imagenet"]),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_a_way_out(name, options, words):
+    with pytest.raises(UserError) as caught:
+        build_encoder(name, **options)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("name", ["resnet9", "resnet18", SMALL_TIMM])
+def test_saved_encoder_comes_back_equal_and_in_eval_mode(name, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    encoder = build_encoder(name, seed=5, image_size=32 if name != SMALL_TIMM else 160)
+    encoder.to(memory_format=torch.channels_last)
+    state = torch.get_rng_state()
+    save_encoder(path, encoder, {"format": 1, "layers": ["é"], "init_seed": 5})
+    loaded = load_encoder(path)
+
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module.training for module in loaded.modules())
+    assert encoder_spec(loaded) == encoder_spec(encoder)
+    assert encoder.state_dict().keys() == loaded.state_dict().keys()
+    for key, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[key])
+    metadata = read_metadata(path)
+    assert metadata["layers"] == ["é"] and metadata["architecture"]["name"] == name
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_same_encoder_gives_the_same_file(saved):
+    again = saved.with_name("again.safetensors")
+    save_encoder(again, load_encoder(saved), {"role": "candidate", "format": 1})
+    assert again.read_bytes() == saved.read_bytes()
+
+
+def test_tensors_shared_by_two_names_are_kept_under_both(tmp_path, monkeypatch):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+            self.b = nn.Linear(4, 4)
+            self.b.weight = self.a.weight
+            self.spec = encoders.EncoderSpec("tied", "cifar", 3, 4, 32)
+
+    monkeypatch.setitem(encoders._BUILDERS, "tied", lambda *_: Tied())
+    encoder, path = Tied(), tmp_path / "tied.safetensors"
+    save_encoder(path, encoder, {})
+    loaded = load_encoder(path)
+
+    assert torch.equal(loaded.b.weight, encoder.a.weight)
+    assert loaded.a.weight is loaded.b.weight
+
+
+def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def write_half(tensors, path, metadata):
+        path.write_bytes(before[:100])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(encoders, "save_file", write_half)
+    with pytest.raises(OSError, match="disk full"):
+        save_encoder(saved, build_encoder("resnet9", seed=6), {})
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 300, 100_000, -1])
+def test_a_truncated_file_is_one_clear_line(saved, kept):
+    saved.write_bytes(saved.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"^--weights .*encoder\.safetensors: truncated") as caught:
+        load_encoder(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"--run .*none.safetensors: no such file"):
+        read_metadata(tmp_path / "none.safetensors", flag="--run")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "plain"])
+def test_a_pickle_is_refused_and_its_code_is_not_run(tmp_path, kind):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    path = tmp_path / "encoder.pth"
+    if kind == "plain":
+        path.write_bytes(pickle.dumps(Evil()))
+    else:
+        buffer = io.BytesIO()
+        torch.save({"model": Evil()}, buffer, _use_new_zipfile_serialization=kind == "zip")
+        path.write_bytes(buffer.getvalue())
+    with pytest.raises(UserError, match=r"--weights .*pickle"):
+        load_encoder(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_none(saved):
+    encoder = load_encoder(saved)
+    for padding in range(0, 512, 8):
+        save_encoder(saved, encoder, {"note": "x" * padding})
+        if saved.read_bytes()[:1] == b"\x80":
+            break
+    assert saved.read_bytes()[:1] == b"\x80"
+    assert load_encoder(saved) is not None
+
+
+def test_somebody_elses_safetensors_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(UserError, match="not memlight's metadata"):
+        load_encoder(path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ({"name": "resnet9"}, "nothing usable"),
+        ({"name": "vgg", "stem": "cifar", "in_channels": 3, "num_features": 9, "input_size": 32}, "no such encoder"),
+        (
+            {"name": "resnet9", "stem": "cifar", "in_channels": 3, "num_features": 9, "input_size": 32},
+            "num_features=9",
+        ),
+    ],
+)
+def test_an_architecture_this_version_cannot_build_is_refused(saved, architecture, words):
+    record = json.dumps({**read_metadata(saved), "architecture": architecture})
+    save_file(load_file(saved), saved, metadata={"memlight": record})
+    with pytest.raises(UserError, match=words):
+        load_encoder(saved)
+
+
+def test_weights_of_another_architecture_are_listed_by_module_and_nothing_is_copied():
+    encoder = build_encoder("resnet9", seed=0)
+    state = build_encoder("resnet9", seed=1).state_dict()
+    before = {key: tensor.clone() for key, tensor in encoder.state_dict().items()}
+    del state["layer1.conv.weight"], state["layer2.norm.weight"], state["layer2.norm.bias"]
+    state["head.weight"] = torch.zeros(2)
+    state["layer8.conv.weight"] = torch.zeros(3)
+    with pytest.raises(UserError) as caught:
+        load_state(encoder, state, source="--weights w")
+
+    assert str(caught.value) == (
+        "--weights w: these are not the weights of resnet9. missing: layer1.conv, layer2.norm; "
+        "unexpected: head; other shape: layer8.conv"
+    )
+    assert all(torch.equal(before[key], tensor) for key, tensor in encoder.state_dict().items())
+
+
+def test_only_encoders_built_here_are_saved(tmp_path):
+    with pytest.raises(ValueError, match="build_encoder"):
+        save_encoder(tmp_path / "x.safetensors", nn.Linear(2, 2), {})
+    with pytest.raises(ValueError, match="not JSON"):
+        save_encoder(tmp_path / "x.safetensors", build_encoder("resnet9", seed=0), {"x": object()})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, distributed
+
+from memlight.batch import ViewBatch
+from memlight.errors import UserError
+from memlight.modules import SimCLR
+from memlight.modules.base import embedding_std
+from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule, parameter_groups
+from tests.ddp import run_ddp
+
+GLOBAL_BATCH = 8
+
+
+def nt_xent_by_loops(z_0: Tensor, z_1: Tensor, temperature: float) -> Tensor:
+    """Equation 1 of Chen et al. (2020), one anchor and one term at a time."""
+    z = [row / row.norm() for row in torch.cat([z_0, z_1])]
+    n = len(z_0)
+    total = torch.zeros((), dtype=z_0.dtype)
+    for anchor in range(2 * n):
+        positive = (anchor + n) % (2 * n)
+        others = [torch.exp(z[anchor] @ z[other] / temperature) for other in range(2 * n) if other != anchor]
+        total = total - torch.log(torch.exp(z[anchor] @ z[positive] / temperature) / sum(others))
+    return total / (2 * n)
+
+
+def embeddings() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    z_0, z_1 = torch.randn(2, GLOBAL_BATCH, 5, generator=generator, dtype=torch.float64)
+    return z_0.requires_grad_(), z_1.requires_grad_()
+
+
+def test_loss_is_nt_xent() -> None:
+    z_0, z_1 = embeddings()
+    module = SimCLR(temperature=0.3)
+    assert torch.allclose(module.criterion(z_0, z_1), nt_xent_by_loops(z_0, z_1, 0.3), rtol=1e-9)
+
+
+def gathered_loss() -> tuple[float, Tensor]:
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    z_0, z_1 = embeddings()
+    share = slice(rank * GLOBAL_BATCH // world_size, (rank + 1) * GLOBAL_BATCH // world_size)
+    weight = torch.ones(5, dtype=torch.float64, requires_grad=True)
+    loss = SimCLR(temperature=0.3).criterion(z_0[share] * weight, z_1[share] * weight)
+    loss.backward()
+    assert weight.grad is not None
+    return float(loss), weight.grad
+
+
+@pytest.mark.ddp
+def test_two_processes_give_the_loss_and_the_gradient_of_the_global_batch() -> None:
+    z_0, z_1 = embeddings()
+    weight = torch.ones(5, dtype=torch.float64, requires_grad=True)
+    expected = nt_xent_by_loops(z_0 * weight, z_1 * weight, 0.3)
+    expected.backward()
+    results = run_ddp(gathered_loss, 2)
+    loss = sum(result[0] for result in results) / 2
+    gradient = sum(result[1] for result in results) / 2  # what DDP does to the gradients of its processes
+    assert loss == pytest.approx(expected.item(), rel=1e-9)
+    assert weight.grad is not None
+    assert torch.allclose(gradient, weight.grad, rtol=1e-8)
+
+
+def test_both_members_start_from_the_same_weights_and_leave_the_global_generator_alone() -> None:
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = SimCLR(init_seed=5).state_dict()
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(2)
+    second, other = SimCLR(init_seed=5).state_dict(), SimCLR(init_seed=6).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_views_of_one_size_and_views_of_two_sizes_give_the_same_features_in_eval_mode() -> None:
+    module = SimCLR(channels_last=False).eval()
+    views = [torch.rand(3, 3, 32, 32), torch.rand(3, 3, 32, 32)]
+    together = module.encode(views)
+    apart = module.encode([views[0], torch.rand(3, 3, 16, 16)])
+    assert torch.allclose(together[0], apart[0], atol=1e-5)
+    assert together[1].shape == apart[1].shape == (3, 256)
+
+
+def test_loss_of_a_batch_reaches_every_parameter() -> None:
+    module = SimCLR()
+    batch = ViewBatch([torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)], torch.zeros(4).long(), torch.arange(4))
+    loss, z = module.embed_and_loss(batch)
+    loss.backward()
+    assert z.shape == (4, 128)
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_embedding_std_is_one_for_isotropic_and_zero_for_collapsed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    assert float(embedding_std(torch.randn(4000, 64, generator=generator))) == pytest.approx(1, abs=0.02)
+    assert float(embedding_std(torch.ones(10, 64))) == pytest.approx(0, abs=1e-6)
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2))
+    decay, no_decay = parameter_groups([model], 0.1)
+    assert [tuple(p.shape) for p in decay["params"]] == [(4, 3, 3, 3), (2, 4)]  # type: ignore[attr-defined]
+    assert [tuple(p.shape) for p in no_decay["params"]] == [(4,), (4,), (4,), (2,)]  # type: ignore[attr-defined]
+    assert (decay["weight_decay"], no_decay["weight_decay"]) == (0.1, 0.0)
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_learning_rate_scales_with_the_global_batch_and_follows_the_cosine(name: str) -> None:
+    config = OptimConfig(name=name, lr=0.5, lr_batch_size=256)  # type: ignore[arg-type]
+    optimizer = build_optimizer(config, [torch.nn.Linear(2, 2)], global_batch_size=512)
+    schedule = build_schedule(optimizer, total_steps=100, warmup_steps=10)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[0] == pytest.approx(0.1)
+    middle = 10 + 45
+    assert rates[middle] == pytest.approx((1 + math.cos(math.pi * 45 / 89)) / 2, abs=0.02)
+    assert rates[-1] < 0.01
+
+
+def test_a_learning_rate_of_zero_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--model\.optim\.lr"):
+        OptimConfig(lr=0)

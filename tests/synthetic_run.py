@@ -1,0 +1,172 @@
+"""A run directory with made-up numbers, for the tests of figures, files and the report."""
+
+from pathlib import Path
+
+import numpy as np
+
+from memlight.figures import layermem_by_depth, unitmem_by_layer, unitmem_heatmap, unitmem_histogram
+from memlight.logs import AnalysisLog
+from memlight.pictures import image_grid, rows_grid
+from memlight.rundir import RunDir
+from memlight.tables import (
+    LAYERMEM_TABLE,
+    PROBE_TABLE,
+    UNITMEM_LAYERS,
+    UNITMEM_TABLE,
+    Table,
+    write_json,
+    write_table,
+    write_text,
+)
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4", "res2", "layer5", "layer6", "layer7", "layer8", "res6")
+UNITS = (32, 64, 64, 64, 64, 128, 256, 256, 256, 256)
+CONTRAST = (0.0, 0.0001, -0.0001, 0.0, 0.0001, 0.0004, 0.0058, 0.0297, 0.0637, 0.0655)
+
+
+def layermem_table() -> Table:
+    """Ten layers: nothing is memorised in the first six, more and more in the last four."""
+    contrast = np.array(CONTRAST)
+    offset = np.linspace(-0.016, 0.02, len(LAYERS))
+    layermem = offset + contrast
+    return {
+        "layer": np.array(LAYERS),
+        "depth": np.arange(1, 11),
+        "layermem": layermem,
+        "delta": np.diff(layermem, prepend=np.nan),
+        "control_independent": offset - contrast,
+        "control_external": offset + 0.0002,
+        "control_shared": offset - 0.0002,
+        "contrast": contrast,
+        "contrast_low": contrast - 0.0012,
+        "contrast_high": contrast + 0.0012,
+        "top50": layermem + 0.15,
+        "least50": layermem - 0.12,
+        "n": np.full(10, 5000),
+    }
+
+
+def unitmem_table(rng: np.random.Generator) -> Table:
+    """Every unit of the ten layers; two of layer1 are dead."""
+    layer = np.repeat(LAYERS, UNITS)
+    depth = np.repeat(np.arange(1, 11), UNITS)
+    dead = np.zeros(len(layer), dtype=bool)
+    dead[[3, 17]] = True
+    score = np.where(dead, 0, rng.beta(12, 12 - depth))
+    return {
+        "layer": layer,
+        "depth": depth,
+        "unit": np.concatenate([np.arange(n) for n in UNITS]),
+        "unitmem": score,
+        "mu_max": np.where(dead, 0, 1 + score),
+        "mu_rest": np.where(dead, 0, 1 - score),
+        "max_id": rng.integers(0, 50_000, len(layer)),
+        "dead": dead,
+    }
+
+
+def unitmem_layers(table: Table) -> Table:
+    """The summary by layer of `unitmem_table`, as a pair has it."""
+    alive = [table["unitmem"][(table["layer"] == name) & ~table["dead"]] for name in LAYERS]
+    mean = np.array([scores.mean() for scores in alive])
+    contrast = np.array(CONTRAST) / 4
+    return {
+        "layer": np.array(LAYERS),
+        "depth": np.arange(1, 11),
+        "units": np.array(UNITS),
+        "dead": np.array([2, *[0] * 9]),
+        "mean": mean,
+        "p95": np.array([np.quantile(scores, 0.95) for scores in alive]),
+        "max": np.array([scores.max() for scores in alive]),
+        "top_mean": mean + 0.15,
+        "bottom_mean": mean - 0.15,
+        "null_mean": mean - 0.03,
+        "null_p95": mean + 0.04,
+        "held_out_mean": mean - 0.002,
+        "t": np.linspace(8, 30, 10),
+        "p": np.geomspace(1e-3, 1e-59, 10),
+        "unit_contrast": contrast,
+        "unit_contrast_low": contrast - 0.002,
+        "unit_contrast_high": contrast + 0.002,
+        "own_max_share": 0.5 + 4 * contrast,
+        "own_max_low": 0.48 + 4 * contrast,
+        "own_max_high": 0.52 + 4 * contrast,
+    }
+
+
+def metrics_table(rng: np.random.Generator, epochs: int = 60) -> Table:
+    """What a training logs: the loss every epoch, the held-out loss every fifth, a cosine learning rate."""
+    epoch = np.arange(epochs)
+    loss = 4.2 + 2 * np.exp(-epoch / 15) + rng.normal(0, 0.02, epochs)
+    return {
+        "step": epoch * 20 + 19,
+        "epoch": epoch,
+        "train/loss": loss,
+        "train/embedding_std": 0.9 - 0.5 * np.exp(-epoch / 4),
+        "lr-LARS": 1.2 * np.cos(epoch / epochs * np.pi / 2) ** 2,
+        "val/loss": np.where(epoch % 5 == 4, loss + 0.15, np.nan),
+    }
+
+
+def probe_table() -> Table:
+    """Both members and untrained weights, probed."""
+    return {
+        "member": np.array(["candidate", "candidate", "independent", "untrained"]),
+        "features": np.array(["pooled", "pooled", "pooled", "pooled"]),
+        "evaluation": np.array(["linear", "knn", "linear", "linear"]),
+        "top1": np.array([0.7044, 0.6812, 0.7031, 0.3312]),
+        "top5": np.array([0.981, 0.962, 0.98, 0.82]),
+        "n_train": np.full(4, 40_000),
+        "n_test": np.full(4, 5_000),
+    }
+
+
+def make_trained(root: Path) -> RunDir:
+    """A run whose two members have been trained and not yet analysed."""
+    rng = np.random.default_rng(0)
+    run = RunDir(root)
+    ids = {name: list(range(i * 10, i * 10 + 10)) for i, name in enumerate(("shared", "candidate", "independent"))}
+    write_json(run.splits, {"dataset": "cifar10", "sha256": "ab" * 32, **ids, "external": list(range(30, 40))})
+    write_text(run.config, "model:\n  class_path: SimCLR\n")
+    for role in ("candidate", "independent"):
+        table = metrics_table(rng)
+        write_table(run.member(role).metrics, table, list(table))
+        write_text(run.member(role).encoder, "")
+    return run
+
+
+def analyse(run: RunDir) -> None:
+    """Add made-up results of the three commands."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8)
+    made_from = {
+        "seed": 0,
+        "split_sha256": "ab" * 32,
+        "checkpoints": {"candidate": "cd" * 32, "independent": "ef" * 32},
+    }
+    with AnalysisLog(run, "layermem", logger="csv", device="cpu", **made_from) as log:
+        table = layermem_table()
+        log.table("table", table, LAYERMEM_TABLE)
+        log.figure("by_depth", layermem_by_depth(table), "LayerMem by depth, with its controls and 95 % intervals.")
+        captions = [f"id {i}\n{0.9 - i / 50:.3f}" for i in range(20)]
+        grid = image_grid(images[:20], captions, title="Most memorised candidates")
+        log.figure("most_memorised", grid, "The candidates with the highest score in res6.")
+        log.headline({"contrast_res6": table["contrast"][-1]})
+        log.images = 20_000
+    with AnalysisLog(run, "unitmem", logger="csv", device="cpu", **made_from) as log:
+        units = unitmem_table(rng)
+        layers = unitmem_layers(units)
+        log.table("table", units, UNITMEM_TABLE)
+        log.table("layers", layers, UNITMEM_LAYERS)
+        log.figure("by_layer", unitmem_by_layer(layers), "UnitMem by layer, beside the null and held-out images.")
+        log.figure("heatmap", unitmem_heatmap(units), "Every unit, by layer.")
+        log.figure("histogram", unitmem_histogram(units), "How the scores spread over the units of a layer.")
+        rows = [[f"id {10 * r + c}\n{2 - c / 10:.2f}" for c in range(10)] for r in range(4)]
+        labels = [f"layer{r}\nunit {r}" for r in range(4)]
+        log.figure(
+            "top_images",
+            rows_grid(images.reshape(4, 10, 8, 8, 3), labels, rows),
+            "The images that drive the top units.",
+        )
+    with AnalysisLog(run, "probe", logger="csv", device="cpu", **made_from) as log:
+        log.table("table", probe_table(), PROBE_TABLE)

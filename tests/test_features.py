@@ -1,0 +1,331 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from memlight.errors import UserError
+from memlight.features import capture, check_finite, check_layers, count_units, evaluating, list_layers
+from memlight.models.encoders import build_encoder
+
+
+class Toy(nn.Module):
+    """Conv, in-place ReLU, conv run out of the order of definition, a layer never run, one run twice, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 7)
+        self.second = nn.Conv2d(4, 5, 1)
+        self.first = nn.Conv2d(3, 4, 3)
+        self.unused = nn.Conv2d(3, 4, 3)
+        self.shared = nn.Conv2d(5, 5, 1)
+        self.norm = nn.BatchNorm2d(4)
+        self.act = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        x = self.act(self.norm(self.first(x)))
+        x = self.act(self.second(self.drop(x)))
+        x = self.shared(self.shared(x))
+        return self.head(x.mean((2, 3)))
+
+
+class Tokens(nn.Module):
+    """One class token and four patch tokens, and a map in the order (B, H, W, C)."""
+
+    num_prefix_tokens = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 6)
+        self.norm = nn.LayerNorm(6)
+        self.map = nn.Linear(3, 6)
+
+    def forward(self, x):
+        map_BHWC = self.map(x.permute(0, 2, 3, 1))
+        tokens_BTC = map_BHWC.flatten(1, 2)[:, :5]
+        return self.norm(tokens_BTC + self.embed(x.flatten(2).transpose(1, 2))[:, :5]).mean(1)
+
+
+def snapshot(model):
+    return (
+        {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        [module.training for module in model.modules()],
+        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+        torch.get_rng_state(),
+    )
+
+
+def assert_unchanged(model, before):
+    tensors, modes, hooks, rng = before
+    now = snapshot(model)
+    assert all(torch.equal(tensor, now[0][name]) for name, tensor in tensors.items())
+    assert (modes, hooks) == now[1:3]
+    assert torch.equal(rng, now[3])
+
+
+def unit_oracle(x, activation):
+    """(B, U) by plain loops in float64 over a (B, C, H, W) tensor."""
+    act = {"abs": abs, "relu": lambda v: max(v, 0.0)}.get(activation, lambda v: v)
+    rows = []
+    for image in x.double().tolist():
+        row = []
+        for channel in image:
+            values = [act(value) for line in channel for value in line]
+            mean = math.fsum(values) / len(values)
+            row.append(abs(mean) if activation == "abs_of_mean" else mean)
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def test_layers_come_in_execution_order_without_head_unused_or_repeated_ones():
+    assert list_layers(Toy(), image_size=8) == ["first", "second"]
+
+
+def test_listing_and_counting_leave_the_model_bit_identical():
+    model = Toy().train()
+    model.norm.eval()
+    before = snapshot(model)
+    list_layers(model, image_size=8)
+    count_units(model, ["first", "second"], image_size=8)
+    assert_unchanged(model, before)
+
+
+def test_residual_blocks_stand_after_their_convolutions():
+    layers = list_layers(build_encoder("resnet18", seed=0))
+    start = layers.index("layer2.0.conv1")
+
+    assert layers[0] == "conv1" and layers[-1] == "layer4.1" and len(layers) == 28
+    assert layers[start : start + 4] == [
+        "layer2.0.conv1",
+        "layer2.0.conv2",
+        "layer2.0.downsample.0",
+        "layer2.0",
+    ]
+
+
+def test_a_plain_torchvision_model_loses_its_classifier_only():
+    layers = list_layers(resnet18(), image_size=32)
+    assert "fc" not in layers and layers[-1] == "layer4.1"
+
+
+def test_a_model_without_a_known_size_asks_for_it():
+    with pytest.raises(ValueError, match="image_size"):
+        list_layers(Toy())
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "some", "absent"),
+    [
+        ("timm:test_vit", 160, {"patch_embed.proj": 64, "blocks.0.attn.qkv": 192, "blocks.5": 64}, set()),
+        ("timm:test_convnext", 64, {"stem.0": 24, "stages.0.blocks.0.mlp.fc1": 96, "stages.0.blocks.0": 24}, set()),
+        (
+            "timm:swin_tiny_patch4_window7_224",
+            112,
+            {"layers.0.blocks.0.mlp.fc1": 384, "layers.0.blocks.0": 96, "layers.1.downsample.reduction": 192},
+            {"layers.0.blocks.0.attn.qkv"},
+        ),
+    ],
+)
+def test_timm_models_with_tokens_and_both_orders_of_maps(name, size, some, absent):
+    model = build_encoder(name, seed=0, image_size=size)
+    before = snapshot(model)
+    layers = list_layers(model)
+    units = count_units(model, layers)
+
+    assert some.items() <= units.items() and not absent & set(layers)
+    for layer in layers:
+        module = model.get_submodule(layer)
+        assert units[layer] == getattr(module, "out_channels", getattr(module, "out_features", units[layer]))
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("activation", ["identity", "abs", "relu", "abs_of_mean"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_unit_means_against_plain_loops(activation, memory_format):
+    model = Toy().eval().to(memory_format=memory_format)
+    x = torch.randn(3, 3, 9, 9, generator=torch.Generator().manual_seed(0)).to(memory_format=memory_format)
+    with torch.no_grad(), capture(model, ["first", "second"], activation=activation) as out:
+        model(x)
+    with torch.no_grad():
+        expected = unit_oracle(model.first(x), activation)
+
+    assert out["first"].dtype == torch.float32
+    assert torch.allclose(out["first"].double(), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.gpu
+def test_accelerators_fused_mean_equals_the_cpus():
+    model, x = build_encoder("resnet18", seed=0).eval(), torch.randn(4, 3, 32, 32)
+    with torch.no_grad(), capture(model, ["conv1"], reduce="none") as raw, capture(model, ["conv1"]) as out:
+        model.cuda()(x.cuda())
+    assert torch.allclose(out["conv1"].cpu().double(), raw["conv1"].cpu().double().abs().mean((2, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduce", ["none", "flat", lambda x: x, lambda x: x.flatten(1)])
+def test_inplace_activations_do_not_reach_what_was_captured(reduce):
+    model = Toy().eval()
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = model.second(model.act(model.norm(model.first(x))))
+        with capture(model, ["second"], reduce=reduce) as out:
+            model(x)
+
+    assert (expected < 0).any()
+    assert torch.equal(out["second"].flatten(), expected.flatten())
+
+
+def test_the_forward_is_bit_identical_and_gradients_flow():
+    model, x = Toy().eval(), torch.randn(2, 3, 8, 8)
+    plain = model(x)
+    with capture(model, ["first", "second"]) as out:
+        assert torch.equal(model(x), plain)
+    out["first"].sum().backward()
+
+    assert model.first.weight.grad is not None and model.second.weight.grad is None
+
+
+def test_every_forward_refills_the_dictionary():
+    model = Toy().eval()
+    with torch.no_grad(), capture(model, ["first"]) as out:
+        model(torch.randn(4, 3, 8, 8))
+        first = out["first"]
+        model(torch.randn(2, 3, 8, 8))
+
+    assert first.shape == (4, 4) and out["first"].shape == (2, 4)
+
+
+def test_captures_nest_and_leave_no_hooks_after_an_exception():
+    model, x = Toy().eval(), torch.randn(2, 3, 8, 8)
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match="stop"), capture(model, ["first"]) as outer:
+        with capture(model, ["first", "second"], reduce="flat") as inner:
+            model(x)
+        assert outer.keys() == {"first"} and inner["first"].shape == (2, 4 * 36)
+        model(x)
+        raise RuntimeError("stop")
+    assert_unchanged(model, before)
+
+
+def test_a_forward_that_failed_does_not_spoil_the_next():
+    model = Toy().eval()
+    with capture(model, ["first"]) as out:
+        with pytest.raises(RuntimeError):
+            model(torch.randn(2, 3, 1, 1))
+        model(torch.randn(2, 3, 8, 8))
+    assert out["first"].shape == (2, 4)
+
+
+def test_reductions_are_float32_under_autocast():
+    model, x = Toy().eval(), torch.randn(2, 3, 64, 64)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16), capture(model, ["first"]) as out:
+        model(x)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        low = model.first(x)
+
+    assert low.dtype == torch.bfloat16 and out["first"].dtype == torch.float32
+    assert torch.allclose(out["first"].double(), low.double().abs().mean((2, 3)), rtol=1e-6)
+
+
+def test_float64_stays_float64():
+    model = Toy().eval().double()
+    with torch.no_grad(), capture(model, ["first"]) as out:
+        model(torch.randn(2, 3, 8, 8, dtype=torch.float64))
+    assert out["first"].dtype == torch.float64
+
+
+def test_tokens_and_channels_last_maps():
+    model, x = Tokens().eval(), torch.randn(2, 3, 3, 3)
+    with torch.no_grad(), capture(model, ["norm", "map"], reduce="none") as raw:
+        model(x)
+    got = {}
+    for tokens in ("mean", "patch", "cls"):
+        with torch.no_grad(), capture(model, ["norm", "map"], activation="identity", tokens=tokens) as out:
+            model(x)
+        got[tokens] = out
+
+    assert torch.allclose(got["mean"]["norm"], raw["norm"].mean(1))
+    assert torch.allclose(got["patch"]["norm"], raw["norm"][:, 1:].mean(1))
+    assert torch.allclose(got["cls"]["norm"], raw["norm"][:, 0])
+    assert torch.allclose(got["cls"]["map"], raw["map"].mean((1, 2)))
+
+
+def test_vectors_get_the_activation_alone():
+    model, x = Toy().eval(), torch.randn(2, 3, 8, 8)
+    with torch.no_grad(), capture(model, ["head"], activation="relu") as out:
+        result = model(x)
+    assert torch.equal(out["head"], result.relu())
+
+
+def test_a_compiled_model_is_listed_and_captured_too():
+    model, x = Toy().eval(), torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        with capture(model, ["first", "second"]) as plain:
+            model(x)
+        model.compile(backend="eager")
+        model(x)
+        with capture(model, ["first", "second"]) as compiled:
+            model(x)
+    assert all(torch.equal(plain[layer], compiled[layer]) for layer in plain)
+    assert list_layers(model, image_size=8) == ["first", "second"]
+
+
+def test_layers_that_run_never_or_twice_and_bad_words_are_errors():
+    model, x = Toy().eval(), torch.randn(2, 3, 8, 8)
+    with pytest.raises(ValueError, match="shared ran twice"), capture(model, ["shared"]):
+        model(x)
+    with pytest.raises(ValueError, match="did not run in this forward: unused"), capture(model, ["unused"]):
+        model(x)
+    with pytest.raises(ValueError, match="first ran outside a forward"), capture(model, ["first"]):
+        model.first(x)
+    with pytest.raises(UserError, match="--layers frist: no such layer; nearest: first"), capture(model, ["frist"]):
+        pass
+    with pytest.raises(UserError, match="--activation sign"), capture(model, ["first"], activation="sign"):
+        pass
+    with pytest.raises(UserError, match="--tokens cls: this encoder"), capture(model, ["first"], tokens="cls"):
+        pass
+    with pytest.raises(ValueError, match="reduce='max'"), capture(model, ["first"], reduce="max"):
+        pass
+
+
+def test_a_layer_whose_first_axis_is_not_the_batch_is_an_error():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.inner(x.permute(0, 2, 3, 1).reshape(-1, 4, 3)).sum((1, 2))
+
+    model = Windows()
+    with pytest.raises(ValueError, match="first axis is 8, not the batch of 2"), capture(model, ["inner"]):
+        model(torch.randn(2, 3, 4, 4))
+    assert list_layers(model, image_size=4) == []
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [([], "names no layer"), (["first", "first"], "named twice"), (["sec"], "nearest: second")],
+)
+def test_check_layers_names_the_flag(layers, words):
+    with pytest.raises(UserError, match=f"--my-flag.*{words}"):
+        check_layers(Toy(), layers, flag="--my-flag")
+
+
+def test_check_finite_names_the_first_bad_layer():
+    good, bad = torch.ones(2, 3), torch.tensor([[1.0, math.inf]])
+    check_finite({"a": good})
+    check_finite({})
+    with pytest.raises(UserError, match="--weights: layer b gives NaN"):
+        check_finite({"a": good, "b": bad, "c": bad * math.nan}, flag="--weights")
+
+
+def test_evaluating_restores_each_modules_own_mode():
+    model = Toy().train()
+    model.norm.eval()
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(RuntimeError, match="stop"), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise RuntimeError("stop")
+    assert [module.training for module in model.modules()] == modes

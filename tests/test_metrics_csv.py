@@ -1,0 +1,56 @@
+"""metrics.csv: one row per step, and the same file whether or not the training was interrupted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memlight.metrics_csv import MetricsCSV
+from memlight.tables import read_table
+
+
+def train(path: Path, first: int, last: int) -> None:
+    """Log as Lightning does: training metrics at every step, held-out ones at every second, at the same step."""
+    logger = MetricsCSV(path)
+    for step in range(first, last):
+        logger.log_metrics({"train/loss": 1 / (step + 3), "epoch": step // 2}, step)
+        if step % 2:
+            logger.log_metrics({"val/loss": 1 / (step + 7), "epoch": step // 2}, step)
+
+
+def test_one_row_per_step_with_empty_cells(tmp_path: Path) -> None:
+    train(tmp_path / "metrics.csv", 0, 4)
+    table = read_table(tmp_path / "metrics.csv")
+    np.testing.assert_array_equal(table["step"], [0, 1, 2, 3])
+    np.testing.assert_array_equal(table["epoch"], [0, 0, 1, 1])
+    np.testing.assert_array_equal(table["train/loss"], [1 / 3, 1 / 4, 1 / 5, 1 / 6])
+    np.testing.assert_array_equal(table["val/loss"], [np.nan, 1 / 8, np.nan, 1 / 10])
+
+
+def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    train(tmp_path / "whole.csv", 0, 10)
+    train(tmp_path / "resumed.csv", 0, 7)
+    with (tmp_path / "resumed.csv").open("a") as file:
+        file.write("7,0.1")
+    train(tmp_path / "resumed.csv", 4, 10)
+    assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_new_metric_extends_the_header(tmp_path: Path) -> None:
+    train(tmp_path / "metrics.csv", 0, 4)
+    logger = MetricsCSV(tmp_path / "metrics.csv")
+    logger.log_metrics({"knn/top1": 0.5}, 3)
+    logger.log_metrics({"knn/top1": 0.6, "odd, name": 1.0}, 4)
+    table = read_table(tmp_path / "metrics.csv")
+    assert list(table) == ["step", "train/loss", "epoch", "val/loss", "knn/top1", "odd, name"] or len(table) == 6
+    np.testing.assert_array_equal(table["knn/top1"], [np.nan, np.nan, np.nan, 0.5, 0.6])
+    assert table["val/loss"][3] == 1 / 10
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_nothing_is_written_before_something_is_logged(tmp_path: Path) -> None:
+    logger = MetricsCSV(tmp_path / "member" / "metrics.csv")
+    logger.log_hyperparams({"a": 1})
+    assert not (tmp_path / "member").exists()
+    with pytest.raises(ValueError, match="step"):
+        logger.log_metrics({"a": 1.0})
