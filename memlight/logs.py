@@ -31,12 +31,6 @@ LoggerKind = Literal["wandb", "wandb-online", "csv"]
 PROJECT = "memlight"
 """The W&B project of every run."""
 
-TRAIN_LOSS = "train/loss"
-VAL_LOSS = "val/loss"
-TRAIN_STD = "train/embedding_std"
-VAL_STD = "val/embedding_std"
-KNN_TOP1 = "knn/top1"
-
 WANDB_TABLE_ROWS = 10_000
 """W&B draws no more rows of a table than this; longer tables are uploaded as CSV files."""
 
@@ -109,6 +103,7 @@ class AnalysisLog:
 
     Attributes:
         images: how many images the analysis has read, for the speed in the summary.
+        final: where the results are once the block has succeeded.
     """
 
     def __init__(
@@ -125,7 +120,7 @@ class AnalysisLog:
     ) -> None:
         self.images = 0
         self._run = run
-        self._final = run.analysis(command, tag)
+        self.final = run.analysis(command, tag)
         self._partial = run.analysis(f".{command}", tag)
         self._logger = logger
         self._made_from = {
@@ -174,15 +169,15 @@ class AnalysisLog:
             return
         summary = self._summary()
         write_json(self._partial.summary, summary)
-        replace_directory(self._partial.dir, self._final.dir)
+        replace_directory(self._partial.dir, self.final.dir)
         if self._logger != "csv":
             self._upload(summary)
 
     def _summary(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self._start
         return {
-            "command": self._final.command,
-            "tag": self._final.tag,
+            "command": self.final.command,
+            "tag": self.final.tag,
             "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "headline": self._headline,
             **self._made_from,
@@ -203,7 +198,7 @@ class AnalysisLog:
                 project=PROJECT,
                 group=self._run.name,
                 job_type="analyze",
-                name=f"{self._run.name}/{self._final.dir.name}",
+                name=f"{self._run.name}/{self.final.dir.name}",
                 dir=self._run.root,
                 mode=mode,
                 reinit="create_new",
@@ -211,8 +206,8 @@ class AnalysisLog:
                 settings=quiet,
             ) as wandb_run:
                 content: dict[str, Any] = {
-                    f"{self._final.command}/{name}": wandb.Image(
-                        str(self._final.figures / f"{name}.png"), caption=caption
+                    f"{self.final.command}/{name}": wandb.Image(
+                        str(self.final.figures / f"{name}.png"), caption=caption
                     )
                     for name, caption in self._captions.items()
                 }
@@ -220,16 +215,16 @@ class AnalysisLog:
                     rows = list(zip(*(np.asarray(column).tolist() for column in table.values()), strict=True))
                     if len(rows) > WANDB_TABLE_ROWS:
                         copy = shutil.copy(
-                            self._final.table(name), Path(wandb_run.dir) / f"{self._final.dir.name}-{name}.csv"
+                            self.final.table(name), Path(wandb_run.dir) / f"{self.final.dir.name}-{name}.csv"
                         )
                         wandb_run.save(str(copy), base_path=wandb_run.dir, policy="now")
                     else:
-                        content[f"{self._final.command}/{name}"] = wandb.Table(columns=list(table), data=rows)
+                        content[f"{self.final.command}/{name}"] = wandb.Table(columns=list(table), data=rows)
                 wandb_run.log(content)
                 wandb_run.summary.update(self._headline)
         except wandb.Error as error:
             raise UserError(
-                f"--logger {self._logger}: {error}; the results are on disk in {self._final.dir}; "
+                f"--logger {self._logger}: {error}; the results are on disk in {self.final.dir}; "
                 "log in with `wandb login` or use --logger csv"
             ) from error
 

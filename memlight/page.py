@@ -147,9 +147,14 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs) + "</dl>"
 
 
-def folded(title: str, text: str) -> str:
-    """A long text behind a line to click on."""
-    return f"<details><summary>{escape(title)}</summary><pre><code>{escape(text)}</code></pre></details>"
+def folded(title: str, html: str) -> str:
+    """HTML behind a line to click on."""
+    return f"<details><summary>{escape(title)}</summary>{html}</details>"
+
+
+def listing(text: str) -> str:
+    """Text with its line breaks, in a typewriter face."""
+    return f"<pre><code>{escape(text)}</code></pre>"
 
 
 def page(title: str, opening: str, sections: Sequence[tuple[str, str]]) -> str:

@@ -15,6 +15,7 @@ from memlight.page import Cell, decimals, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import (
     LAYERMEM_TABLE,
+    LAYERMEM_TESTS,
     PROBE_TABLE,
     UNITMEM_LAYERS,
     UNITMEM_TABLE,
@@ -136,7 +137,16 @@ def _layermem_of(analysis: AnalysisDir) -> str:
         for row in _rows(table)
     ]
     in_words = _heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
-    return in_words + page.table(header, rows) + _figures(analysis)
+    return in_words + page.table(header, rows) + _control_tests(analysis) + _figures(analysis)
+
+
+def _control_tests(analysis: AnalysisDir) -> str:
+    rows = [
+        [word(row["layer"]), word(row["control"]), number(row["t"], 2), Cell(f"{row['p']:.1e}", row["p"])]
+        for row in _rows(read_table(analysis.table("tests"), LAYERMEM_TESTS))
+    ]
+    title = "Welch's t-test of the candidates' published scores against each control"
+    return page.folded(title, page.table(("layer", "control", "t", "p"), rows))
 
 
 def _unitmem(run: RunDir) -> str:
@@ -237,9 +247,10 @@ def _probe(run: RunDir) -> str:
 
 
 def _training(run: RunDir) -> str:
-    metrics = {member.role: read_table(member.metrics) for member in run.members() if member.metrics.is_file()}
+    logged = {member.role: read_table(member.metrics) for member in run.members() if member.metrics.is_file()}
+    metrics = {role: table for role, table in logged.items() if np.isfinite(table.get("epoch", np.nan)).any()}
     if not metrics:
-        return page.paragraph("Nothing was logged yet: no metrics.csv in the run directory.", "missing")
+        return page.paragraph("No epoch was logged yet.", "missing")
     png = io.BytesIO()
     training_curves(metrics).savefig(png, format="png")
     return page.picture(png.getvalue(), f"Training of {_join(list(metrics))}, as logged in metrics.csv.")
@@ -263,7 +274,7 @@ def _provenance(run: RunDir) -> str:
             ]
             parts.append(f"<h3>{analysis.dir.name}</h3>" + page.facts(pairs))
     if run.config.is_file():
-        parts.append(page.folded("config.yaml of the training", run.config.read_text(encoding="utf-8")))
+        parts.append(page.folded("config.yaml of the training", page.listing(run.config.read_text(encoding="utf-8"))))
     return "".join(parts) or page.paragraph("Nothing was analysed yet.", "missing")
 
 

@@ -1,6 +1,5 @@
 """Tests and intervals: thin over scipy, on 1-D samples."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +76,7 @@ def permutation_interval(observed: float, null: ArrayLike, expected: float, conf
     return Interval(observed, observed - (float(high) - expected), observed - (float(low) - expected))
 
 
-def mean_of(sample: Sequence[float] | ArrayLike) -> float:
+def mean_of(sample: ArrayLike) -> float:
     """Mean, NaN for an empty sample (numpy would warn)."""
     values = np.asarray(sample, dtype=np.float64)
     return float(values.mean()) if values.size else float("nan")

@@ -27,6 +27,7 @@ LAYERMEM_TABLE = (
     *("contrast", "contrast_low", "contrast_high", "top50", "least50", "n"),
 )
 LAYERMEM_SAMPLES = ("id", "split", "label", "layer", "align_f", "align_g", "score")
+LAYERMEM_TESTS = ("layer", "control", "t", "p")
 UNITMEM_TABLE = (
     *("layer", "depth", "unit", "unitmem", "mu_max", "mu_rest", "max_id", "dead"),
     *("unitmem_median", "mu_rest_median"),
@@ -44,7 +45,7 @@ PROBE_TABLE = ("member", "features", "evaluation", "top1", "top5", "n_train", "n
 OPTIONAL_COLUMNS = frozenset(UNITMEM_TABLE[8:] + UNITMEM_LAYERS[14:])
 """Columns a table may leave out: the median form of UnitMem, and what only a pair of encoders has."""
 
-TEXT_COLUMNS = frozenset({"layer", "split", "member", "features", "evaluation"})
+TEXT_COLUMNS = frozenset({"layer", "split", "control", "member", "features", "evaluation"})
 """Columns that stay text where every cell looks like a number, as the layers "0", "1" of ``nn.Sequential``."""
 
 _AGAIN = "run the command that makes it again"

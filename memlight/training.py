@@ -17,7 +17,7 @@ import memlight.data.images
 import memlight.modules  # noqa: F401 - registers the methods, so that `class_path: SimCLR` is found
 from memlight.callbacks.export import ExportEncoder
 from memlight.callbacks.progress import EpochLines
-from memlight.checkpoints import read_metadata
+from memlight.models.encoders import read_metadata
 from memlight.errors import UserError
 from memlight.logs import make_loggers
 from memlight.rundir import RunDir
@@ -87,7 +87,7 @@ class MemlightCLI(LightningCLI):
         self.finished = False
         if member.encoder.exists():
             self._require_same_config(options)
-            self.finished = read_metadata(member.encoder).get("epochs") == options.trainer.max_epochs
+            self.finished = read_metadata(member.encoder, flag="--run").get("epochs") == options.trainer.max_epochs
             if self.finished and options.resume:
                 return
         if last.exists() and options.ckpt_path is None:

@@ -10,6 +10,7 @@ from memlight.pictures import image_grid, rows_grid
 from memlight.rundir import RunDir
 from memlight.tables import (
     LAYERMEM_TABLE,
+    LAYERMEM_TESTS,
     PROBE_TABLE,
     UNITMEM_LAYERS,
     UNITMEM_TABLE,
@@ -95,16 +96,18 @@ def unitmem_layers(table: Table) -> Table:
 
 
 def metrics_table(rng: np.random.Generator, epochs: int = 60) -> Table:
-    """What a training logs: the loss every epoch, the held-out loss every fifth, a cosine learning rate."""
-    epoch = np.arange(epochs)
-    loss = 4.2 + 2 * np.exp(-epoch / 15) + rng.normal(0, 0.02, epochs)
+    """20 steps an epoch: the rate every tenth step, the loss every epoch, the held-out loss every fifth."""
+    step = np.arange(9, 20 * epochs, 10)
+    epoch = step // 20
+    end = step % 20 == 19
+    loss = 4.2 + 2 * np.exp(-epoch / 15) + rng.normal(0, 0.02, len(step))
     return {
-        "step": epoch * 20 + 19,
-        "epoch": epoch,
-        "train/loss": loss,
-        "train/embedding_std": 0.9 - 0.5 * np.exp(-epoch / 4),
-        "lr-LARS": 1.2 * np.cos(epoch / epochs * np.pi / 2) ** 2,
-        "val/loss": np.where(epoch % 5 == 4, loss + 0.15, np.nan),
+        "step": step,
+        "lr-LARS/pg1": 1.2 * np.cos(step / step[-1] * np.pi / 2) ** 2,
+        "train/loss": np.where(end, loss, np.nan),
+        "train/embedding_std": np.where(end, 0.9 - 0.5 * np.exp(-epoch / 4), np.nan),
+        "val/loss": np.where(end & (epoch % 5 == 4), loss + 0.15, np.nan),
+        "epoch": np.where(end, epoch, np.nan),
     }
 
 
@@ -147,6 +150,13 @@ def analyse(run: RunDir) -> None:
     with AnalysisLog(run, "layermem", logger="csv", device="cpu", **made_from) as log:
         table = layermem_table()
         log.table("table", table, LAYERMEM_TABLE)
+        tests = {
+            "layer": np.array(LAYERS),
+            "control": np.full(10, "external"),
+            "t": np.arange(10.0),
+            "p": np.full(10, 0.02),
+        }
+        log.table("tests", tests, LAYERMEM_TESTS)
         log.figure("by_depth", layermem_by_depth(table), "LayerMem by depth, with its controls and 95 % intervals.")
         captions = [f"id {i}\n{0.9 - i / 50:.3f}" for i in range(20)]
         grid = image_grid(images[:20], captions, title="Most memorised candidates")

@@ -136,7 +136,7 @@ def test_a_training_logs_to_both_and_resumes_the_same_wandb_run(tmp_path: Path) 
         wandb.finish()
     assert len(ids) == 1
     np.testing.assert_array_equal(read_table(run.member("candidate").metrics)["step"], [4, 9])
-    (*files,) = run.member("candidate").dir.glob("wandb/offline-run-*/*.wandb")
+    files = list(run.member("candidate").dir.glob("wandb/offline-run-*/*.wandb"))
     assert files
     for file in files:
         read_finished(file, b"train/loss")

@@ -75,6 +75,17 @@ def test_a_million_numbers_fill_every_cell():
     assert correlations.abs().max() < 5 / 50_000**0.5
 
 
+def test_numbers_of_one_image_are_independent_over_views_epochs_and_seeds():
+    n, ids = 50_000, torch.arange(50_000)
+    columns = [uniforms(0, ids, epoch=0, view=view, draws=8) for view in range(4)]
+    columns += [uniforms(0, ids, epoch=epoch, view=0, draws=8) for epoch in (ANALYSIS, 1, 2)]
+    columns += [uniforms(seed, ids, epoch=0, view=0, draws=8) for seed in (1, 2)]
+    columns += [uniforms(0, ids + 1, epoch=0, view=0, draws=8), uniforms(0, ids, epoch=0, view=0, draws=8, stream=1)]
+    u = torch.cat(columns, dim=1).double()
+    assert torch.corrcoef(u.T).fill_diagonal_(0).abs().max() < 5 / n**0.5
+    assert torch.corrcoef((u < 0.2).double().T).fill_diagonal_(0).abs().max() < 5 / n**0.5
+
+
 def test_permutation_holds_everyone_once_and_every_place_is_as_likely():
     orders = torch.stack([permutation(3, epoch, 10) for epoch in range(2000)])
     assert torch.equal(orders.sort(dim=1).values, torch.arange(10).expand(2000, 10))

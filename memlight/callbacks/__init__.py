@@ -1,0 +1,6 @@
+"""Callbacks: the analyses during training, and what every run needs."""
+
+from memlight.callbacks.layermem import LayerMemCallback
+from memlight.callbacks.unitmem import UnitMemCallback
+
+__all__ = ["LayerMemCallback", "UnitMemCallback"]

@@ -59,7 +59,7 @@ class PositionedFile:
         while len(data) < size:
             more = os.pread(self._descriptor, size - len(data), offset + len(data))
             if not more:
-                raise EOFError(f"{self.path} ends at byte {offset + len(data)}")
+                raise EOFError(f"{self.path} ends before byte {offset + size}")
             data += more
         return data
 

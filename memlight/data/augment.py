@@ -40,7 +40,7 @@ NUM_DRAWS = sum(_DRAWS.values())
 
 # Values of a view worked on at once: what stays in a processor's cache; what keeps an accelerator busy within
 # about a gigabyte of temporaries.
-_CPU_CHUNK = 2**20
+_CPU_CHUNK = 2**19
 _DEVICE_CHUNK = 2**25
 
 

@@ -44,7 +44,7 @@ def jitter(images: Tensor, params: Jitter) -> Tensor:
     pixels = _shift_hue(pixels, params.factors[:, HUE])
     for blend in blends[3:]:
         pixels = _blend(pixels, *blend)
-    return pixels.view_as(images)
+    return pixels.reshape(images.shape)
 
 
 def gray_where(images: Tensor, on_B: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Encoded bytes of any image file -> RGB uint8 of one size. Pillow and NumPy only, so worker processes start fast."""
+"""Encoded bytes of any image file -> RGB uint8 of one size."""
 
 import io
 import struct
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -37,7 +37,7 @@ def decode(data: bytes, size: Size) -> Pixels:
     Raises:
         OSError, ValueError and the others of ``BROKEN``: the bytes are not a whole image.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    with _opened(data) as image:
         image.draft(None, (2 * max(size), 2 * max(size)))
         ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(fit(to_rgb(image), size)).transpose(2, 0, 1)
@@ -49,9 +49,16 @@ def header_size(data: bytes) -> Size:
     Raises:
         OSError and the others of ``BROKEN``: the bytes do not begin like an image.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    with _opened(data) as image:
         rotated = image.getexif().get(_ORIENTATION) in _ROTATED
         return (image.width, image.height) if rotated else (image.height, image.width)
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise OSError("not an image of a known format") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -212,7 +212,9 @@ class ImageDataModule(L.LightningDataModule):
 
         return make
 
-    def batches(self, split: str, batch_size: int = 256, rank: int = 0, world_size: int = 1) -> Batches:
+    def batches(
+        self, split: str, batch_size: int = 256, rank: int = 0, world_size: int = 1, *, limit: int | None = None
+    ) -> Batches:
         """The images of one split in ascending order of id, each exactly once over all processes.
 
         Args:
@@ -220,11 +222,12 @@ class ImageDataModule(L.LightningDataModule):
             batch_size: images in a batch of this process.
             rank: of this process.
             world_size: number of processes.
+            limit: only so many images, the lowest ids; None for all.
 
         Raises:
             UserError: there is no such split.
         """
-        ids = self.split.ids(split)
+        ids = self.split.ids(split)[:limit]
         return Batches(self.source, ids, batch_size, rank, world_size, self._workers)
 
     def images_of(self, ids: Sequence[int] | Ids) -> Tensor:

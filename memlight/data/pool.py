@@ -1,4 +1,4 @@
-"""Decoding many files, in as many processes as help. No torch here: what a process imports, every process imports."""
+"""Decoding many files, in as many processes as help."""
 
 import multiprocessing
 import os

@@ -39,13 +39,13 @@ def pairwise_squared(z_VBD: Tensor, first_P: Tensor, second_P: Tensor, normalize
         if normalize:
             norm_a, norm_b = norms_VB[first_P], norms_VB[second_P]
             product = norm_a * norm_b
-            one_zero = ((norm_a == 0) != (norm_b == 0)).double()
+            one_is_zero = (norm_a == 0) != (norm_b == 0)
             radial = squared_PB - (norm_a - norm_b).square()
-            near = (radial < _NEAR * spread_PB) & (product > 0)
-            squared_PB = torch.where(product > 0, radial / product.where(product > 0, 1), one_zero)
+            near = (radial <= _NEAR * spread_PB) & (product > 0)
+            squared_PB = torch.where(product == 0, one_is_zero.double(), radial / product)
             scale_VB = 1 / norms_VB.where(norms_VB > 0, 1)
         else:
-            near = squared_PB < _NEAR * spread_PB
+            near = squared_PB <= _NEAR * spread_PB
             scale_VB = torch.ones_like(norms_VB)
         pair, image = near.nonzero(as_tuple=True)
         step = max(1, _DIRECT_ENTRIES // z.shape[-1])

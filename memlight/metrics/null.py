@@ -68,4 +68,5 @@ def _maximum(
     place = np.clip(skew / step + (len(_SKEWS) - 1), 0, len(table) - 1.000001)
     below = place.astype(np.int64)
     share = (place - below)[:, None]
-    return mean[:, None] + deviation[:, None] * ((1 - share) * table[below] + share * table[below + 1])
+    standard: NDArray[np.float64] = (1 - share) * table[below] + share * table[below + 1]
+    return mean[:, None] + deviation[:, None] * standard

@@ -54,7 +54,7 @@ def linear_probe(
     weight = x.new_zeros((x.shape[1], classes)).requires_grad_()
     bias = x.new_zeros(classes).requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=max_steps, tolerance_grad=1e-6, history_size=20, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=max_steps, tolerance_grad=1e-5, history_size=20, line_search_fn="strong_wolfe"
     )
 
     def loss() -> Tensor:

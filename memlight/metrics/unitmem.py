@@ -21,6 +21,7 @@ class UnitMemResult:
         mu_max: ``(U,)`` largest mu over images, float64.
         mu_rest: ``(U,)`` mean mu over the other images.
         var_rest: ``(U,)`` variance of mu over the other images (divided by their number).
+        skew_rest: ``(U,)`` skewness of mu over the other images, 0 where they do not vary.
         unitmem: ``(U,)`` score against the mean; 0 for dead units.
         max_id: ``(U,)`` id of the image of the largest mu, the lowest among ties.
         dead: ``(U,)`` units that never fired.
@@ -35,8 +36,7 @@ class UnitMemResult:
     def __init__(
         self,
         top: Tensor,
-        total: Tensor,
-        squares: Tensor,
+        powers: Tensor,
         ids: Tensor,
         mu: Tensor | None = None,
         *,
@@ -46,8 +46,12 @@ class UnitMemResult:
         self.ids = ids.sort().values
         self.topk_mu, self.topk_ids = top[0, : self.n], top[1, : self.n].long()
         self.mu_max, self.max_id = self.topk_mu[0], self.topk_ids[0]
-        self.mu_rest = (total - self.mu_max) / (self.n - 1)
-        self.var_rest = ((squares - self.mu_max.square()) / (self.n - 1) - self.mu_rest.square()).clamp(min=0)
+        maximum = torch.stack([self.mu_max, self.mu_max.square(), self.mu_max.pow(3)])
+        self.mu_rest, squares, cubes = (powers - maximum) / (self.n - 1)
+        self.var_rest = (squares - self.mu_rest.square()).clamp(min=0)
+        third = cubes - 3 * self.mu_rest * squares + 2 * self.mu_rest.pow(3)
+        varies = self.var_rest > 1e-12 * squares  # below this the sums hold nothing but rounding
+        self.skew_rest = torch.where(varies, third / self.var_rest.where(varies, 1).pow(1.5), 0)
         self.unitmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
         self.dead = self.mu_max + self.mu_rest == 0
         self.mu = None if mu is None else mu[ids.argsort()]
@@ -80,8 +84,7 @@ class UnitMem(ImageMetric):
     """
 
     top: Tensor
-    total: Tensor
-    squares: Tensor
+    powers: Tensor
     table: list[Tensor]
 
     def __init__(self, num_units: int, reference: Reference = "mean", topk: int = 10, keep_table: bool = False) -> None:
@@ -95,8 +98,7 @@ class UnitMem(ImageMetric):
         self.keep_table = keep_table or reference == "median"
         nothing = torch.stack([torch.full((topk, num_units), -torch.inf), torch.full((topk, num_units), -1.0)])
         self.add_state("top", default=nothing.double(), dist_reduce_fx=merge_top)
-        self.add_state("total", default=torch.zeros(num_units, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("squares", default=torch.zeros(num_units, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("powers", default=torch.zeros(3, num_units, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_rows("table", torch.float32, num_units)
 
     def update(self, mu_BU: Tensor, ids_B: Tensor) -> None:
@@ -114,8 +116,7 @@ class UnitMem(ImageMetric):
         mu = mu_BU.double()
         rows = torch.stack([mu, ids_B.double()[:, None].expand_as(mu)])
         self.top = _strongest(torch.cat([self.top, rows], dim=1), self.top.shape[1])
-        self.total = self.total + mu.sum(0)
-        self.squares = self.squares + mu.square().sum(0)
+        self.powers = self.powers + torch.stack([mu.sum(0), mu.square().sum(0), mu.pow(3).sum(0)])
         self.ids.append(ids_B)
         if self.keep_table:
             self.table.append(mu_BU.float())
@@ -132,7 +133,7 @@ class UnitMem(ImageMetric):
         if ids.numel() < 2:
             raise UserError(f"--split: UnitMem compares images and {ids.numel()} was given; use a split with more")
         mu = self.rows("table") if self.keep_table else None
-        result = UnitMemResult(self.top, self.total, self.squares, ids, mu, median=self.reference == "median")
+        result = UnitMemResult(self.top, self.powers, ids, mu, median=self.reference == "median")
         if bool((result.mu_rest < 0).any()):
             raise UserError("--activation identity: a unit's mean activation is negative; use --activation abs")
         return result

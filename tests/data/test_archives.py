@@ -140,7 +140,7 @@ def test_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_truncated_zip_is_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip")
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(UserError, match="--data.root"):
+    with pytest.raises(UserError, match=r"--data\.root .*neither a zip nor a tar"):
         open_archive(str(path))
 
 
@@ -156,8 +156,8 @@ def test_archive_that_shrinks_after_it_was_opened(tmp_path: Path) -> None:
     archive = open_archive(str(path))
     with path.open("r+b") as file:
         file.truncate(40 * 1024)
-    with pytest.raises(EOFError, match="ends at byte 40960"):
-        archive.read(max(archive.names, key=lambda name: archive.members[name].offset))
+    with pytest.raises(EOFError, match="ends before byte"):
+        archive.read("set/059.png")
 
 
 def test_flipped_bit_is_noticed(tmp_path: Path) -> None:

@@ -172,3 +172,18 @@ def test_mistakes_name_their_flag(make, flag):
 def test_only_bytes_of_one_or_three_channels(images):
     with pytest.raises(ValueError, match="uint8"):
         Views("simclr", 8)(images, torch.arange(2))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", sorted(VIEW_SETS))
+def test_a_gpu_makes_the_views_of_the_cpu(name):
+    images, ids = photos(64, 80, 72), torch.arange(64)
+    views = Views(name, 64)
+    for view in (0, 1, 5):
+        expected = views(images, ids, view=view)
+        there = views(images.cuda(), ids.cuda(), view=view).cpu()
+        # Solarising jumps at the threshold: a rounding error there is a pixel's flip.
+        assert ((there - expected).abs() > 1e-4).double().mean() < (1e-4 if name == "dino" else 1e-12)
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            cast = views(images.cuda(), ids.cuda(), view=view).cpu()
+        assert torch.equal(cast, there)

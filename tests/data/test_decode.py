@@ -175,11 +175,11 @@ PNG = encoded(Image.fromarray(RGB))
         b"<html>not found</html>",
         JPEG[: len(JPEG) // 2],
         JPEG[:20],
-        PNG[:-20],
+        PNG[:-60],
         PNG[:40] + b"\xff\xff\xff\xff" + PNG[44:],
         PNG[:8],
     ],
-    ids=["empty", "html", "half jpeg", "jpeg header", "png end", "png data", "png signature"],
+    ids=["empty", "html", "half jpeg", "jpeg header", "png cut", "png data", "png signature"],
 )
 def test_broken_files_raise_what_is_caught(data: bytes) -> None:
     with pytest.raises(BROKEN):

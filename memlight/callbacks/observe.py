@@ -1,0 +1,81 @@
+"""What the measuring callbacks share: they work on a copy, so training is bit-identical with and without them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+
+import lightning.pytorch as L
+from torch import nn
+
+from memlight.data.images import ImageDataModule
+from memlight.errors import UserError
+from memlight.features import check_layers, list_layers
+from memlight.logs import AnalysisLog
+from memlight.modules.base import SSLModule
+from memlight.rundir import RunDir
+
+
+class ObserverCallback(L.Callback, ABC):
+    """Measures something about the encoder every N epochs.
+
+    Args:
+        every_n_epochs: how often; the first time after N epochs.
+        layers: layers to measure; all that the encoder has if None.
+    """
+
+    def __init__(self, every_n_epochs: int, layers: list[str] | None) -> None:
+        if every_n_epochs < 1:
+            raise UserError(f"--every_n_epochs {every_n_epochs}: must be 1 or more.")
+        self.every_n_epochs = every_n_epochs
+        self.layers = layers
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse layers that do not exist before the first step."""
+        if self.layers is not None:
+            check_layers(self.encoder(pl_module), self.layers)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure after every N epochs."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self.observe(trainer, pl_module)
+
+    @abstractmethod
+    def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure the encoder as it is now."""
+
+    def encoder(self, pl_module: L.LightningModule) -> nn.Module:
+        """A copy of the encoder, in eval mode, as a checkpoint of this moment would hold it."""
+        if not isinstance(pl_module, SSLModule):
+            raise UserError(f"--model {type(pl_module).__name__}: has no encoder to measure.")
+        return deepcopy(pl_module.encoder).eval()
+
+    def names(self, encoder: nn.Module) -> list[str]:
+        """The layers to measure."""
+        return self.layers if self.layers is not None else list_layers(encoder)
+
+    def data(self, trainer: L.Trainer) -> ImageDataModule:
+        """The images and splits of the training."""
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise UserError("--data: this callback needs an ImageDataModule, which knows the splits.")
+        return data
+
+    def log_to_disk(self, trainer: L.Trainer, command: str, tag: str) -> AnalysisLog:
+        """Where the tables go; the trainer's own loggers get the numbers."""
+        data = self.data(trainer)
+        run = RunDir(Path(data.run or trainer.default_root_dir))
+        return AnalysisLog(
+            run,
+            command,
+            tag=tag,
+            logger="csv",
+            seed=data.seed,
+            split_sha256=data.split.sha256,
+            checkpoints={},
+            device=str(trainer.strategy.root_device),
+        )
+
+    def log_numbers(self, pl_module: L.LightningModule, command: str, numbers: Mapping[str, float]) -> None:
+        """Hand numbers to the trainer's loggers as ``<command>/<name>``; every process has the same ones."""
+        pl_module.log_dict({f"{command}/{name}": value for name, value in numbers.items()}, sync_dist=False)

@@ -1,0 +1,117 @@
+"""UnitMem of a pair without the luck of which images are striking, with permutation intervals."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlight.metrics.functional import unitmem_from_extremes
+from memlight.metrics.unitmem import UnitMemResult
+from memlight.stats import Interval, permutation_interval
+
+_ENTRIES = 1 << 24
+"""Entries of the largest temporary tensor."""
+
+
+class UnitContrast(NamedTuple):
+    """Two views of whether units single out the images of their own training set, each with a 95 % interval.
+
+    Attributes:
+        contrast: ``[UM_f(C) - UM_f(I) + UM_g(I) - UM_g(C)] / 2``, the mean UnitMem on candidate images C and
+            independent images I of the candidate encoder f and the independent encoder g; 0 where nothing is
+            memorised.
+        own_max_share: of the strongest images of all units over C and I together, the share that the encoder was
+            trained on, averaged over both; 0.5 where units memorise nothing.
+    """
+
+    contrast: Interval
+    own_max_share: Interval
+
+
+def unit_contrast(
+    f_candidate: UnitMemResult,
+    f_independent: UnitMemResult,
+    g_candidate: UnitMemResult,
+    g_independent: UnitMemResult,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> UnitContrast:
+    """Compare what one layer's units do on both members' own images.
+
+    The intervals come from relabelling the pooled images, one relabelling for all units and both members at once:
+    units share images, so they are not independent. Every layer gets the same relabellings from the same seed.
+    Dead units are left out.
+
+    Args:
+        f_candidate: of encoder f on the candidate images, with its table of mu (``keep_table=True``).
+        f_independent: of f on the independent images.
+        g_candidate: of encoder g on the candidate images.
+        g_independent: of g on the independent images.
+        draws: relabellings.
+        seed: of the relabellings.
+
+    Raises:
+        ValueError: when tables were not kept, or the members saw different images.
+    """
+    mu_f, ids = _pool(f_candidate, f_independent)
+    mu_g, ids_g = _pool(g_candidate, g_independent)
+    if not torch.equal(ids, ids_g):
+        raise ValueError("the two members were measured on different images")
+    labels = _relabellings(f_candidate.n, ids.numel(), draws, seed).to(mu_f.device)
+    candidate_f, independent_f, share_f = _by_label(mu_f, ids, labels)
+    candidate_g, independent_g, share_g = _by_label(mu_g, ids, labels)
+    contrast = (candidate_f - independent_f + independent_g - candidate_g).cpu().numpy() / 2
+    share = (share_f + 1 - share_g).cpu().numpy() / 2
+    return UnitContrast(
+        permutation_interval(float(contrast[0]), contrast[1:], expected=0.0),
+        permutation_interval(float(share[0]), share[1:], expected=0.5),
+    )
+
+
+def _pool(candidate: UnitMemResult, independent: UnitMemResult) -> tuple[Tensor, Tensor]:
+    if candidate.mu is None or independent.mu is None:
+        raise ValueError("the table of mu is needed: measure with keep_table=True")
+    return torch.cat([candidate.mu, independent.mu]), torch.cat([candidate.ids, independent.ids])
+
+
+def _relabellings(candidates: int, images: int, draws: int, seed: int) -> Tensor:
+    """Which images count as candidates: ``(1 + draws, N)`` bool, the true labels first."""
+    true = np.arange(images) < candidates
+    shuffled = np.random.default_rng(seed).permuted(np.tile(true, (draws, 1)), axis=1)
+    return torch.from_numpy(np.concatenate([true[None], shuffled]))
+
+
+def _by_label(mu_NU: Tensor, ids_N: Tensor, labels_RN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean UnitMem on candidates and on the others, and candidates' share of the maxima, under each labelling."""
+    mu_NU = mu_NU[:, (mu_NU != 0).any(0)]
+    images = mu_NU.shape[0]
+    candidates = int(labels_RN[0].sum())
+    by_id = ids_N.argsort()
+    strength, row = mu_NU[by_id].sort(dim=0, descending=True, stable=True)
+    # So many of the strongest images that a label is missing among them once in 1e12 relabellings.
+    depth = math.ceil(math.log(1e-12) / math.log(max(candidates, images - candidates) / images))
+    strength, row = strength[:depth].double(), by_id[row[:depth]]
+    mu_NU = mu_NU.double()
+    total = mu_NU.sum(0)
+    means = []
+    step = max(1, _ENTRIES // max(1, row.numel()))
+    for start in range(0, len(labels_RN), step):
+        labels = labels_RN[start : start + step]
+        is_candidate = labels[:, row]
+        sum_c = labels.double() @ mu_NU
+        max_c = _first(strength, is_candidate)
+        max_i = _first(strength, ~is_candidate)
+        score_c = unitmem_from_extremes(max_c, (sum_c - max_c) / (candidates - 1))
+        score_i = unitmem_from_extremes(max_i, (total - sum_c - max_i) / (images - candidates - 1))
+        share = is_candidate[:, 0].double()
+        means.append(torch.stack([score_c.mean(1), score_i.mean(1), share.mean(1)]))
+    candidate, independent, share = torch.cat(means, dim=1)
+    return candidate, independent, share
+
+
+def _first(strength_KU: Tensor, marked_RKU: Tensor) -> Tensor:
+    position = marked_RKU.to(torch.uint8).argmax(1)
+    return strength_KU.gather(0, position)

@@ -1,0 +1,120 @@
+"""LayerMem of a pair on all four splits: the study behind `analyze.py layermem` and the callback."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from memlight import dist
+from memlight.data.augment import Views
+from memlight.data.images import ImageDataModule
+from memlight.figures import layermem_by_depth
+from memlight.logs import AnalysisLog
+from memlight.metrics.functional import Distance, Pairs, Scale
+from memlight.metrics.layermem import LayerMemResult, measure_layermem
+from memlight.metrics.summaries import control_tests, layermem_samples, layermem_table
+from memlight.pictures import image_grid
+from memlight.tables import LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS, Table
+
+SPLITS = ("candidate", "independent", "external", "shared")
+PICTURED = 20
+"""How many of the most and of the least memorised candidates are shown."""
+
+
+@dataclass(frozen=True)
+class LayerMemOptions:
+    """How LayerMem is measured; see `memlight.metrics.functional` for the choices.
+
+    Attributes:
+        num_views: views of each image.
+        distance: between two views' features.
+        pairs: which views are compared.
+        scale: of the score.
+        views: augmentation set; None is the one that was trained with.
+        seed: of the views; None is the data module's.
+        max_forward: most views in one forward.
+        max_shared: so many shared images are scored, as a control; all would take longest and say no more.
+    """
+
+    num_views: int = 10
+    distance: Distance = "l2"
+    pairs: Pairs = "all"
+    scale: Scale = "ratio"
+    views: Views | None = None
+    seed: int | None = None
+    max_forward: int = 1024
+    max_shared: int = 5000
+
+
+def study_layermem(
+    encoder_f: nn.Module,
+    encoder_g: nn.Module,
+    data: ImageDataModule,
+    layers: Sequence[str],
+    options: LayerMemOptions,
+    log: AnalysisLog,
+    *,
+    progress: bool = True,
+) -> Table:
+    """Score every image of every split on every layer, and write tables and figures.
+
+    Args:
+        encoder_f: the encoder that saw the candidates.
+        encoder_g: the encoder that saw the independent images.
+        data: splits and images.
+        layers: module paths in execution order.
+        options: how.
+        log: where the results go.
+        progress: show bars.
+
+    Returns:
+        The table by layer (``LAYERMEM_TABLE``).
+    """
+    results: dict[str, Mapping[str, LayerMemResult]] = {}
+    for split in SPLITS:
+        limit = options.max_shared if split == "shared" else None
+        batches = data.batches(split, max(1, options.max_forward // options.num_views), dist.rank(), dist.world_size(), limit=limit)
+        if len(batches.ids) == 0:
+            continue
+        results[split] = measure_layermem(
+            encoder_f,
+            encoder_g,
+            batches,
+            data.view_maker(options.views, seed=options.seed),
+            layers,
+            num_views=options.num_views,
+            distance=options.distance,
+            pairs=options.pairs,
+            scale=options.scale,
+            max_forward=options.max_forward,
+            progress=progress,
+        )
+        log.images += len(batches.ids)
+    table = layermem_table(results)
+    log.table("table", table, LAYERMEM_TABLE)
+    log.table("samples", layermem_samples(results, data.labels_of), LAYERMEM_SAMPLES)
+    log.table("tests", control_tests(results), LAYERMEM_TESTS)
+    log.figure("by_depth", layermem_by_depth(table), "Contrast, published LayerMem with its controls, and delta.")
+    _pictures(results["candidate"][layers[-1]], layers[-1], data, log)
+    log.headline(layermem_headline(table))
+    return table
+
+
+def layermem_headline(table: Table) -> dict[str, float]:
+    """One number a layer for W&B and the summary: ``contrast/<layer>`` and ``layermem/<layer>``."""
+    return {
+        f"{name}/{layer}": float(value)
+        for name in ("contrast", "layermem")
+        for layer, value in zip(table["layer"], table[name], strict=True)
+    }
+
+
+def _pictures(result: LayerMemResult, layer: str, data: ImageDataModule, log: AnalysisLog) -> None:
+    ranked = result.scores.argsort(descending=True, stable=True)
+    for name, which in (("most_memorised", ranked[:PICTURED]), ("least_memorised", ranked.flip(0)[:PICTURED])):
+        ids, scores = result.ids[which].tolist(), result.scores[which].tolist()
+        images = data.images_of(ids).permute(0, 2, 3, 1).numpy()
+        captions = [f"{id_}\n{score:+.3f}" for id_, score in zip(ids, scores, strict=True)]
+        title = f"The {name.split('_')[0]} memorised candidates at {layer}"
+        log.figure(name, image_grid(np.ascontiguousarray(images), captions, title=title), f"{title}: id and score.")

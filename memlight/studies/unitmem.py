@@ -1,0 +1,162 @@
+"""UnitMem of one encoder with its baselines: the study behind `analyze.py unitmem` and the callback."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from memlight import dist
+from memlight.data.augment import Views
+from memlight.data.images import ImageDataModule
+from memlight.features import Activation, Tokens
+from memlight.figures import unitmem_by_layer, unitmem_heatmap, unitmem_histogram
+from memlight.logs import AnalysisLog
+from memlight.metrics.functional import Reference
+from memlight.metrics.summaries import unitmem_layers, unitmem_table, unitmem_top
+from memlight.metrics.unitcontrast import UnitContrast, unit_contrast
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
+from memlight.pictures import rows_grid
+from memlight.tables import UNITMEM_LAYERS, UNITMEM_TABLE, UNITMEM_TOP, Table
+
+ROWS, COLUMNS = 12, 8
+"""Units and images in a picture."""
+
+Results = Mapping[str, UnitMemResult]
+
+
+@dataclass(frozen=True)
+class UnitMemOptions:
+    """How UnitMem is measured; see `memlight.features.capture` and `memlight.metrics.unitmem` for the choices.
+
+    Attributes:
+        split: the images scored.
+        num_views: views of each image, averaged.
+        reference: what the strongest image is compared with.
+        activation: applied to every element before averaging over positions.
+        tokens: which tokens count, for token models.
+        topk: how many of the strongest images to keep for each unit.
+        views: augmentation set; None is the one that was trained with.
+        seed: of the views; None is the data module's.
+        max_forward: most views in one forward.
+    """
+
+    split: str = "candidate"
+    num_views: int = 10
+    reference: Reference = "mean"
+    activation: Activation = "abs"
+    tokens: Tokens = "mean"
+    topk: int = 10
+    views: Views | None = None
+    seed: int | None = None
+    max_forward: int = 1024
+
+
+def study_unitmem(
+    encoder: nn.Module,
+    data: ImageDataModule,
+    layers: Sequence[str],
+    options: UnitMemOptions,
+    log: AnalysisLog,
+    *,
+    partner: nn.Module | None = None,
+    progress: bool = True,
+) -> Table:
+    """Score every unit of every layer, beside its null and as many held-out images; write tables and figures.
+
+    Args:
+        encoder: the encoder studied.
+        data: splits and images.
+        layers: module paths in execution order.
+        options: how.
+        log: where the results go.
+        partner: the other member of the pair, which adds the unit contrast; it needs ``options.split`` to be
+            candidate (and ``encoder`` the candidate encoder) or independent (likewise).
+        progress: show bars.
+
+    Returns:
+        The table by layer (``UNITMEM_LAYERS``).
+    """
+
+    def measure(network: nn.Module, split: str, *, limit: int | None = None) -> Results:
+        batches = data.batches(split, max(1, options.max_forward // options.num_views), dist.rank(), dist.world_size(), limit=limit)
+        log.images += len(batches.ids)
+        return measure_unitmem(
+            network,
+            batches,
+            data.view_maker(options.views, seed=options.seed),
+            layers,
+            num_views=options.num_views,
+            reference=options.reference,
+            activation=options.activation,
+            tokens=options.tokens,
+            topk=options.topk,
+            keep_table=partner is not None,
+            max_forward=options.max_forward,
+            progress=progress,
+        )
+
+    results = measure(encoder, options.split)
+    scored = len(data.split.ids(options.split))
+    with_held_out = options.split != "external" and len(data.split.external) > 1
+    held_out = measure(encoder, "external", limit=scored) if with_held_out else None
+    pair = None
+    if partner is not None:
+        other = {"candidate": "independent", "independent": "candidate"}[options.split]
+        own_f, own_g = (results, measure(partner, other))
+        pair = _contrasts(own_f, measure(encoder, other), measure(partner, options.split), own_g)
+    table, by_layer = unitmem_table(results), unitmem_layers(results, held_out, pair)
+    log.table("table", table, UNITMEM_TABLE)
+    log.table("layers", by_layer, UNITMEM_LAYERS)
+    log.table("top", unitmem_top(results), UNITMEM_TOP)
+    log.figure("by_layer", unitmem_by_layer(by_layer), "UnitMem by layer beside its null and held-out images.")
+    log.figure("histogram", unitmem_histogram(table), "UnitMem of all units, layer by layer.")
+    log.figure("heatmap", unitmem_heatmap(table), "Every unit, sorted within its layer.")
+    _pictures(results, data, log)
+    log.headline(unitmem_headline(by_layer))
+    return by_layer
+
+
+def unitmem_headline(by_layer: Table) -> dict[str, float]:
+    """Numbers for W&B and the summary: ``mean/<layer>``, ``null_mean/<layer>``, ``held_out_mean/<layer>``."""
+    return {
+        f"{name}/{layer}": float(value)
+        for name in ("mean", "null_mean", "held_out_mean", "unit_contrast")
+        if name in by_layer
+        for layer, value in zip(by_layer["layer"], by_layer[name], strict=True)
+    }
+
+
+def _contrasts(f_own: Results, f_other: Results, g_other: Results, g_own: Results) -> dict[str, UnitContrast]:
+    return {layer: unit_contrast(f_own[layer], f_other[layer], g_other[layer], g_own[layer]) for layer in f_own}
+
+
+def _pictures(results: Results, data: ImageDataModule, log: AnalysisLog) -> None:
+    """The strongest unit of each layer, and the strongest units of all, with the images that drive them."""
+    best_of_layer = [(layer, int(result.unitmem.argmax())) for layer, result in results.items()]
+    shown = np.linspace(0, len(best_of_layer) - 1, min(ROWS, len(best_of_layer))).round().astype(int)
+    ranked = sorted(
+        ((layer, unit) for layer, result in results.items() for unit in result.unitmem.topk(_few(result)).indices.tolist()),
+        key=lambda named: -float(results[named[0]].unitmem[named[1]]),
+    )
+    _unit_rows("top_unit_of_each_layer", [best_of_layer[index] for index in shown], results, data, log)
+    _unit_rows("top_units", ranked[:ROWS], results, data, log)
+
+
+def _few(result: UnitMemResult) -> int:
+    return min(ROWS, result.unitmem.numel())
+
+
+def _unit_rows(
+    name: str, units: Sequence[tuple[str, int]], results: Results, data: ImageDataModule, log: AnalysisLog
+) -> None:
+    images, labels, captions = [], [], []
+    for layer, unit in units:
+        result = results[layer]
+        ids = result.topk_ids[:COLUMNS, unit].tolist()
+        images.append(data.images_of(ids).permute(0, 2, 3, 1).numpy())
+        labels.append(f"{layer} unit {unit}\n{float(result.unitmem[unit]):.3f}")
+        captions.append([f"{id_}\n{mu:.3g}" for id_, mu in zip(ids, result.topk_mu[:COLUMNS, unit].tolist(), strict=True)])
+    title = name.replace("_", " ").capitalize()
+    figure = rows_grid(np.stack(images), labels, captions, title=title)
+    log.figure(name, figure, f"{title}, with the images that drive them: id and mu.")

@@ -1,0 +1,50 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from memlight.stats import bootstrap_mean, mean_of, normal_interval, permutation_interval, welch
+
+
+def test_welch_by_hand() -> None:
+    a, b = np.array([1.0, 2.0, 4.0, 7.0]), np.array([0.5, 0.7, 3.0])
+    variance = a.var(ddof=1) / 4 + b.var(ddof=1) / 3
+    t = (a.mean() - b.mean()) / math.sqrt(variance)
+    freedom = variance**2 / ((a.var(ddof=1) / 4) ** 2 / 3 + (b.var(ddof=1) / 3) ** 2 / 2)
+    result = welch(a, b)
+    np.testing.assert_allclose(result, (t, 2 * scipy_stats.t.sf(abs(t), freedom)), rtol=1e-12)
+    np.testing.assert_allclose(welch(b, a), (-t, result.p), rtol=1e-12)
+
+
+def test_welch_of_samples_without_spread() -> None:
+    assert all(math.isnan(value) for value in welch([1.0], [2.0, 3.0]))
+    assert all(math.isnan(value) for value in welch([1.0, 1.0], [1.0, 1.0]))
+    assert welch([1.0, 1.0], [2.0, 2.0]) == (-math.inf, 0.0)
+
+
+def test_normal_interval() -> None:
+    assert normal_interval(1.0, 0.5) == pytest.approx((1.0, 1 - 0.9799819923, 1 + 0.9799819923))
+    assert normal_interval(1.0, 0.5, confidence=0.5).high == pytest.approx(1 + 0.5 * 0.6744897502)
+
+
+def test_bootstrap_agrees_with_theory_and_repeats() -> None:
+    sample = np.random.default_rng(0).normal(3.0, 2.0, 500)
+    interval = bootstrap_mean(sample, seed=1)
+    theory = normal_interval(sample.mean(), sample.std() / math.sqrt(500))
+    np.testing.assert_allclose(interval, theory, atol=0.03)
+    assert interval == bootstrap_mean(sample, seed=1) != bootstrap_mean(sample, seed=2)
+    assert all(math.isnan(value) for value in bootstrap_mean([]))
+
+
+def test_permutation_interval_leaves_out_the_expected_value_exactly_when_the_test_rejects() -> None:
+    null = np.random.default_rng(0).normal(0.5, 0.1, 2000)
+    low, high = np.quantile(null, [0.025, 0.975])
+    for observed in (low - 1e-6, low + 1e-6, 0.5, high - 1e-6, high + 1e-6):
+        interval = permutation_interval(observed, null, expected=0.5)
+        assert (interval.low <= 0.5 <= interval.high) == (low <= observed <= high)
+        assert interval.low <= interval.value <= interval.high
+
+
+def test_mean_of_nothing_is_nan() -> None:
+    assert mean_of([1.0, 3.0]) == 2 and math.isnan(mean_of([]))
