@@ -19,7 +19,7 @@ from memlight.callbacks.export import ExportEncoder
 from memlight.callbacks.progress import EpochLines
 from memlight.models.encoders import read_metadata
 from memlight.errors import UserError
-from memlight.logs import make_loggers
+from memlight.logs import LoggerKind, make_loggers
 from memlight.rundir import RunDir
 from memlight.tables import read_yaml_config, write_text
 
@@ -39,7 +39,7 @@ class MemlightCLI(LightningCLI):
         parser.add_argument("--run", type=str | None, default=None, help="run directory; runs/<config's name> if unset")
         parser.add_argument(
             "--logger",
-            type=str,
+            type=LoggerKind,
             default="wandb",
             help="wandb (offline, nothing leaves the machine), wandb-online, or csv; metrics.csv is always written",
         )
@@ -143,6 +143,10 @@ class MemlightCLI(LightningCLI):
         self.trainer.fit(model, **kwargs)
 
 
+class LastCheckpoint(ModelCheckpoint):
+    """``last.ckpt``; a class of its own, because Lightning tells the states of checkpoint callbacks apart by class."""
+
+
 class SaveRunConfig(SaveConfigCallback):
     """Write the configuration to the run directory and hand it to the loggers."""
 
@@ -156,7 +160,7 @@ class SaveRunConfig(SaveConfigCallback):
 def checkpoint_callbacks(directory: Path, keep_every: int) -> list[Callback]:
     """``last.ckpt`` after every epoch, and ``epoch=N.ckpt`` every `keep_every` epochs."""
     shared: dict[str, Any] = {"dirpath": str(directory), "save_on_train_epoch_end": True, "save_weights_only": False}
-    last = ModelCheckpoint(filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False, **shared)
+    last = LastCheckpoint(filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False, **shared)
     if not keep_every:
         return [last]
     return [last, ModelCheckpoint(filename="{epoch}", every_n_epochs=keep_every, save_top_k=-1, **shared)]

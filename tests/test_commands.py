@@ -40,7 +40,9 @@ def call(*argv: str) -> object:
 
 
 def test_types_lists_choices_and_switches() -> None:
-    assert call("measure", "--run", "r", "--ratios", "0.1", "0.2", "--mode", "low", "--layers", "a", "b", "--verify") == {
+    assert call(
+        "measure", "--run", "r", "--ratios", "0.1", "0.2", "--mode", "low", "--layers", "a", "b", "--verify"
+    ) == {
         "run": "r",
         "ratios": [0.1, 0.2],
         "mode": "low",

@@ -24,16 +24,18 @@ class ExportEncoder(L.Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the encoder's metadata beside its weights."""
         checkpoint[METADATA_KEY] = encoder_metadata(trainer, pl_module, epochs=trainer.current_epoch + 1)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the encoder."""
         if trainer.is_global_zero:
-            save_encoder(self.path, _module(pl_module).encoder, encoder_metadata(trainer, pl_module, epochs=trainer.current_epoch))
+            save_encoder(
+                self.path,
+                _module(pl_module).encoder,
+                encoder_metadata(trainer, pl_module, epochs=trainer.current_epoch),
+            )
 
 
 def encoder_metadata(trainer: L.Trainer, pl_module: L.LightningModule, *, epochs: int) -> dict[str, Any]:

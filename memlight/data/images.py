@@ -26,9 +26,7 @@ from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.splits import Ids, PairSplit, role_splits
 from memlight.errors import UserError
 from memlight.random import ANALYSIS
-
-SPLITS_FILE = "splits.json"
-"""Where a run directory keeps its `PairSplit`."""
+from memlight.rundir import RunDir
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -136,6 +134,11 @@ class ImageDataModule(L.LightningDataModule):
         if self._source is not None:
             return
         source = self._open(download=False)
+        if self.order == "index" and len(source.classes) > 1 and (source.train.labels.diff() >= 0).all():
+            raise UserError(
+                "--data.order index: these images are sorted by class, so each split would hold other classes; "
+                "use random."
+            )
         split = PairSplit.make(
             len(source.train),
             len(source.test),
@@ -148,7 +151,7 @@ class ImageDataModule(L.LightningDataModule):
             dataset=f"{source.name} {source.fingerprint()[:16]}",
         )
         if self.run is not None:
-            self._settle(split, Path(self.run) / SPLITS_FILE)
+            self._settle(split, RunDir(Path(self.run)).splits)
         self._source, self._split = source, split
 
     @property
@@ -222,12 +225,14 @@ class ImageDataModule(L.LightningDataModule):
             batch_size: images in a batch of this process.
             rank: of this process.
             world_size: number of processes.
-            limit: only so many images, the lowest ids; None for all.
+            limit: at most so many images, evenly spaced, since files are often sorted by class; None for all.
 
         Raises:
             UserError: there is no such split.
         """
-        ids = self.split.ids(split)[:limit]
+        ids = self.split.ids(split)
+        if limit is not None and limit < len(ids):
+            ids = ids[np.arange(limit) * len(ids) // limit]
         return Batches(self.source, ids, batch_size, rank, world_size, self._workers)
 
     def images_of(self, ids: Sequence[int] | Ids) -> Tensor:

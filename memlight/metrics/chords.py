@@ -1,10 +1,11 @@
 """Distances between the views of each image, exact where views nearly coincide.
 
-The usual ``sqrt(2 - 2 cos)`` loses a distance of 1e-4 to rounding. Here every view is first centred on the mean of
-the image's views, so that the Gram matrix rounds relative to the views' spread instead of their length, and the
-distance of the normalised vectors is written as a difference of two accurate numbers:
+The usual ``sqrt(2 - 2 cos)`` loses a distance of 1e-4 to rounding. Here every view z is first centred on the mean r of
+the image's views, c = z - r, so that one Gram matrix of the c and r rounds relative to the views' spread instead of
+their length. The distance of the normalised vectors is then a difference of two numbers that are accurate themselves:
 
     |x/|x| - y/|y||^2 = (|x - y|^2 - (|x| - |y|)^2) / (|x| |y|)
+    |x| - |y| = (2 (c_x - c_y).r + |c_x|^2 - |c_y|^2) / (|x| + |y|)
 
 The few pairs that are still small against that spread are computed again by direct differences in float64.
 """
@@ -28,50 +29,67 @@ _DIRECT_ENTRIES = 1 << 24
 
 def pairwise_squared(z_VBD: Tensor, first_P: Tensor, second_P: Tensor, normalize: bool) -> Tensor:
     """Squared l2 distances ``(P, B)`` in float64 between views ``first_P`` and ``second_P`` of each image."""
-    with _plain_float32(z_VBD.device):
+    with torch.no_grad(), _plain_float32(z_VBD.device):
         z = z_VBD if z_VBD.dtype == torch.float64 else z_VBD.float()
-        centred = z - z.mean(0)
-        gram_BVV = _gram(centred)
-        spread_VB = gram_BVV.diagonal(dim1=1, dim2=2).T
-        spread_PB = spread_VB[first_P] + spread_VB[second_P]
-        squared_PB = spread_PB - 2 * gram_BVV[:, first_P, second_P].T
-        norms_VB = torch.linalg.vector_norm(z, dim=-1, dtype=torch.float64)
+        views = z.shape[0]
+        rows = z.new_empty(views + 1, *z.shape[1:])
+        rows[views] = z.mean(0)
+        torch.sub(z, rows[views], out=rows[:views])
+        gram_RRB = _gram(rows).permute(1, 2, 0)
+        spread_VB = gram_RRB.diagonal().T[:views]
+        spread_a, spread_b = spread_VB[first_P], spread_VB[second_P]
+        squared_PB = spread_a + spread_b - 2 * gram_RRB[first_P, second_P]
+        near = squared_PB <= _NEAR * (spread_a + spread_b)
         if normalize:
+            norms_VB = _norms(z)
             norm_a, norm_b = norms_VB[first_P], norms_VB[second_P]
+            along = gram_RRB[views]
+            radial = (2 * (along[first_P] - along[second_P]) + spread_a - spread_b) / (norm_a + norm_b)
             product = norm_a * norm_b
+            squared_PB = squared_PB - radial.square()
+            near = (squared_PB <= _NEAR * (spread_a + spread_b)) & (product > 0)
             one_is_zero = (norm_a == 0) != (norm_b == 0)
-            radial = squared_PB - (norm_a - norm_b).square()
-            near = (radial <= _NEAR * spread_PB) & (product > 0)
-            squared_PB = torch.where(product == 0, one_is_zero.double(), radial / product)
-            scale_VB = 1 / norms_VB.where(norms_VB > 0, 1)
-        else:
-            near = squared_PB <= _NEAR * spread_PB
-            scale_VB = torch.ones_like(norms_VB)
+            squared_PB = torch.where(product == 0, one_is_zero.double(), squared_PB / product)
         pair, image = near.nonzero(as_tuple=True)
         step = max(1, _DIRECT_ENTRIES // z.shape[-1])
-        for p, b in zip(pair.split(step), image.split(step), strict=True):
-            i, j = first_P[p], second_P[p]
-            difference = z[i, b] * scale_VB[i, b, None] - z[j, b] * scale_VB[j, b, None]
+        for start in range(0, len(pair), step):
+            p, b = pair[start : start + step], image[start : start + step]
+            x, y = z[first_P[p], b].double(), z[second_P[p], b].double()
+            difference = _unit(x) - _unit(y) if normalize else x - y
             squared_PB[p, b] = difference.square().sum(-1)
         return squared_PB.clamp(min=0)
 
 
 def pairwise_l1(z_VBD: Tensor, first_P: Tensor, second_P: Tensor, normalize: bool) -> Tensor:
     """L1 distances ``(P, B)`` in float64 between views ``first_P`` and ``second_P`` of each image."""
-    z = z_VBD.double()
-    if normalize:
-        norms = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-        z = z / norms.where(norms > 0, 1)
+    z = _unit(z_VBD.double()) if normalize else z_VBD.double()
     z_BVD = z.transpose(0, 1).contiguous()
     return torch.cdist(z_BVD, z_BVD, p=1.0)[:, first_P, second_P].T
 
 
-def _gram(c_VBD: Tensor) -> Tensor:
-    views, images, width = c_VBD.shape
-    segments = math.gcd(width, 1 << max(0, (width // _SEGMENT).bit_length() - 1)) if width else 1
-    parts = c_VBD.reshape(views, images * segments, -1).transpose(0, 1)
+def _gram(rows_RBD: Tensor) -> Tensor:
+    """Dot products ``(B, R, R)`` of the rows of each image, in float64."""
+    rows, images, width = rows_RBD.shape
+    segments = _segments(width)
+    parts = rows_RBD.reshape(rows, images * segments, -1).transpose(0, 1)
     products = torch.bmm(parts, parts.transpose(1, 2))
-    return products.view(images, segments, views, views).sum(1, dtype=torch.float64)
+    return products.view(images, segments, rows, rows).sum(1, dtype=torch.float64)
+
+
+def _norms(z_VBD: Tensor) -> Tensor:
+    """L2 norms ``(V, B)`` in float64."""
+    parts = torch.linalg.vector_norm(z_VBD.unflatten(-1, (_segments(z_VBD.shape[-1]), -1)), dim=-1)
+    norms: Tensor = torch.linalg.vector_norm(parts, dim=-1, dtype=torch.float64)
+    return norms
+
+
+def _unit(z: Tensor) -> Tensor:
+    norms = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    return z / norms.where(norms != 0, 1)
+
+
+def _segments(width: int) -> int:
+    return math.gcd(width, 1 << max(0, (width // _SEGMENT).bit_length() - 1))
 
 
 @contextmanager

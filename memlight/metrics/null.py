@@ -16,8 +16,8 @@ def unitmem_null(
 
     Each unit's distribution is a shifted gamma (Pearson type III) with the mean, variance and skewness of its images
     other than the strongest one, so that an outlier does not explain itself; what leaving out the largest of n takes
-    from these moments is put back under the fitted distribution itself. On simulated noise it is within .01 for gamma
-    and normal activations and within .02 for lognormal ones with sigma 0.3, which score .34, .43 and .50 at n = 100,
+    from these moments is put back under the fitted distribution itself. On simulated noise it is within .02 for gamma
+    and normal activations and within .025 for lognormal ones with sigma 0.3, which score .34, .43 and .50 at n = 100,
     1000 and 10 000.
 
     Args:

@@ -1,5 +1,6 @@
 """What every self-supervised training method here shares: an encoder, an optimizer, and two alarms."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
@@ -36,7 +38,7 @@ def embedding_std(z_BD: Tensor) -> Tensor:
         Scalar ``sqrt(D) * mean over dimensions of the std over the batch`` (Chen & He, SimSiam, sec. 4.1).
     """
     z_BD = nn.functional.normalize(z_BD.float(), dim=1)
-    return z_BD.std(dim=0).mean() * z_BD.shape[1] ** 0.5
+    return z_BD.std(dim=0).mean() * math.sqrt(z_BD.shape[1])
 
 
 class SSLModule(L.LightningModule):
@@ -71,7 +73,7 @@ class SSLModule(L.LightningModule):
         self.init_seed = init_seed
         self.encoder = build_encoder(encoder, stem=stem, seed=init_seed, image_size=image_size)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.encoder.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.encoder.to(memory_format=self.memory_format)
         if compile:
             self.encoder.compile()
 
@@ -117,7 +119,8 @@ class SSLModule(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: ViewBatch, batch_idx: int) -> None:
         """Stop at the first logged step whose loss is not a number."""
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.global_step % every == 0:
             self._require_finite(outputs["loss"])
 
     def on_train_epoch_end(self) -> None:
@@ -153,7 +156,7 @@ class SSLModule(L.LightningModule):
         """The modules whose parameters the optimizer updates: all children by default."""
         return list(self.children())
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer over `trained_modules`, warm-up and cosine stepped every optimizer step."""
         optimizer = build_optimizer(self.optim, self.trained_modules(), self.global_batch_size())
         total = int(self.trainer.estimated_stepping_batches)

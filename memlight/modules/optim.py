@@ -62,9 +62,7 @@ def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[
     return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
 
 
-def build_optimizer(
-    config: OptimConfig, modules: Iterable[nn.Module], global_batch_size: int
-) -> torch.optim.Optimizer:
+def build_optimizer(config: OptimConfig, modules: Iterable[nn.Module], global_batch_size: int) -> torch.optim.Optimizer:
     """The configured optimizer over the parameters of `modules`."""
     groups = parameter_groups(modules, config.weight_decay)
     lr = config.scaled_lr(global_batch_size)
@@ -72,12 +70,11 @@ def build_optimizer(
         return torch.optim.AdamW(groups, lr=lr)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
-    return LARS(groups, lr=lr, momentum=config.momentum)  # type: ignore[no-untyped-call, unused-ignore]
+    lars: torch.optim.Optimizer = LARS(groups, lr=lr, momentum=config.momentum)
+    return lars
 
 
-def build_schedule(
-    optimizer: torch.optim.Optimizer, *, total_steps: int, warmup_steps: int
-) -> LRScheduler:
+def build_schedule(optimizer: torch.optim.Optimizer, *, total_steps: int, warmup_steps: int) -> LRScheduler:
     """Linear warm-up from 0, then cosine decay to 0, stepped once an optimizer step."""
     scheduler: LRScheduler = CosineWarmupScheduler(
         optimizer, warmup_epochs=warmup_steps, max_epochs=max(total_steps, 1)

@@ -74,7 +74,9 @@ def study_layermem(
     results: dict[str, Mapping[str, LayerMemResult]] = {}
     for split in SPLITS:
         limit = options.max_shared if split == "shared" else None
-        batches = data.batches(split, max(1, options.max_forward // options.num_views), dist.rank(), dist.world_size(), limit=limit)
+        batches = data.batches(
+            split, max(1, options.max_forward // options.num_views), dist.rank(), dist.world_size(), limit=limit
+        )
         if len(batches.ids) == 0:
             continue
         results[split] = measure_layermem(

@@ -79,7 +79,9 @@ def study_unitmem(
     """
 
     def measure(network: nn.Module, split: str, *, limit: int | None = None) -> Results:
-        batches = data.batches(split, max(1, options.max_forward // options.num_views), dist.rank(), dist.world_size(), limit=limit)
+        batches = data.batches(
+            split, max(1, options.max_forward // options.num_views), dist.rank(), dist.world_size(), limit=limit
+        )
         log.images += len(batches.ids)
         return measure_unitmem(
             network,
@@ -136,7 +138,11 @@ def _pictures(results: Results, data: ImageDataModule, log: AnalysisLog) -> None
     best_of_layer = [(layer, int(result.unitmem.argmax())) for layer, result in results.items()]
     shown = np.linspace(0, len(best_of_layer) - 1, min(ROWS, len(best_of_layer))).round().astype(int)
     ranked = sorted(
-        ((layer, unit) for layer, result in results.items() for unit in result.unitmem.topk(_few(result)).indices.tolist()),
+        (
+            (layer, unit)
+            for layer, result in results.items()
+            for unit in result.unitmem.topk(_few(result)).indices.tolist()
+        ),
         key=lambda named: -float(results[named[0]].unitmem[named[1]]),
     )
     _unit_rows("top_unit_of_each_layer", [best_of_layer[index] for index in shown], results, data, log)
@@ -156,7 +162,9 @@ def _unit_rows(
         ids = result.topk_ids[:COLUMNS, unit].tolist()
         images.append(data.images_of(ids).permute(0, 2, 3, 1).numpy())
         labels.append(f"{layer} unit {unit}\n{float(result.unitmem[unit]):.3f}")
-        captions.append([f"{id_}\n{mu:.3g}" for id_, mu in zip(ids, result.topk_mu[:COLUMNS, unit].tolist(), strict=True)])
+        captions.append(
+            [f"{id_}\n{mu:.3g}" for id_, mu in zip(ids, result.topk_mu[:COLUMNS, unit].tolist(), strict=True)]
+        )
     title = name.replace("_", " ").capitalize()
     figure = rows_grid(np.stack(images), labels, captions, title=title)
     log.figure(name, figure, f"{title}, with the images that drive them: id and mu.")

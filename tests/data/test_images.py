@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as L
 import pytest
 import torch
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
@@ -177,6 +177,21 @@ def test_batches_of_a_split(split: str) -> None:
     assert sorted(i for part in parts for batch in part for i in batch.ids.tolist()) == found.tolist()
     batch = next(iter(data.batches(split)))
     assert torch.equal(batch.images, data.images_of(batch.ids.numpy()))
+
+
+def test_limited_batches_are_spread_over_the_split() -> None:
+    data = ready()
+    ids = data.split.shared
+    found = torch.cat([batch.ids for batch in data.batches("shared", 5, limit=16)])
+    assert found.tolist() == ids[::4].tolist()
+    assert data.batches("shared", limit=1000).ids.tolist() == ids.tolist()
+
+
+def test_index_order_is_refused_where_images_are_sorted_by_class(tree: Path) -> None:
+    few = {"num_shared": 4, "num_candidate": 2, "num_independent": 2, "num_external": 2, "order": "index"}
+    with pytest.raises(UserError, match=r"--data.order index: .*sorted by class"):
+        ready(dataset="folder", root=str(tree), **few)
+    assert ready(**few).split.candidate.tolist() == [4, 5]
 
 
 def test_view_maker_takes_epoch_seed_and_set() -> None:

@@ -29,9 +29,9 @@ def scores_and_null(mu: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 @pytest.mark.parametrize("n", [100, 1000, 10_000])
 def test_null_is_what_noise_scores(kind: str, n: int) -> None:
     scores, expected, p95 = scores_and_null(draws(kind, n))
-    tolerance = 0.022 if kind == "lognormal" else 0.012
+    tolerance = 0.025 if kind == "lognormal" else 0.02
     assert abs(scores.mean() - expected.mean()) < tolerance
-    assert abs(np.quantile(scores, 0.95) - p95.mean()) < 0.035
+    assert abs(np.quantile(scores, 0.95) - p95.mean()) < 0.05
 
 
 @pytest.mark.parametrize(("n", "published"), [(100, 0.34), (1000, 0.43), (10_000, 0.50)])
@@ -47,7 +47,7 @@ def test_an_outlier_does_not_explain_itself() -> None:
     mu[0] = 40
     scores, expected, p95 = scores_and_null(mu)
     assert (scores > p95 + 0.05).all()
-    np.testing.assert_allclose(expected.mean(), without.mean(), atol=0.01)
+    np.testing.assert_allclose(expected.mean(), without.mean(), atol=0.02)
 
 
 def test_units_without_spread_score_zero() -> None:

@@ -65,8 +65,8 @@ def test_striking_images_alone_cancel_between_members() -> None:
 def test_memorising_members_stand_out() -> None:
     rng = np.random.default_rng(4)
     f, g = table(rng, 200), table(rng, 200)
-    f[rng.integers(0, 100, UNITS), np.arange(UNITS)] *= 4
-    g[rng.integers(100, 200, UNITS), np.arange(UNITS)] *= 4
+    f[rng.integers(0, 100, UNITS), np.arange(UNITS)] *= 10
+    g[rng.integers(100, 200, UNITS), np.arange(UNITS)] *= 10
     f[:, 7] = g[:, 7] = 0
     compared = compare(f, g, np.arange(200), 100)
     assert compared.contrast.low > 0

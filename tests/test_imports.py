@@ -1,0 +1,90 @@
+"""Which room of the house may import which; `docs/` and DESIGN name them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "memlight"
+
+BASE = {"errors", "tables", "batch", "random", "dist", "stats", "features"}
+"""Rooms that everyone may use; among themselves they follow ALLOWED."""
+
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "tables": {"errors"},
+    "batch": set(),
+    "random": set(),
+    "dist": set(),
+    "stats": set(),
+    "features": {"errors"},
+    "rundir": {"errors"},
+    "metrics_csv": {"tables"},
+    "data": BASE | {"rundir"},
+    "models": BASE,
+    "metrics": BASE,
+    "modules": BASE | {"models", "metrics"},
+    "checkpoints": BASE | {"models", "rundir"},
+    "figures": {"tables", "errors"},
+    "pictures": {"tables", "errors"},
+    "page": {"tables", "errors"},
+    "report": {"tables", "errors", "rundir", "figures", "page"},
+    "logs": BASE | {"rundir", "metrics_csv"},
+    "studies": BASE | {"data", "metrics", "figures", "pictures", "logs"},
+    "callbacks": BASE | {"data", "models", "modules", "checkpoints", "logs", "rundir", "studies"},
+}
+"""Room -> rooms it may import. Rooms that are not here (the command lines) may import everything."""
+
+COMMAND_LINES = {"cli", "pair", "training", "analyze", "commands", "opening"}
+
+NO_TORCH = {"tables", "rundir", "figures", "pictures", "page", "report", "cli", "commands", "errors", "stats"}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if node.module == "memlight" else {node.module}
+    return found
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def own_room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path: Path) -> None:
+    room = own_room(path)
+    if room in COMMAND_LINES:
+        return
+    assert room in ALLOWED, f"{room} is a new room: say in ALLOWED what it may import"
+    reached = {room_of(module) for module in imports(path) if module.split(".")[0] == "memlight"}
+    assert reached - {room} <= ALLOWED[room]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if own_room(path) in NO_TORCH], ids=lambda path: path.name)
+def test_rooms_that_start_at_once_do_not_import_torch(path: Path) -> None:
+    top_level = {
+        name.name if isinstance(node, ast.Import) else node.module
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+    }
+    assert not {module for module in top_level if module and module.split(".")[0] in ("torch", "lightning", "timm")}
+
+
+def test_only_logs_imports_wandb() -> None:
+    assert {own_room(path) for path in FILES if "wandb" in {m.split(".")[0] for m in imports(path)}} == {"logs"}
