@@ -3,8 +3,9 @@
     python benchmarks/unitmem.py                                                    # CPU, ResNet9 at 32 px: 1-2 minutes
     python benchmarks/unitmem.py --device cuda --encoder resnet50 --stem imagenet --size 224 --images 512 --bf16
 
-Expected: at least 0.9 of the bare forward on a GPU with ResNet-50 at 224 px, and at least 100x the way that runs
-every layer, image and view alone on a CPU with ResNet9.
+Measured with ResNet9 at 32 px (--threads 1): 0.95 to 0.97 of the bare forward on one CPU core,
+and 29x the way that runs every layer, image and view alone in a forward of its own. More cores widen
+that gap, since a batch of one cannot use them. Target: 0.9 on a GPU with ResNet-50 at 224 px.
 """
 
 import argparse
@@ -30,10 +31,13 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--alone", type=int, default=4, help="images for the way that takes one thing at a time")
     parser.add_argument("--views", type=int, default=10)
-    parser.add_argument("--max-forward", type=int, default=1024, help="most views in one forward")
+    parser.add_argument("--max-forward", type=int, default=512, help="most views in one forward")
     parser.add_argument("--repeats", type=int, default=5, help="the fastest of so many counts")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    return parser.parse_args()
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    return options
 
 
 def encoder_and_layers(options: argparse.Namespace, seed: int) -> tuple[nn.Module, list[str]]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from memlight.commands import build_parser, run_command
+from memlight.commands import Command, build_parser, run_command
 from memlight.errors import UserError
 
 Logger = Literal["wandb", "wandb-online", "csv"]
@@ -48,11 +48,14 @@ def layermem(
         logger: wandb (offline), wandb-online, or csv for files alone.
         tag: keeps this result beside others, as analysis/layermem-TAG.
     """
+    at_least(2, views=views)
+    at_least(1, max_forward=max_forward)
+    require_name("--tag", tag)
     from memlight.opening import open_run
     from memlight.studies.layermem import LayerMemOptions, study_layermem
 
     with open_run(run, root=root, device=device) as opened:
-        f, g = opened.pair(checkpoint)
+        opened.require_images("candidate", "independent")
         options = LayerMemOptions(
             num_views=views,
             distance=distance,
@@ -62,10 +65,11 @@ def layermem(
             seed=seed,
             max_forward=max_forward,
         )
+        f, g = opened.pair(checkpoint)
         names = opened.layers(f, layers)
+        opened.read_images()
         with opened.log("layermem", tag or checkpoint, logger, seed) as log:
             study_layermem(f, g, opened.data, names, options, log)
-        opened.say(log)
 
 
 def unitmem(
@@ -112,13 +116,13 @@ def unitmem(
         tag: keeps this result beside others, as analysis/unitmem-TAG; without it, results other than the candidate's
             on its own split are tagged by member and split.
     """
+    at_least(1, views=views, topk=topk, max_forward=max_forward)
+    require_name("--tag", tag)
     from memlight.opening import open_run
-    from memlight.studies.unitmem import UnitMemOptions, study_unitmem
+    from memlight.studies.unitmem import UnitMemOptions, study_unitmem, unitmem_tag
 
     with open_run(run, root=root, device=device) as opened:
-        encoder = opened.encoder(member, checkpoint)
-        own = member == split and member in ("candidate", "independent")
-        partner = opened.partner(member, checkpoint) if pair and own else None
+        opened.require_images(split, flag="--split")
         options = UnitMemOptions(
             split=split,
             num_views=views,
@@ -130,11 +134,15 @@ def unitmem(
             seed=seed,
             max_forward=max_forward,
         )
+        encoder = opened.encoder(member, checkpoint)
         names = opened.layers(encoder, layers)
-        told_apart = None if member == split == "candidate" else f"{member}-on-{split}"
-        with opened.log("unitmem", tag or join_tags(told_apart, checkpoint), logger, seed) as log:
+        own = member == split and member in ("candidate", "independent")
+        partner = opened.partner(member, checkpoint) if pair and own else None
+        if partner is not None:
+            opened.require_images("candidate", "independent")
+        opened.read_images()
+        with opened.log("unitmem", tag or unitmem_tag(member, split, checkpoint), logger, seed) as log:
             study_unitmem(encoder, opened.data, names, options, log, partner=partner)
-        opened.say(log)
 
 
 def probe(
@@ -165,14 +173,20 @@ def probe(
         logger: wandb (offline), wandb-online, or csv for files alone.
         tag: keeps this result beside others, as analysis/probe-TAG.
     """
+    at_least(1, k=k, max_forward=max_forward)
+    at_least(0, l2=l2)
+    if temperature <= 0:
+        raise UserError(f"--temperature {temperature}: must be above 0.")
+    require_name("--tag", tag)
     from memlight.opening import open_run
     from memlight.studies.probe import study_probe
 
     with open_run(run, root=root, device=device) as opened:
+        opened.require_images("shared", "external", at_least=1)
         encoders = {name: opened.encoder(name, checkpoint) for name in members or opened.members()}
+        opened.read_images(labelled=True)
         with opened.log("probe", tag or checkpoint, logger, None) as log:
             study_probe(encoders, opened.data, log, k=k, temperature=temperature, l2=l2, max_forward=max_forward)
-        opened.say(log)
 
 
 def report(run: str) -> None:
@@ -187,19 +201,35 @@ def report(run: str) -> None:
     print(f"report: {write_report(RunDir.open(run))}")
 
 
-COMMANDS = {"layermem": layermem, "unitmem": unitmem, "probe": probe, "report": report}
+def at_least(minimum: int, **values: float) -> None:
+    """Refuse numbers that are too small, by the names of their flags.
+
+    Raises:
+        UserError: names the first.
+    """
+    for name, value in values.items():
+        if not value >= minimum:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be {minimum} or more.")
 
 
-def join_tags(*tags: str | None) -> str | None:
-    """The tags that are given, joined; None without any."""
-    return "-".join(tag for tag in tags if tag) or None
+def require_name(flag: str, name: str | None) -> None:
+    """Refuse what cannot be part of a directory's name.
+
+    Raises:
+        UserError: it is empty, or holds a slash.
+    """
+    if name is not None and (not name or "/" in name or "\\" in name):
+        raise UserError(f"{flag} {name!r}: becomes part of a directory's name; use a word such as more-views.")
+
+
+COMMANDS: dict[str, Command] = {"layermem": layermem, "unitmem": unitmem, "probe": probe, "report": report}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command of analyze.py.
 
     Returns:
-        Exit status: 0, or 2 with one line on standard error when the user can fix it.
+        Exit status: 0; 2 with one line on standard error when the user can fix it; 130 after ctrl-C.
     """
     parser = build_parser("analyze.py", "Measure what the encoders of a run memorised.", COMMANDS)
     try:
@@ -208,3 +238,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; results of earlier commands are as they were", file=sys.stderr)
+        return 130

@@ -103,6 +103,20 @@ def encoder_from_checkpoint(ckpt_path: Path, like: nn.Module | None = None, *, f
     return encoder.eval()
 
 
+def checkpoint_metadata(ckpt_path: Path, *, flag: str = "--run") -> dict[str, Any]:
+    """Read what training recorded with a Lightning checkpoint; empty for checkpoints of other programs.
+
+    Args:
+        ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
+        flag: what the user typed to name the file, for the error messages.
+
+    Raises:
+        UserError: no such file, truncated, or holds code.
+    """
+    record: dict[str, Any] = _read_checkpoint(ckpt_path, f"{flag} {ckpt_path}").get(METADATA_KEY, {})
+    return record
+
+
 def initial_encoder(metadata: Mapping[str, Any]) -> nn.Module:
     """Build an encoder as it was before training, in eval mode: the untrained control.
 

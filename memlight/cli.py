@@ -1,6 +1,6 @@
 """What stands behind train.py: `pair`, `fit` and `validate`.
 
-This module imports neither torch nor Lightning, so that `train.py --help` and every mistake in the
+This module imports neither torch nor Lightning, so that `train.py --help` and many a mistake in the
 command line answer at once; `memlight.training` is loaded when there is something to train.
 """
 
@@ -19,6 +19,9 @@ usage: train.py {pair,fit,validate} [options]
   train.py pair --config configs/simclr_cifar10.yaml --data.root data/cifar10
   train.py fit  --config configs/simclr_cifar10.yaml --data.role candidate
   train.py fit  --help       lists every option;  --print_config  prints the whole configuration as YAML
+
+A class is given by its name (--model SimCLR); its options follow it (--model.encoder resnet18). Changing the
+class drops the options that a configuration file gave to the other one.
 """
 
 
@@ -26,26 +29,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command of train.py.
 
     Returns:
-        Exit status: 0, or 2 with one line on standard error when the user can fix it.
+        Exit status: 0; 2 with one line on standard error when the user can fix it; 130 after ctrl-C.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        if not args or args[0] in ("-h", "--help"):
-            print(USAGE)
-            return 0 if args else 2
-        if args[0] == "pair":
-            from memlight.pair import train_pair
-
-            return train_pair(args[1:])
-        if args[0] not in ("fit", "validate"):
-            raise UserError(f"train.py {args[0]}: no such command; choose pair, fit or validate.")
-        from memlight.training import run
-
-        run(args)
-        return 0
+        return _run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        pass
+    except SystemExit as stopped:
+        if not isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning turns ctrl-C into exit(1)
+            raise
+    print("interrupted; finished epochs are saved: pair goes on from there, fit with --resume true", file=sys.stderr)
+    return 130
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    command = args[0]
+    if command not in ("pair", "fit", "validate"):
+        raise UserError(f"train.py {command}: no such command; choose pair, fit or validate.")
+    if command == "pair":
+        from memlight.pair import train_pair
+
+        return train_pair(args[1:])
+    from memlight.arguments import require_configs
+
+    require_configs(args[1:])
+    from memlight.training import run
+
+    run(args)
+    return 0
 
 
 if __name__ == "__main__":

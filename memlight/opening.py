@@ -11,9 +11,10 @@ import torch
 from torch import distributed, nn
 
 from memlight import dist
-from memlight.checkpoints import encoder_from_checkpoint, file_sha256, initial_encoder, load_pair
+from memlight.checkpoints import checkpoint_metadata, encoder_from_checkpoint, file_sha256, initial_encoder, load_pair
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
+from memlight.data.splits import PairSplit
 from memlight.errors import UserError
 from memlight.features import check_layers, list_layers
 from memlight.logs import AnalysisLog, LoggerKind
@@ -29,13 +30,15 @@ class OpenedRun:
 
     Attributes:
         run: the run directory.
-        data: its images and splits, set up.
+        split: the ids of its splits.
+        data: its images, once `read_images` was called.
         metadata: of the members that were trained, by role.
         device: where encoders are put.
         hashes: SHA-256 of every encoder file that was loaded, by role.
     """
 
     run: RunDir
+    split: PairSplit
     data: ImageDataModule
     metadata: dict[str, dict[str, Any]]
     device: torch.device
@@ -49,7 +52,7 @@ class OpenedRun:
         """One member's encoder in eval mode on the device.
 
         Raises:
-            UserError: it was not trained, or has no such checkpoint.
+            UserError: it was not trained, has no such checkpoint, or has diverged.
         """
         if member == "random":
             return initial_encoder(next(iter(self.metadata.values()))).to(self.device)
@@ -57,14 +60,22 @@ class OpenedRun:
         if member not in self.metadata:
             raise UserError(f"--run {self.run.root}: no {member}/{directory.encoder.name}; train it with `train.py`.")
         if checkpoint is None:
-            path = directory.encoder
-            encoder = load_encoder(path, flag="--run")
+            flag, path = "--run", directory.encoder
+            encoder = load_encoder(path, flag=flag)
         else:
-            path = directory.checkpoints / f"{checkpoint}.ckpt"
-            kept = ", ".join(sorted(file.stem for file in directory.checkpoints.glob("*.ckpt"))) or "none"
-            if not path.is_file():
+            flag, path = "--checkpoint", directory.checkpoints / f"{checkpoint}.ckpt"
+            if path.parent != directory.checkpoints or not path.is_file():
+                kept = ", ".join(sorted(file.stem for file in directory.checkpoints.glob("*.ckpt"))) or "none"
                 raise UserError(f"--checkpoint {checkpoint}: {member}/ has no such checkpoint; it has {kept}.")
-            encoder = encoder_from_checkpoint(path, flag="--checkpoint")
+            if checkpoint_metadata(path, flag=flag).get("split_sha256") != self.split.sha256:
+                raise UserError(f"--checkpoint {checkpoint}: {path} was trained with other splits than this run's.")
+            encoder = encoder_from_checkpoint(path, like=load_encoder(directory.encoder, flag="--run"), flag=flag)
+        for name, weights in encoder.state_dict().items():
+            if not weights.isfinite().all():
+                raise UserError(
+                    f"{flag} {path}: {name} holds NaN or infinity, the training has diverged; use an earlier "
+                    "--checkpoint, or train again with a lower learning rate."
+                )
         self.hashes[member] = file_sha256(path)
         return encoder.to(self.device)
 
@@ -74,9 +85,14 @@ class OpenedRun:
         return self.encoder("candidate", checkpoint), self.encoder("independent", checkpoint)
 
     def partner(self, member: str, checkpoint: str | None = None) -> nn.Module | None:
-        """The other member of the pair; None where it was not trained."""
-        other = PARTNERS[member]
-        return self.encoder(other, checkpoint) if other in self.metadata else None
+        """The other member of the pair, checked to belong to it; None where it was not trained."""
+        if (other := PARTNERS[member]) not in self.metadata:
+            return None
+        load_pair(self.run.root)
+        try:
+            return self.encoder(other, checkpoint)
+        except UserError as error:
+            raise UserError(f"{error} (--no-pair measures the {member} alone)") from error
 
     def views(self, name: str | None) -> Views | None:
         """An augmentation set by name; None is the one that was trained with."""
@@ -93,22 +109,59 @@ class OpenedRun:
         check_layers(encoder, chosen)
         return list(chosen)
 
-    def log(self, command: str, tag: str | None, logger: LoggerKind, seed: int | None) -> AnalysisLog:
-        """Where the results of one command go."""
+    def require_images(self, *splits: str, at_least: int = 2, flag: str = "--run") -> None:
+        """Refuse splits that are too small to be measured.
+
+        Raises:
+            UserError: names the first.
+        """
+        for split in splits:
+            if (count := len(self.split.ids(split))) < at_least:
+                value = self.run.root if flag == "--run" else split
+                raise UserError(
+                    f"{flag} {value}: the {split} split has {count} images; at least {at_least} are needed."
+                )
+
+    def read_images(self, *, labelled: bool = False) -> None:
+        """Read the images; last of all, as it can take longest.
+
+        Args:
+            labelled: refuse images without classes.
+
+        Raises:
+            UserError: they cannot be read, or are not those that the run was trained on.
+        """
+        where = f"--root {self.data.root}" if self.data.root is not None else f"--run {self.run.root}"
+        try:
+            self.data.setup()
+        except UserError as error:
+            raise UserError(str(error).replace("--data.root", "--root")) from error
+        found = self.data.split
+        if found.sha256 != self.split.sha256:
+            counts = [f"{split.num_train} and {split.num_test}" for split in (found, self.split)]
+            same = "as many, but other or otherwise sorted ones" if counts[0] == counts[1] else counts[1]
+            raise UserError(
+                f"{where}: {counts[0]} training and test images; the run was trained on {same}. Say with --root where "
+                "those are."
+            )
+        if labelled and not self.data.classes:
+            raise UserError(f"{where}: a probe needs images with classes (train/<class>/, test/<class>/).")
+
+    @contextmanager
+    def log(self, command: str, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
+        """Where the results of one command go; says so at the end."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        return AnalysisLog(
+        with AnalysisLog(
             self.run,
             command,
             tag=tag,
             logger=logger,
             seed=self.data.seed if seed is None else seed,
-            split_sha256=self.data.split.sha256,
+            split_sha256=self.split.sha256,
             checkpoints=self.hashes,
             device=name if dist.world_size() == 1 else f"{dist.world_size()} x {name}",
-        )
-
-    def say(self, log: AnalysisLog) -> None:
-        """Tell the user where the results are."""
+        ) as log:
+            yield log
         if dist.rank() == 0:
             print(f"{log.final.dir}: tables, figures, summary.json")
 
@@ -123,10 +176,11 @@ def open_run(run: str, *, root: str | None = None, device: str = "auto") -> Iter
         device: ``auto`` or a torch device.
 
     Raises:
-        UserError: not a run, nothing trained, the images or splits are not those it was trained with, or there is no
-            such device.
+        UserError: not a run, nothing trained, other splits than it was trained with, no images where they should be,
+            or no such device.
     """
     directory = RunDir.open(run)
+    directory.require_writable()
     metadata = {
         member.role: read_metadata(member.encoder, flag="--run")
         for member in directory.members()
@@ -134,17 +188,25 @@ def open_run(run: str, *, root: str | None = None, device: str = "auto") -> Iter
     }
     if not metadata:
         raise UserError(f"--run {run}: no encoder.safetensors in it; finish the training with `train.py pair`.")
+    split = PairSplit.load(directory.splits)
+    for role, record in metadata.items():
+        if record.get("split_sha256") != split.sha256:
+            raise UserError(
+                f"--run {run}: {role}/ was trained with other splits than splits.json holds; train it again."
+            )
     with process_group(device) as here:
-        first = next(iter(metadata.values()))
-        options = {**first["data"], "run": run, **({"root": root} if root is not None else {})}
-        data = ImageDataModule(**options)
-        data.setup()
-        for role, record in metadata.items():
-            if record["split_sha256"] != data.split.sha256:
-                raise UserError(
-                    f"--run {run}: {role}/ was trained with other splits than splits.json holds; train it again."
-                )
-        yield OpenedRun(directory, data, metadata, here)
+        yield OpenedRun(directory, split, _data(run, next(iter(metadata.values())), root), metadata, here)
+
+
+def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule:
+    """The images that an encoder's metadata name, not read yet."""
+    try:
+        data = ImageDataModule(**{**record["data"], **({} if root is None else {"root": root})})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--run {run}: trained by another version of memlight ({error}); train it again.") from error
+    if data.root is not None and not Path(data.root).expanduser().exists():
+        raise UserError(f"--root {data.root}: the images are not there; say with --root where they are.")
+    return data
 
 
 @contextmanager
@@ -173,10 +235,12 @@ def _device(name: str, local_rank: int | None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:1.") from error
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps") or (device.type == "mps" and not torch.backends.mps.is_available()):
+        raise UserError(f"--device {name}: no such device here; use auto, cpu, cuda or cuda:1.")
     if device.type == "cuda" and local_rank is not None:
         device = torch.device("cuda", local_rank)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s).")
+        raise UserError(f"--device {name}: {torch.cuda.device_count()} GPU(s) are visible here.")
     return device

@@ -1,5 +1,6 @@
 """Where everything of one run lies: the only place that knows the names of files inside a run directory."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,19 @@ class RunDir:
         if not run.splits.is_file():
             raise UserError(f"--run {root}: not a run directory (no splits.json); `train.py pair` makes one")
         return run
+
+    def require_writable(self) -> None:
+        """Refuse a place where nothing can be written, before there is something to write.
+
+        Raises:
+            UserError: a part of the path is a file, or there is no permission.
+        """
+        here = self.root.absolute()
+        nearest = next(path for path in (here, *here.parents) if path.exists())
+        if not nearest.is_dir():
+            raise UserError(f"--run {self.root}: {nearest} is a file, not a directory; choose another --run")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise UserError(f"--run {self.root}: no permission to write in {nearest}; choose another --run")
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,29 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
 
-import memlight.data.images
 import memlight.modules  # noqa: F401 - registers the methods, so that `class_path: SimCLR` is found
+from memlight.arguments import in_one_line
 from memlight.callbacks.export import ExportEncoder
+from memlight.callbacks.observe import ObserverCallback
 from memlight.callbacks.progress import EpochLines
-from memlight.models.encoders import read_metadata
+from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
+from memlight.features import check_layers
 from memlight.logs import LoggerKind, make_loggers
+from memlight.modules.base import SSLModule
+from memlight.preflight import (
+    comparable,
+    has_started,
+    is_finished,
+    require_checkpoint,
+    require_encoder_takes,
+    require_options,
+    require_same_config,
+)
 from memlight.rundir import RunDir
-from memlight.tables import read_yaml_config, write_text
+from memlight.tables import write_text
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # ImageDataModule shards by itself, without padding
@@ -30,9 +44,26 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "sync_batchnorm": True,
 }
 
+HARMLESS_WARNINGS = (
+    ".*does not have many workers.*",  # images are in memory
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 against torch 2.15
+    ".*Precision bf16-mixed is not supported by the model summary.*",
+    ".*args parameter is intended to run from within Python.*",
+    ".*Checkpoint directory .* exists and is not empty.*",  # a training that is resumed
+    ".*callbacks used to create the checkpoint need to be provided.*",  # `validate` has none
+    ".*The dirpath has changed from .*",  # in a run directory that was moved
+    ".*Total length of `list` across ranks is zero.*",  # --data.num_external 0
+    ".*smaller than the logging interval.*",  # losses are logged by epoch
+)
+
+NOISE = ("Tip:", "TPU available", "Loading `train_dataloader` to estimate")
+
 
 class MemlightCLI(LightningCLI):
-    """LightningCLI that keeps everything of a run under ``runs/<name>/``."""
+    """LightningCLI that keeps everything of a run under ``runs/<name>/`` and writes nothing before all is checked."""
+
+    model: L.LightningModule
+    datamodule: L.LightningDataModule
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that belong to the run rather than to model, data or trainer."""
@@ -59,6 +90,21 @@ class MemlightCLI(LightningCLI):
         kept = ("fit", "validate")
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name in kept}
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and say in one line what does not parse.
+
+        Raises:
+            UserError: names the flag.
+        """
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            flags = {flag for one in self._subcommand_parsers.values() for flag in one._option_string_actions}
+            raise UserError(in_one_line(str(error), flags)) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave a checkpoint to `require_checkpoint`: it holds no hyperparameters, so Lightning need not read it."""
+
     @property
     def options(self) -> Any:
         """The parsed options of the chosen subcommand."""
@@ -72,75 +118,124 @@ class MemlightCLI(LightningCLI):
                 raise UserError("--run: name the run directory, or give a --config whose name it takes.")
             options.run = str(Path("runs") / Path(str(options.config[-1])).stem)
         self.run_dir = RunDir(Path(options.run))
-        data = options.data.init_args
-        self.role = str(data.get("role", "candidate"))
-        data.run = options.run
-        require_devices(options.trainer)
-        if not torch.cuda.is_available():
-            options.trainer.sync_batchnorm = False
+        self.keeps = self.subcommand == "fit" and not options.trainer.fast_dev_run
+        require_options(options, training=self.keeps)
+        self.role = str(options.data.init_args.role)
+        self.ckpt_flag = "--ckpt_path"
+        self.finished = False
+        if self.keeps or self.run_dir.splits.exists():
+            options.data.init_args.run = options.run
+        if options.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+            options.trainer.sync_batchnorm = False  # torch has it for GPUs only
         if self.subcommand == "fit":
             self._settle_fit(options)
+        elif options.ckpt_path is None:
+            raise UserError("--ckpt_path: validate gives the loss of a checkpoint; say which.")
+        options.weights_only = True
 
     def _settle_fit(self, options: Any) -> None:
+        self.run_dir.require_writable()
+        if has_started(self.run_dir):
+            require_same_config(self.run_dir, options)  # of this member or the other: a pair is trained alike
+        self.finished = is_finished(self.run_dir, self.role, options.trainer.max_epochs)
         member = self.run_dir.member(self.role)
         last = member.checkpoints / "last.ckpt"
-        self.finished = False
-        if member.encoder.exists():
-            self._require_same_config(options)
-            self.finished = read_metadata(member.encoder, flag="--run").get("epochs") == options.trainer.max_epochs
-            if self.finished and options.resume:
-                return
-        if last.exists() and options.ckpt_path is None:
-            if not options.resume:
-                raise UserError(
-                    f"--run {options.run}: {self.role}/ already holds checkpoints. Continue with --resume true, or "
-                    "choose another --run."
-                )
-            self._require_same_config(options)
-            options.ckpt_path = str(last)
-
-    def _require_same_config(self, options: Any) -> None:
-        saved_path = self.run_dir.config
-        if not saved_path.exists():
+        if (self.finished and options.resume) or options.ckpt_path is not None:
             return
-        saved, now = read_yaml_config(saved_path), comparable(options)
-        for key in ("seed_everything", "model", "data", "max_epochs", "precision"):
-            before, after = comparable(saved).get(key), now.get(key)
-            if before != after:
-                raise UserError(
-                    f"--run {options.run} was trained with another configuration ({difference(key, before, after)}). "
-                    "Choose another --run, or delete this one."
-                )
+        if not options.resume and (last.exists() or member.encoder.exists()):
+            raise UserError(
+                f"--run {options.run}: {self.role}/ already holds checkpoints. Continue with --resume true, or "
+                "choose another --run."
+            )
+        if last.exists():
+            options.ckpt_path, self.ckpt_flag = str(last), "--run"
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer.
+
+        Raises:
+            UserError: of a constructor, which jsonargparse wraps in a page about types.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            mistake = user_error_behind(error)
+            if mistake is None:
+                raise
+            raise mistake from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Add what every run has: loggers, checkpoints, the exported encoder, one progress bar."""
+        """Add what every run has: checkpoints, the exported encoder, one progress bar.
+
+        Raises:
+            UserError: Lightning refuses the options.
+        """
         options = self.options
         member = self.run_dir.member(self.role)
-        configured = self.config_init[str(self.subcommand)].trainer.callbacks or []
-        fitting = self.subcommand == "fit" and not options.trainer.fast_dev_run
-        loggers = make_loggers(options.logger, self.run_dir, self.role, comparable(options)) if fitting else False
-        callbacks: list[Callback] = [*configured]
+        callbacks: list[Callback] = [*(self.config_init[str(self.subcommand)].trainer.callbacks or [])]
         if options.trainer.enable_progress_bar is not False:
             on_terminal = sys.stderr.isatty()
             callbacks += [TQDMProgressBar() if on_terminal else EpochLines()]
             options.trainer.enable_progress_bar = on_terminal
-        if fitting:
+        if self.keeps:
             callbacks += [*checkpoint_callbacks(member.checkpoints, options.keep_every), LearningRateMonitor("step")]
             callbacks += [ExportEncoder(member.encoder)]
-        return super().instantiate_trainer(
-            callbacks=callbacks,
-            logger=loggers,
-            default_root_dir=str(member.dir),
-            enable_progress_bar=options.trainer.enable_progress_bar,
-            **kwargs,
-        )
+        try:
+            return super().instantiate_trainer(
+                callbacks=callbacks,
+                logger=False,
+                default_root_dir=str(member.dir),
+                enable_progress_bar=options.trainer.enable_progress_bar,
+                **kwargs,
+            )
+        except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
     def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Train, unless `--resume` finds the member finished."""
         if self.finished and self.options.resume:
             print(f"{self.run_dir.member(self.role).dir} is finished; nothing to train.")
             return
+        self._check_parts(model)
+        if self.keeps:
+            config = comparable(self.options)
+            self.trainer.loggers = make_loggers(self.options.logger, self.run_dir, self.role, config)
         self.trainer.fit(model, **kwargs)
+
+    def validate(self, model: L.LightningModule, **kwargs: Any) -> None:
+        """Print the loss on the external split."""
+        if self.options.data.init_args.num_external == 0:
+            raise UserError("--data.num_external 0: validate needs images that the encoder was not trained on.")
+        self._check_parts(model)
+        self.trainer.validate(model, **kwargs)
+
+    def _check_parts(self, model: L.LightningModule) -> None:
+        """Refuse what only the built parts can tell; the images come last, as reading them takes longest."""
+        options, data = self.options, self.datamodule
+        if not isinstance(model, SSLModule):
+            raise UserError(
+                f"--model {type(model).__name__}: has no encoder to measure; use a method of memlight.modules."
+            )
+        if not isinstance(data, ImageDataModule):
+            raise UserError(f"--data {type(data).__name__}: has no splits; use ImageDataModule.")
+        if model.num_views not in (None, data.num_views):
+            raise UserError(
+                f"--data.num_views {data.num_views}: {type(model).__name__} compares {model.num_views} views."
+            )
+        require_encoder_takes(model.encoder, data.view_size)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ObserverCallback) and callback.layers is not None:
+                check_layers(model.encoder, callback.layers, flag="--trainer.callbacks.layers")
+        if options.ckpt_path is not None:
+            path, training = Path(options.ckpt_path), self.subcommand == "fit"
+            require_checkpoint(path, options, model.encoder, flag=self.ckpt_flag, training=training)
+        self._read_images(data)
+
+    @rank_zero_only
+    def _read_images(self, data: ImageDataModule) -> None:
+        """Read them before there are loggers; the Trainer's own call then does nothing."""
+        data.prepare_data()
+        data.setup()
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -148,75 +243,55 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Write the configuration to the run directory and hand it to the loggers."""
+    """Write the configuration to the run directory."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called on rank 0 once per process."""
-        if stage == "fit":
+        if stage == "fit" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             text = self.parser.dump(self.config, skip_none=False)
             write_text(RunDir(Path(self.config.run)).config, text)
 
 
 def checkpoint_callbacks(directory: Path, keep_every: int) -> list[Callback]:
-    """``last.ckpt`` after every epoch, and ``epoch=N.ckpt`` every `keep_every` epochs."""
-    shared: dict[str, Any] = {"dirpath": str(directory), "save_on_train_epoch_end": True, "save_weights_only": False}
-    last = LastCheckpoint(filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False, **shared)
+    """``epoch=N.ckpt`` every `keep_every` epochs, and ``last.ckpt`` after every epoch.
+
+    In this order: a run killed between the two trains that epoch again and overwrites ``epoch=N.ckpt``; the other
+    way round it would never be written.
+    """
+    shared: dict[str, Any] = {
+        "dirpath": str(directory),
+        "save_on_train_epoch_end": True,
+        "save_weights_only": False,
+        "enable_version_counter": False,
+    }
+    last = LastCheckpoint(filename="last", every_n_epochs=1, save_top_k=1, **shared)
     if not keep_every:
         return [last]
-    return [last, ModelCheckpoint(filename="{epoch}", every_n_epochs=keep_every, save_top_k=-1, **shared)]
+    return [ModelCheckpoint(filename="{epoch}", every_n_epochs=keep_every, save_top_k=-1, **shared), last]
 
 
-def require_devices(trainer: Any) -> None:
-    """Refuse more devices than there are, naming the flag."""
-    devices = trainer.devices
-    if trainer.accelerator in ("gpu", "cuda", "auto") and isinstance(devices, int | str) and str(devices).isdigit():
-        available = torch.cuda.device_count()
-        on_gpu = trainer.accelerator != "auto" or available > 0
-        if on_gpu and int(devices) > available:
-            raise UserError(f"--trainer.devices {devices}: this machine has {available} GPU(s).")
+def user_error_behind(error: BaseException | None) -> UserError | None:
+    """The `UserError` that others were raised from; None if there is none."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
 
 
-def comparable(options: Any) -> dict[str, Any]:
-    """The part of a configuration that decides what is learned, the role aside, as plain containers."""
-    plain = options if isinstance(options, dict) else options.as_dict()
-    data = {key: value for key, value in plain["data"]["init_args"].items() if key not in IGNORED_DATA}
-    return {
-        "seed_everything": plain["seed_everything"],
-        "model": {"class_path": plain["model"]["class_path"], **plain["model"]["init_args"]},
-        "data": {"class_path": plain["data"]["class_path"], **data},
-        "max_epochs": plain["trainer"]["max_epochs"],
-        "precision": plain["trainer"]["precision"],
-    }
-
-
-IGNORED_DATA = ("role", "run", "root", "num_workers", "download", "memory_limit_gb")
-"""Data options that may differ between the members, or on resume, without changing what is learned."""
-
-
-def difference(key: str, before: Any, after: Any) -> str:
-    """Where two configurations differ first, as ``data.repeat: 1, now 4``."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                return difference(f"{key}.{name}", before.get(name), after.get(name))
-    return f"{key}: {before}, now {after}"
+def without_noise(record: logging.LogRecord) -> bool:
+    """Whether a line of Lightning's tells the user something."""
+    return not any(words in str(record.msg) for words in NOISE)
 
 
 def run(args: Sequence[str]) -> None:
     """Parse, build and run one of LightningCLI's subcommands.
 
     Raises:
-        UserError: for whatever the user can fix; jsonargparse itself exits with status 2 on options
-            that do not parse.
+        UserError: for whatever the user can fix.
     """
-    for harmless in (
-        ".*does not have many workers.*",  # images are in memory
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 against torch 2.15
-        ".*Precision bf16-mixed is not supported by the model summary.*",
-        ".*args parameter is intended to run from within Python.*",
-    ):
+    for harmless in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=harmless)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda line: "litlogger" not in line.msg)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(without_noise)
+    strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
         MemlightCLI(
             datamodule_class=None,
@@ -226,6 +301,7 @@ def run(args: Sequence[str]) -> None:
             seed_everything_default=0,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            parser_kwargs={**strict, **{name: strict for name in MemlightCLI.subcommands()}},
             args=list(args),
         )
     except MisconfigurationException as error:

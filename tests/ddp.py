@@ -27,6 +27,7 @@ def _rank_main(fn: Callable[..., Any], rank: int, world_size: int, store: str, s
             timeout=timedelta(seconds=TIMEOUT_SECONDS),
         )
         try:
+            distributed.barrier()  # a rank that is done at once would hang up on one that is still connecting
             payload = (True, fn(*args))
         finally:
             distributed.destroy_process_group()

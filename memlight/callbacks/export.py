@@ -28,8 +28,8 @@ class ExportEncoder(L.Callback):
         """Put the encoder's metadata beside its weights."""
         checkpoint[METADATA_KEY] = encoder_metadata(trainer, pl_module, epochs=trainer.current_epoch + 1)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the encoder."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the encoder, also where nothing was left to train: the last run was killed before it wrote it."""
         if trainer.is_global_zero:
             save_encoder(
                 self.path,

@@ -45,10 +45,10 @@ class ObserverCallback(L.Callback, ABC):
         """Measure the encoder as it is now."""
 
     def encoder(self, pl_module: L.LightningModule) -> nn.Module:
-        """A copy of the encoder, in eval mode, as a checkpoint of this moment would hold it."""
+        """A copy of the encoder as `analyze.py` would load it from a checkpoint of this moment: float32, eval mode."""
         if not isinstance(pl_module, SSLModule):
             raise UserError(f"--model {type(pl_module).__name__}: has no encoder to measure.")
-        return deepcopy(pl_module.encoder).eval()
+        return deepcopy(pl_module.encoder).float().eval()
 
     def names(self, encoder: nn.Module) -> list[str]:
         """The layers to measure."""
@@ -61,7 +61,7 @@ class ObserverCallback(L.Callback, ABC):
             raise UserError("--data: this callback needs an ImageDataModule, which knows the splits.")
         return data
 
-    def log_to_disk(self, trainer: L.Trainer, command: str, tag: str) -> AnalysisLog:
+    def log_to_disk(self, trainer: L.Trainer, command: str, tag: str | None) -> AnalysisLog:
         """Where the tables go; the trainer's own loggers get the numbers."""
         data = self.data(trainer)
         run = RunDir(Path(data.run or trainer.default_root_dir))
@@ -77,5 +77,8 @@ class ObserverCallback(L.Callback, ABC):
         )
 
     def log_numbers(self, pl_module: L.LightningModule, command: str, numbers: Mapping[str, float]) -> None:
-        """Hand numbers to the trainer's loggers as ``<command>/<name>``; every process has the same ones."""
-        pl_module.log_dict({f"{command}/{name}": value for name, value in numbers.items()}, sync_dist=False)
+        """Hand numbers to the trainer's loggers as ``<command>/<name>``.
+
+        Every process has the same ones, so their mean over processes, which Lightning wants, is the number itself.
+        """
+        pl_module.log_dict({f"{command}/{name}": value for name, value in numbers.items()}, sync_dist=True)

@@ -6,13 +6,15 @@ import lightning.pytorch as L
 
 from memlight.callbacks.observe import ObserverCallback
 from memlight.features import Activation
-from memlight.studies.unitmem import UnitMemOptions, study_unitmem, unitmem_headline
+from memlight.studies.unitmem import UnitMemOptions, study_unitmem, unitmem_headline, unitmem_tag
 
 
 class UnitMemCallback(ObserverCallback):
-    """Compute what ``analyze.py unitmem --member ROLE --checkpoint epoch=N --no-pair`` computes, at the end of epoch N.
+    """Compute at the end of epoch N what ``analyze.py unitmem`` computes of its checkpoint.
 
-    Results: ``analysis/unitmem-ROLE-epoch=N``, and ``unitmem/mean/<layer>`` in the member's metrics.
+    That is ``--member ROLE --split SPLIT --checkpoint epoch=N --no-pair``, and it goes to the same place in
+    ``analysis/``. The member's metrics get ``unitmem/mean/<layer>`` and the like; ``unitmem_SPLIT/mean/<layer>`` when
+    SPLIT is not the member's own.
 
     Args:
         every_n_epochs: how often.
@@ -49,6 +51,8 @@ class UnitMemCallback(ObserverCallback):
             max_forward=self.max_forward,
         )
         encoder = self.encoder(pl_module)
-        with self.log_to_disk(trainer, "unitmem", f"{data.role}-epoch={trainer.current_epoch}") as log:
+        tag = unitmem_tag(data.role, options.split, f"epoch={trainer.current_epoch}")
+        with self.log_to_disk(trainer, "unitmem", tag) as log:
             by_layer = study_unitmem(encoder, data, self.names(encoder), options, log, progress=False)
-        self.log_numbers(pl_module, "unitmem", unitmem_headline(by_layer))
+        key = "unitmem" if options.split == own else f"unitmem_{options.split}"
+        self.log_numbers(pl_module, key, unitmem_headline(by_layer))

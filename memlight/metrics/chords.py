@@ -10,7 +10,6 @@ their length. The distance of the normalised vectors is then a difference of two
 The few pairs that are still small against that spread are computed again by direct differences in float64.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,7 +20,7 @@ _NEAR = 0.1
 """A pair is computed directly when its squared distance is below this share of its two squared spreads."""
 
 _SEGMENT = 1024
-"""Float32 dot products run over about this many entries; the parts are added in float64."""
+"""Float32 dot products run over this many entries; the parts are added in float64."""
 
 _DIRECT_ENTRIES = 1 << 24
 """Entries of one direct computation: bounds its memory at 128 MiB a term."""
@@ -29,67 +28,82 @@ _DIRECT_ENTRIES = 1 << 24
 
 def pairwise_squared(z_VBD: Tensor, first_P: Tensor, second_P: Tensor, normalize: bool) -> Tensor:
     """Squared l2 distances ``(P, B)`` in float64 between views ``first_P`` and ``second_P`` of each image."""
+    views, images, width = z_VBD.shape
+    # A CPU is twice as fast on what its caches and allocator can hold; a GPU wants few and large kernels.
+    entries = 1 << 22 if z_VBD.device.type == "cpu" else 1 << 28
+    step = max(1, entries // (views * width))
     with torch.no_grad(), _plain_float32(z_VBD.device):
-        z = z_VBD if z_VBD.dtype == torch.float64 else z_VBD.float()
-        views = z.shape[0]
-        rows = z.new_empty(views + 1, *z.shape[1:])
-        rows[views] = z.mean(0)
-        torch.sub(z, rows[views], out=rows[:views])
-        gram_RRB = _gram(rows).permute(1, 2, 0)
-        spread_VB = gram_RRB.diagonal().T[:views]
-        spread_a, spread_b = spread_VB[first_P], spread_VB[second_P]
-        squared_PB = spread_a + spread_b - 2 * gram_RRB[first_P, second_P]
-        near = squared_PB <= _NEAR * (spread_a + spread_b)
-        if normalize:
-            norms_VB = _norms(z)
-            norm_a, norm_b = norms_VB[first_P], norms_VB[second_P]
-            along = gram_RRB[views]
-            radial = (2 * (along[first_P] - along[second_P]) + spread_a - spread_b) / (norm_a + norm_b)
-            product = norm_a * norm_b
-            squared_PB = squared_PB - radial.square()
-            near = (squared_PB <= _NEAR * (spread_a + spread_b)) & (product > 0)
-            one_is_zero = (norm_a == 0) != (norm_b == 0)
-            squared_PB = torch.where(product == 0, one_is_zero.double(), squared_PB / product)
-        pair, image = near.nonzero(as_tuple=True)
-        step = max(1, _DIRECT_ENTRIES // z.shape[-1])
-        for start in range(0, len(pair), step):
-            p, b = pair[start : start + step], image[start : start + step]
-            x, y = z[first_P[p], b].double(), z[second_P[p], b].double()
-            difference = _unit(x) - _unit(y) if normalize else x - y
-            squared_PB[p, b] = difference.square().sum(-1)
-        return squared_PB.clamp(min=0)
+        parts = [
+            _squared(z_VBD[:, start : start + step], first_P, second_P, normalize) for start in range(0, images, step)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+def _squared(z_VBD: Tensor, first_P: Tensor, second_P: Tensor, normalize: bool) -> Tensor:
+    z = z_VBD if z_VBD.dtype == torch.float64 else z_VBD.float()
+    views, images, width = z.shape
+    segment = min(width, _SEGMENT)
+    rows = z.new_empty(views + 1, images, -(-width // segment) * segment)
+    rows[..., width:] = 0
+    mean = rows[views, :, :width].copy_(z.mean(0))
+    torch.sub(z, mean, out=rows[:views, :, :width])
+    gram_RRB = _gram(rows, segment).permute(1, 2, 0)
+    spread_VB = gram_RRB.diagonal().T[:views]
+    spread_a, spread_b = spread_VB[first_P], spread_VB[second_P]
+    squared_PB = spread_a + spread_b - 2 * gram_RRB[first_P, second_P]
+    near = squared_PB <= _NEAR * (spread_a + spread_b)
+    if normalize:
+        norms_VB = _norms(z)
+        norm_a, norm_b = norms_VB[first_P], norms_VB[second_P]
+        along = gram_RRB[views]
+        radial = (2 * (along[first_P] - along[second_P]) + spread_a - spread_b) / (norm_a + norm_b)
+        product = norm_a * norm_b
+        squared_PB = squared_PB - radial.square()
+        near = (squared_PB <= _NEAR * (spread_a + spread_b)) & (product > 0)
+        one_is_zero = (norm_a == 0) != (norm_b == 0)
+        squared_PB = torch.where(product == 0, one_is_zero.double(), squared_PB / product)
+    pair, image = near.nonzero(as_tuple=True)
+    step = max(1, _DIRECT_ENTRIES // z.shape[-1])
+    for start in range(0, len(pair), step):
+        p, b = pair[start : start + step], image[start : start + step]
+        x, y = z[first_P[p], b].double(), z[second_P[p], b].double()
+        difference = _unit(x) - _unit(y) if normalize else x - y
+        squared_PB[p, b] = difference.square().sum(-1)
+    return squared_PB.clamp(min=0)
 
 
 def pairwise_l1(z_VBD: Tensor, first_P: Tensor, second_P: Tensor, normalize: bool) -> Tensor:
     """L1 distances ``(P, B)`` in float64 between views ``first_P`` and ``second_P`` of each image."""
-    z = _unit(z_VBD.double()) if normalize else z_VBD.double()
-    z_BVD = z.transpose(0, 1).contiguous()
-    return torch.cdist(z_BVD, z_BVD, p=1.0)[:, first_P, second_P].T
+    with torch.no_grad():
+        z = _unit(z_VBD.double()) if normalize else z_VBD.double()
+        z_BVD = z.transpose(0, 1).contiguous()
+        return torch.cdist(z_BVD, z_BVD, p=1.0)[:, first_P, second_P].T
 
 
-def _gram(rows_RBD: Tensor) -> Tensor:
+def _gram(rows_RBD: Tensor, segment: int) -> Tensor:
     """Dot products ``(B, R, R)`` of the rows of each image, in float64."""
     rows, images, width = rows_RBD.shape
-    segments = _segments(width)
-    parts = rows_RBD.reshape(rows, images * segments, -1).transpose(0, 1)
+    segments = width // segment
+    parts = rows_RBD.view(rows, images * segments, segment).transpose(0, 1)
     products = torch.bmm(parts, parts.transpose(1, 2))
     return products.view(images, segments, rows, rows).sum(1, dtype=torch.float64)
 
 
 def _norms(z_VBD: Tensor) -> Tensor:
     """L2 norms ``(V, B)`` in float64."""
-    parts = torch.linalg.vector_norm(z_VBD.unflatten(-1, (_segments(z_VBD.shape[-1]), -1)), dim=-1)
-    norms: Tensor = torch.linalg.vector_norm(parts, dim=-1, dtype=torch.float64)
+    segments, rest = divmod(z_VBD.shape[-1], _SEGMENT)
+    whole = z_VBD.shape[-1] - rest
+    parts = [torch.linalg.vector_norm(z_VBD[..., whole:], dim=-1, keepdim=True)]
+    if segments:
+        segmented = z_VBD[..., :whole].view(*z_VBD.shape[:-1], segments, _SEGMENT)
+        parts.append(torch.linalg.vector_norm(segmented, dim=-1))
+    norms: Tensor = torch.linalg.vector_norm(torch.cat(parts, dim=-1), dim=-1, dtype=torch.float64)
     return norms
 
 
 def _unit(z: Tensor) -> Tensor:
-    norms = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
     return z / norms.where(norms != 0, 1)
-
-
-def _segments(width: int) -> int:
-    return math.gcd(width, 1 << max(0, (width // _SEGMENT).bit_length() - 1))
 
 
 @contextmanager

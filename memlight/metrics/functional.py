@@ -34,7 +34,7 @@ def alignment(z_VBD: Tensor, distance: Distance = "l2", normalize: bool = True, 
         pairs: ``all`` V (V - 1) / 2 pairs, or ``clean``: view 0 (the untouched image in [C]) against the others.
 
     Returns:
-        ``(B,)`` in float32, float64 for float64 input.
+        ``(B,)`` in float32, float64 for float64 input; without gradient.
 
     Raises:
         ValueError: with fewer than two views, or an unknown word.

@@ -10,6 +10,7 @@ from memlight import dist
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
 from memlight.features import check_finite
+from memlight.metrics.ids import distinct
 from memlight.metrics.passes import device_of, observing, require_images, view_batches
 
 
@@ -18,13 +19,14 @@ def embed(
     batches: Iterable[ImageBatch],
     make_views: ViewMaker,
     *,
-    max_forward: int = 1024,
+    max_forward: int = 512,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Embed view 0 of every image with a frozen encoder.
 
-    The encoder and the random generators are left as they were; with a process group up, every process gets all.
+    The encoder and the random generators are left as they were; with a process group up, every process gets all,
+    each image once.
 
     Args:
         encoder: maps ``(B, 3, h, w)`` to ``(B, D)``.
@@ -56,7 +58,7 @@ def embed(
             ids.append(batch.ids)
     require_images(bool(ids), device)
     all_ids = dist.gather_cat(torch.cat(ids))
-    order = all_ids.argsort()
+    order = distinct(all_ids)
     return dist.gather_cat(torch.cat(features))[order], dist.gather_cat(torch.cat(labels))[order], all_ids[order]
 
 

@@ -83,7 +83,7 @@ def measure_layermem(
     normalize: bool = True,
     pairs: Pairs = "all",
     scale: Scale = "ratio",
-    max_forward: int = 1024,
+    max_forward: int = 512,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> dict[str, LayerMemResult]:

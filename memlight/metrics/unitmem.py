@@ -29,6 +29,8 @@ class UnitMemResult:
         topk_mu: ``(K, U)`` their mu, descending.
         mu_rest_median: ``(U,)`` median over the other images; None unless asked for.
         unitmem_median: ``(U,)`` score against the median; None unless asked for.
+        halves: ``(2, U)`` scores from the first and from the second half of the views; None where the caller made
+            the averages, or had a single view.
         ids: ``(N,)`` image ids, ascending.
         mu: ``(N, U)`` float32 mu of each image in the order of ``ids``; None unless the table was kept.
     """
@@ -55,6 +57,7 @@ class UnitMemResult:
         self.unitmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
         self.dead = self.mu_max + self.mu_rest == 0
         self.mu = None if mu is None else mu[ids.argsort()]
+        self.halves: Tensor | None = None
         self.mu_rest_median: Tensor | None = None
         self.unitmem_median: Tensor | None = None
         if median and self.mu is not None:
@@ -164,7 +167,7 @@ def measure_unitmem(
     tokens: Tokens = "mean",
     topk: int = 10,
     keep_table: bool = False,
-    max_forward: int = 1024,
+    max_forward: int = 512,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> dict[str, UnitMemResult]:
@@ -196,8 +199,9 @@ def measure_unitmem(
     """
     check_layers(encoder, layers)
     device = torch.device(device) if device is not None else device_of(encoder)
-    metric: UnitMem | None = None
+    metrics: list[UnitMem] = []
     widths: list[int] = []
+    half = num_views // 2
     with observing(encoder), capture(encoder, layers, activation=activation, tokens=tokens) as captured:
         for views, batch in view_batches(
             batches,
@@ -211,13 +215,16 @@ def measure_unitmem(
             encoder(views)
             check_finite(captured)
             widths = [captured[layer].shape[1] for layer in layers]
-            mu = torch.cat([captured[layer] for layer in layers], dim=1)
-            if metric is None:
-                metric = UnitMem(sum(widths), reference, topk, keep_table).to(device)
-            metric.update(mu.view(num_views, -1, sum(widths)).mean(0), batch.ids)
-    require_images(metric is not None, device)
-    assert metric is not None
-    result = metric.compute()
+            mu_VBU = torch.cat([captured[layer] for layer in layers], dim=1).view(num_views, -1, sum(widths))
+            means = [mu_VBU.mean(0)] + [part.mean(0) for part in (mu_VBU[:half], mu_VBU[half:]) if half]
+            if not metrics:
+                metrics = [UnitMem(sum(widths), reference, topk, keep_table).to(device)]
+                metrics += [UnitMem(sum(widths), topk=1).to(device) for _ in means[1:]]
+            for metric, mu_BU in zip(metrics, means, strict=True):
+                metric.update(mu_BU, batch.ids)
+    require_images(bool(metrics), device)
+    result, *halves = [metric.compute() for metric in metrics]
+    result.halves = torch.stack([part.unitmem for part in halves]) if halves else None
     ends = torch.tensor(widths).cumsum(0).tolist()
     return {
         layer: result.units(slice(end - width, end)) for layer, width, end in zip(layers, widths, ends, strict=True)

@@ -1,9 +1,10 @@
 """What every self-supervised training method here shares: an encoder, an optimizer, and two alarms."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from itertools import chain
+from typing import Any, ClassVar, Literal, NoReturn
 
 import lightning.pytorch as L
 import torch
@@ -41,6 +42,11 @@ def embedding_std(z_BD: Tensor) -> Tensor:
     return z_BD.std(dim=0).mean() * math.sqrt(z_BD.shape[1])
 
 
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no tensor holds a NaN or an infinity; one wait for the device."""
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+
 class SSLModule(L.LightningModule):
     """A training method around an encoder.
 
@@ -56,7 +62,12 @@ class SSLModule(L.LightningModule):
         optim: optimizer and schedule.
         channels_last: memory format of the encoder and the views.
         compile: compile the encoder with torch.compile.
+
+    Attributes:
+        num_views: views of each image that the method needs; None takes any number.
     """
+
+    num_views: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -93,9 +104,12 @@ class SSLModule(L.LightningModule):
     def encode(self, views: list[Tensor]) -> list[Tensor]:
         """Features of each view, ``(B, num_features)``; views of one size go through in one forward."""
         if len({view.shape for view in views}) == 1:
-            stacked = torch.cat(views).to(memory_format=self.memory_format)
-            return list(self.encoder(stacked).chunk(len(views)))
-        return [self.encoder(view.to(memory_format=self.memory_format)) for view in views]
+            return list(self.encoder(self._as_weights(torch.cat(views))).chunk(len(views)))
+        return [self.encoder(self._as_weights(view)) for view in views]
+
+    def _as_weights(self, view: Tensor) -> Tensor:
+        """A view in the weights' layout, and in their dtype, which --trainer.precision bf16-true changes."""
+        return view.to(self.dtype, memory_format=self.memory_format)
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
         """One step; logs ``train/loss`` and ``train/embedding_std``."""
@@ -121,12 +135,16 @@ class SSLModule(L.LightningModule):
         """Stop at the first logged step whose loss is not a number."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every == 0:
-            self._require_finite(outputs["loss"])
+            self._require_finite(outputs["loss"], "train/loss")
 
     def on_train_epoch_end(self) -> None:
         """Refuse to checkpoint a broken model; warn about a collapsed one."""
         metrics = self.trainer.callback_metrics
-        self._require_finite(metrics["train/loss"])
+        for name in ("train/loss", "val/loss"):
+            if name in metrics:
+                self._require_finite(metrics[name], name)
+        if not all_finite(chain(self.parameters(), self.buffers())):  # a last step can break them after its loss
+            self._refuse("the weights are no longer finite")
         std = float(metrics["train/embedding_std"])
         if std < COLLAPSE_STD:
             rank_zero_warn(
@@ -134,13 +152,16 @@ class SSLModule(L.LightningModule):
                 f"{self.current_epoch}. Lower --model.optim.lr or look at the views."
             )
 
-    def _require_finite(self, loss: Tensor) -> None:
+    def _require_finite(self, loss: Tensor, name: str) -> None:
         if not torch.isfinite(loss):
-            raise UserError(
-                f"--model.optim.lr {self.optim.lr}: the loss is {float(loss)} at epoch {self.current_epoch}, step "
-                f"{self.global_step}. Lower it, lengthen --model.optim.warmup_epochs, or use "
-                "--trainer.precision 32-true; checkpoints/last.ckpt is still sound."
-            )
+            self._refuse(f"{name} is {float(loss)}")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise UserError(
+            f"--model.optim.lr {self.optim.lr}: {what} at epoch {self.current_epoch}, step {self.global_step}. Lower "
+            "it, lengthen --model.optim.warmup_epochs, or use --trainer.precision 32-true. Nothing of this epoch was "
+            "saved."
+        )
 
     def global_batch_size(self) -> int:
         """Samples an optimizer step sees over all processes.

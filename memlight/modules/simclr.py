@@ -29,6 +29,8 @@ class SimCLR(SSLModule):
         output_dim: width of the embedding the loss sees.
     """
 
+    num_views = 2
+
     def __init__(
         self,
         encoder: str = "resnet9",

@@ -46,6 +46,11 @@ class LayerMemOptions:
     max_forward: int = 1024
     max_shared: int = 5000
 
+    @property
+    def images_at_once(self) -> int:
+        """Images in a batch: as many as all their views fit a forward."""
+        return max(1, self.max_forward // max(1, self.num_views))
+
 
 def study_layermem(
     encoder_f: nn.Module,
@@ -74,9 +79,7 @@ def study_layermem(
     results: dict[str, Mapping[str, LayerMemResult]] = {}
     for split in SPLITS:
         limit = options.max_shared if split == "shared" else None
-        batches = data.batches(
-            split, max(1, options.max_forward // options.num_views), dist.rank(), dist.world_size(), limit=limit
-        )
+        batches = data.batches(split, options.images_at_once, dist.rank(), dist.world_size(), limit=limit)
         if len(batches.ids) == 0:
             continue
         results[split] = measure_layermem(
@@ -118,5 +121,5 @@ def _pictures(result: LayerMemResult, layer: str, data: ImageDataModule, log: An
         ids, scores = result.ids[which].tolist(), result.scores[which].tolist()
         images = data.images_of(ids).permute(0, 2, 3, 1).numpy()
         captions = [f"{id_}\n{score:+.3f}" for id_, score in zip(ids, scores, strict=True)]
-        title = f"The {name.split('_')[0]} memorised candidates at {layer}"
+        title = f"The candidates that score {'highest' if name == 'most_memorised' else 'lowest'} at {layer}"
         log.figure(name, image_grid(np.ascontiguousarray(images), captions, title=title), f"{title}: id and score.")

@@ -51,6 +51,11 @@ class UnitMemOptions:
     seed: int | None = None
     max_forward: int = 1024
 
+    @property
+    def images_at_once(self) -> int:
+        """Images in a batch: as many as all their views fit a forward."""
+        return max(1, self.max_forward // max(1, self.num_views))
+
 
 def study_unitmem(
     encoder: nn.Module,
@@ -79,9 +84,7 @@ def study_unitmem(
     """
 
     def measure(network: nn.Module, split: str, *, limit: int | None = None) -> Results:
-        batches = data.batches(
-            split, max(1, options.max_forward // options.num_views), dist.rank(), dist.world_size(), limit=limit
-        )
+        batches = data.batches(split, options.images_at_once, dist.rank(), dist.world_size(), limit=limit)
         log.images += len(batches.ids)
         return measure_unitmem(
             network,
@@ -127,6 +130,18 @@ def unitmem_headline(by_layer: Table) -> dict[str, float]:
         if name in by_layer
         for layer, value in zip(by_layer["layer"], by_layer[name], strict=True)
     }
+
+
+def unitmem_tag(member: str, split: str, checkpoint: str | None) -> str | None:
+    """What tells a result apart from that of the finished candidate encoder on its own split.
+
+    Args:
+        member: whose units.
+        split: which images.
+        checkpoint: name of the checkpoint; None for the finished encoder.
+    """
+    parts = [] if member == split == "candidate" else [f"{member}-on-{split}"]
+    return "-".join([*parts, *filter(None, [checkpoint])]) or None
 
 
 def _contrasts(f_own: Results, f_other: Results, g_other: Results, g_own: Results) -> dict[str, UnitContrast]:

@@ -71,12 +71,12 @@ def test_embed_refuses_nothing_and_nan() -> None:
 
 
 def _embed_share() -> tuple[torch.Tensor, ...]:
-    ids = torch.arange(1000, 1011)[distributed.get_rank() :: 2]
+    ids = torch.arange(1000, 1006) if distributed.get_rank() == 0 else torch.arange(1005, 1011)
     return embed(TinyEncoder(), image_batches(11, 4, ids), make_views, progress=False)
 
 
 @pytest.mark.ddp
-def test_every_process_gets_all_features() -> None:
+def test_every_process_gets_all_features_once() -> None:
     for z, labels, ids in run_ddp(_embed_share, 2):
         assert ids.tolist() == list(range(1000, 1011)) and torch.equal(labels, ids % 3)
         torch.testing.assert_close(z, expected_features(), rtol=1e-5, atol=1e-6)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from memlight.metrics.functional import unitmem
 from memlight.metrics.unitcontrast import UnitContrast, unit_contrast
@@ -99,12 +98,15 @@ def test_same_seed_same_interval_and_tables_are_required() -> None:
 
 
 def test_ties_go_to_the_lowest_id() -> None:
-    ones: Tensor = torch.ones(4, 1)
-    members = []
-    for ids in ([9, 3, 8, 7], [2, 5, 6, 4]):
-        metric = UnitMem(1, keep_table=True)
-        metric.update(ones, torch.tensor(ids))
-        members.append(metric.compute())
-    assert unit_contrast(*members, *members, draws=20).own_max_share.value == 0.5
-    swapped = unit_contrast(members[0], members[1], members[0], members[1], draws=20)
-    assert swapped.contrast.value == 0
+    def members(candidate_mu: float) -> list[UnitMemResult]:
+        results = []
+        for mu, ids in ((candidate_mu, [9, 3, 8, 7]), (1.0, [2, 5, 6, 4])):
+            metric = UnitMem(1, keep_table=True)
+            metric.update(torch.full((4, 1), mu), torch.tensor(ids))
+            results.append(metric.compute())
+        return results
+
+    # For f all images tie and id 2 is an independent one; g prefers the candidates: neither has a maximum of its own.
+    compared = unit_contrast(*members(1.0), *members(2.0), draws=20)
+    assert compared.own_max_share.value == 0
+    assert compared.contrast.value == 0

@@ -172,6 +172,9 @@ def test_measure_equals_one_image_one_view_at_a_time(batch_size: int, max_forwar
         np.testing.assert_allclose(results[layer].mu, mu, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(results[layer].unitmem, unitmem(mu), rtol=1e-5)
         assert torch.equal(results[layer].max_id, mu.argmax(0) + 1000)
+        positions = outputs.abs().flatten(3).mean(3) if outputs.ndim == 5 else outputs.abs()
+        for views, scores in zip((slice(0, 1), slice(1, 3)), results[layer].halves, strict=True):
+            np.testing.assert_allclose(scores, unitmem(positions[:, views].mean(1)), rtol=1e-5)
 
 
 def test_measure_leaves_everything_as_it_was() -> None:

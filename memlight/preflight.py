@@ -1,0 +1,188 @@
+"""What a training is asked for, checked before anything is built, loaded or written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from memlight.checkpoints import checkpoint_metadata, encoder_from_checkpoint
+from memlight.data.recipes import VIEW_SETS
+from memlight.data.splits import SPLITS, role_splits
+from memlight.errors import UserError
+from memlight.features import evaluating
+from memlight.models.encoders import read_metadata
+from memlight.rundir import RunDir
+from memlight.tables import read_yaml_config
+
+IGNORED_DATA = ("role", "run", "root", "num_workers", "download", "memory_limit_gb")
+"""Data options that may differ between the members, or on resume, without changing what is learned."""
+
+_DECISIVE = ("seed_everything", "model", "data", "max_epochs", "precision")
+
+
+def require_options(options: Any, *, training: bool) -> None:
+    """Refuse options that cannot work.
+
+    Args:
+        options: the parsed options of `fit` or `validate`.
+        training: whether it is `fit`, not only for a trial run.
+
+    Raises:
+        UserError: names the flag.
+    """
+    trainer, data = options.trainer, options.data and options.data.get("init_args")
+    if not data or "run" not in data:
+        raise UserError("--data: missing, or without splits; use --data ImageDataModule.")
+    splits = role_splits(data.role)
+    for split in SPLITS:
+        if data[f"num_{split}"] < 0:
+            raise UserError(f"--data.num_{split} {data[f'num_{split}']}: a number of images cannot be negative.")
+    if data.views not in VIEW_SETS:
+        raise UserError(f"--data.views {data.views}: no such augmentation set; choose from {', '.join(VIEW_SETS)}.")
+    if data.std is not None and not all(value > 0 for value in data.std):
+        raise UserError(f"--data.std {list(data.std)}: must be above 0.")
+    if training and (trainer.max_epochs is None or trainer.max_epochs < 1):
+        raise UserError(f"--trainer.max_epochs {trainer.max_epochs}: say for how many epochs to train, 1 or more.")
+    if trainer.limit_train_batches == 0:
+        raise UserError("--trainer.limit_train_batches 0: nothing would be trained.")
+    if trainer.logger is not None:
+        raise UserError("--trainer.logger: where numbers go is said with --logger wandb|wandb-online|csv.")
+    if options.keep_every < 0:
+        raise UserError(f"--keep_every {options.keep_every}: must be 1 or more, or 0 to keep none on the way.")
+    processes = require_devices(trainer)
+    if data.batch_size % processes:
+        raise UserError(
+            f"--data.batch_size {data.batch_size}: {processes} processes cannot share it equally; choose a multiple "
+            f"of {processes}."
+        )
+    shared, *own = (data[f"num_{split}"] for split in splits)
+    images = shared + sum(own) * data.repeat
+    if training and data.batch_size > images:
+        raise UserError(f"--data.batch_size {data.batch_size}: an epoch has {images} images; choose fewer.")
+
+
+def require_devices(trainer: Any) -> int:
+    """Refuse more devices than there are.
+
+    Returns:
+        How many processes the training will have, as far as the options say.
+
+    Raises:
+        UserError: names the flag.
+    """
+    devices, accelerator = trainer.devices, trainer.accelerator
+    available = torch.cuda.device_count()
+    if accelerator in ("gpu", "cuda") and available == 0:
+        raise UserError(f"--trainer.accelerator {accelerator}: no GPU is visible here; use cpu.")
+    count = int(devices) if isinstance(devices, int | str) and str(devices).isdigit() else None
+    if count is None:
+        count = len(devices) if isinstance(devices, list) else 1
+    elif accelerator in ("gpu", "cuda", "auto") and count > max(available, int(accelerator == "auto")):
+        raise UserError(
+            f"--trainer.devices {devices}: {available} GPU(s) are visible here."
+            + (" For as many processes on the CPU add --trainer.accelerator cpu." if not available else "")
+        )
+    return max(1, count) * int(trainer.num_nodes)
+
+
+def require_encoder_takes(encoder: nn.Module, view_size: int) -> None:
+    """Refuse views of a size that the encoder cannot take.
+
+    Raises:
+        UserError: a blank view does not go through.
+    """
+    with evaluating(encoder), torch.no_grad():
+        try:
+            encoder(torch.zeros(1, 3, view_size, view_size))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"--data.view_size {view_size}: the encoder cannot take views of this size "
+                f"({' '.join(str(error).split())}); give --model.image_size the same value, or change both."
+            ) from error
+
+
+def require_same_config(run: RunDir, options: Any) -> None:
+    """Refuse to train a member otherwise than the run's configuration says.
+
+    Raises:
+        UserError: says what differs first.
+    """
+    if not run.config.exists():
+        return
+    try:
+        saved = comparable(read_yaml_config(run.config))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--run {run.root}: {run.config} was edited or is damaged; choose another --run.") from error
+    now = comparable(options)
+    for key in _DECISIVE:
+        if saved[key] != now[key]:
+            raise UserError(
+                f"--run {run.root} was trained with another configuration ({difference(key, saved[key], now[key])}). "
+                "Choose another --run, or delete this one."
+            )
+
+
+def require_checkpoint(path: Path, options: Any, encoder: nn.Module, *, flag: str, training: bool) -> None:
+    """Refuse a checkpoint that is broken, or of another training.
+
+    Args:
+        path: the file.
+        options: the parsed options of `fit` or `validate`.
+        encoder: what its weights go to; not changed.
+        flag: what the user typed to name it.
+        training: whether training goes on from it, which takes one of the same role.
+
+    Raises:
+        UserError: says what is wrong with it.
+    """
+    metadata = checkpoint_metadata(path, flag=flag)
+    encoder_from_checkpoint(path, like=encoder, flag=flag)
+    saved, now = metadata.get("data"), comparable(options)["data"]
+    if saved is None:
+        raise UserError(f"{flag} {path}: says nothing about its data; give a checkpoint of train.py fit.")
+    if training and saved["role"] != options.data.init_args.role:
+        raise UserError(f"{flag} {path}: of the {saved['role']} member; give it with --data.role {saved['role']}.")
+    saved = _plain({key: value for key, value in saved.items() if key not in IGNORED_DATA})
+    now = {key: now.get(key) for key in saved}
+    if saved != now:
+        raise UserError(f"{flag} {path}: was trained on other images or views ({difference('data', saved, now)}).")
+
+
+def is_finished(run: RunDir, role: str, max_epochs: int) -> bool:
+    """Whether a member's encoder is there, trained for as long as is asked for."""
+    encoder = run.member(role).encoder
+    return encoder.exists() and read_metadata(encoder, flag="--run").get("epochs") == max_epochs
+
+
+def has_started(run: RunDir) -> bool:
+    """Whether any member has something that training it again would not replace."""
+    return any(path.exists() for one in run.members() for path in (one.encoder, one.checkpoints / "last.ckpt"))
+
+
+def comparable(options: Any) -> dict[str, Any]:
+    """The part of a configuration that decides what is learned, the role aside, as plain containers."""
+    plain = _plain(options if isinstance(options, dict) else options.as_dict())
+    data = {key: value for key, value in plain["data"]["init_args"].items() if key not in IGNORED_DATA}
+    return {
+        "seed_everything": plain["seed_everything"],
+        "model": {"class_path": plain["model"]["class_path"], **plain["model"]["init_args"]},
+        "data": {"class_path": plain["data"]["class_path"], **data},
+        "max_epochs": plain["trainer"]["max_epochs"],
+        "precision": plain["trainer"]["precision"],
+    }
+
+
+def difference(key: str, before: Any, after: Any) -> str:
+    """Where two configurations differ first, as ``data.repeat: 1, now 4``."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                return difference(f"{key}.{name}", before.get(name), after.get(name))
+    return f"{key}: {before}, now {after}"
+
+
+def _plain(value: Any) -> Any:
+    """Tuples are lists once they have been written as YAML or JSON."""
+    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,193 @@
+"""A pair that trains in seconds, 64 digits of 16 pixels and 3 epochs, and ways to look at what it leaves."""
+
+import os
+import random
+import shutil
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from memlight.analyze import main as analyze_main
+from memlight.cli import main as train_main
+from memlight.logs import AnalysisLog
+from memlight.rundir import AnalysisDir, RunDir
+from memlight.tables import Table, read_table
+
+ROOT = Path(__file__).resolve().parent.parent
+ROLES = ("candidate", "independent")
+EPOCHS = 3
+VIEWS = 3
+FLAGS = [
+    "--model=memlight.modules.SimCLR",
+    "--model.image_size=16",
+    "--model.optim.warmup_epochs=1",
+    "--model.optim.lr_batch_size=16",
+    "--data=memlight.data.ImageDataModule",
+    "--data.image_size=16",
+    "--data.view_size=16",
+    "--data.batch_size=16",
+    "--data.num_shared=48",
+    "--data.num_candidate=16",
+    "--data.num_independent=16",
+    "--data.num_external=15",
+    f"--trainer.max_epochs={EPOCHS}",
+    "--trainer.accelerator=cpu",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_model_summary=false",
+    "--keep_every=2",
+    "--logger=csv",
+]
+THREE_LAYERS = ["--layers", "layer1", "res2", "layer8"]
+KEPT = "epoch=1"
+"""The checkpoint that is kept on the way: `EPOCHS` is not a multiple of --keep_every, so training goes on after it."""
+
+
+def fit_flags(run: Path, *flags: str, role: str = "candidate") -> list[str]:
+    """What follows ``train.py``; later flags win."""
+    return ["fit", *FLAGS, f"--run={run}", f"--data.role={role}", *flags]
+
+
+def fit(run: Path, *flags: str, role: str = "candidate") -> int:
+    """``train.py fit`` in this process."""
+    torch.set_num_threads(1)
+    return train_main(fit_flags(run, *flags, role=role))
+
+
+def analyze(run: Path, command: str, *flags: str) -> int:
+    """``analyze.py`` in this process, its tables only: drawing takes longest and other tests look at the figures."""
+    torch.set_num_threads(1)
+    views = [f"--views={VIEWS}"] if command in ("layermem", "unitmem") else []
+    logger = ["--logger=csv", "--device=cpu"] if command != "report" else []
+    with patch.object(AnalysisLog, "figure"):
+        return analyze_main([command, f"--run={run}", *logger, *views, *flags])
+
+
+def environment() -> dict[str, str]:
+    """For processes that run a script of the checkout."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def callback_flags(name: str, **options: object) -> list[str]:
+    """Flags that add a callback to a training."""
+    return [f"--trainer.callbacks+={name}", *(f"--trainer.callbacks.{key}={value}" for key, value in options.items())]
+
+
+@dataclass(frozen=True)
+class TinyPair:
+    """A trained pair.
+
+    Attributes:
+        root: its run directory.
+        random_states: of torch, NumPy and Python, at the end of each member's training.
+    """
+
+    root: Path
+    random_states: dict[str, tuple[Any, ...]]
+
+    def copy(self, target: Path) -> Path:
+        """Another run directory with the same files, for a test of one's own."""
+        return Path(shutil.copytree(self.root, target))
+
+
+def train_pair(root: Path, *, observed: bool = False) -> TinyPair:
+    """Train both members in this process."""
+    states = {}
+    options = {"every_n_epochs": 2, "num_views": VIEWS}
+    names = ("UnitMemCallback", "LayerMemCallback") if observed else ()
+    flags = [flag for name in names for flag in callback_flags(f"memlight.callbacks.{name}", **options)]
+    for role in ROLES:
+        assert fit(root, *flags, role=role) == 0
+        states[role] = (torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate())
+    return TinyPair(root, states)
+
+
+def encoder_state(run: Path, role: str = "candidate") -> dict[str, Tensor]:
+    """Tensors of a finished encoder."""
+    return load_file(RunDir(run).member(role).encoder)
+
+
+def checkpoint(run: Path, name: str = "last", role: str = "candidate") -> dict[str, Any]:
+    """A checkpoint, read without running any code in it."""
+    content: dict[str, Any] = torch.load(RunDir(run).member(role).checkpoints / f"{name}.ckpt", weights_only=True)
+    return content
+
+
+def same_tensors(a: Any, b: Any) -> bool:
+    """Whether two nested containers hold bit-identical tensors and equal values."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same_tensors(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same_tensors(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def read_tables(analysis: AnalysisDir) -> dict[str, Table]:
+    """Every table of an analysis by name."""
+    return {path.stem: read_table(path) for path in sorted(analysis.dir.glob("*.csv"))}
+
+
+def table_bytes(analysis: AnalysisDir) -> dict[str, bytes]:
+    """Every table of an analysis as it is on disk."""
+    return {path.name: path.read_bytes() for path in sorted(analysis.dir.glob("*.csv"))}
+
+
+def assert_same_tables(a: AnalysisDir, b: AnalysisDir, names: Sequence[str]) -> None:
+    """Ids, counts and words are identical, scores equal to 1e-5, test statistics to 1e-3 of their size."""
+    tables_a, tables_b = read_tables(a), read_tables(b)
+    assert sorted(tables_a) == sorted(tables_b) == sorted(names)
+    for name in names:
+        table, other = tables_a[name], tables_b[name]
+        assert list(table) == list(other)
+        for column, values in table.items():
+            if values.dtype.kind == "f":
+                relative = 1e-3 if column in ("t", "p") else 1e-5
+                np.testing.assert_allclose(other[column], values, rtol=relative, atol=1e-5, err_msg=f"{name} {column}")
+            else:
+                np.testing.assert_array_equal(other[column], values, err_msg=f"{name} {column}")
+
+
+class KillAt(L.Callback):
+    """Kills the process in the middle of an epoch, as a power cut would."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.epoch = epoch
+        self.batch = batch
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Record(L.Callback):
+    """Writes what one process saw: initial weights, every training batch, final weights."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = Path(directory)
+        self.steps: list[dict[str, Any]] = []
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.initial = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        views = [view.clone() for view in batch.views]
+        self.steps.append({"epoch": trainer.current_epoch, "ids": batch.ids, "labels": batch.labels, "views": views})
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        content = {"initial": self.initial, "steps": self.steps, "final": pl_module.state_dict()}
+        torch.save(content, self.directory / f"{trainer.global_rank}.pt")
