@@ -117,6 +117,8 @@ def unitmem(
             on its own split are tagged by member and split.
     """
     at_least(1, views=views, topk=topk, max_forward=max_forward)
+    if member == "random" and checkpoint is not None:
+        raise UserError(f"--checkpoint {checkpoint}: the random member was not trained; leave it out.")
     require_name("--tag", tag)
     from memlight.opening import open_run
     from memlight.studies.unitmem import UnitMemOptions, study_unitmem, unitmem_tag
@@ -198,7 +200,9 @@ def report(run: str) -> None:
     from memlight.report import write_report
     from memlight.rundir import RunDir
 
-    print(f"report: {write_report(RunDir.open(run))}")
+    opened = RunDir.open(run)
+    opened.require_writable()
+    print(f"report: {write_report(opened)}")
 
 
 def at_least(minimum: int, **values: float) -> None:

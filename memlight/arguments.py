@@ -53,31 +53,48 @@ def in_one_line(message: str, flags: Collection[str]) -> str:
         message: of its ``ArgumentError``.
         flags: every flag the parser has, for the nearest ones to an unknown flag.
     """
-    if found := re.match(r"unrecognized arguments: ([^\s=]+)", message):
-        return f"{found[1]}: no such option{_nearest(found[1], flags)}; {_SEE}."
     if found := re.match(r"the following arguments are required: (?:\w+\.)?(\w+)", message):
         return f"--{found[1]}: missing; give it, or a --config that holds it."
     if found := re.match(r"argument (?:-\w/)?(--\S+): (.*)", message):
         return f"{found[1]}: {found[2]}."
-    if not (keys := re.findall(r'Parser key "([^"]+)"', message)):
-        return " ".join(message.split())
+    keys = list(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
     flag = "--" + ".".join(keys)
-    if found := re.search(r"Option '([^']+)' is not accepted", message):
-        known = _parameters(message)
-        return f"{flag}.{found[1]}: no such option{_nearest(found[1], known, f'{flag}.')}; {_SEE}."
+    if unknown := _unknown(message):
+        typed = f"{flag}.{unknown}" if keys else unknown
+        known = [f"{flag}.{name}" for name in _parameters(message)] if keys else flags
+        nearest = get_close_matches(typed, known, n=3, cutoff=0.8)
+        return f"{typed}: no such option{'; nearest: ' * bool(nearest)}{', '.join(nearest)}; {_SEE}."
+    if not keys:
+        return " ".join(message.split())
     if found := re.search(r"Expected a path but (\S+) ", message):
         return f"{flag} {found[1]}: no such class, or not one for {flag}; give its name or its path (package.Class)."
-    given = re.search(r"(?:Got value|Given value): (?!\w+\()(.*)", message)
+    given = re.search(r"(?:Got value|Given value): (?!\w+\(|\{)(.*)", message)
     expected = re.findall(r"Expected an? (.+?)(?:\. Got value: .*)?$", message, flags=re.MULTILINE)
     kinds = list(dict.fromkeys(_plain_type(kind) for kind in expected if "NoneType" not in kind))
-    if given is None or not kinds:
-        return f"{flag}: {' '.join(message.split())}"
-    return f"{flag} {given[1]}: must be {' or '.join(kinds)}."
+    if given and kinds:
+        return f"{flag} {given[1]}: must be {' or '.join(kinds)}."
+    return f"{flag}: not understood; {_SEE}. ({' '.join(message.split())})"
 
 
-def _nearest(word: str, known: Collection[str], prefix: str = "") -> str:
-    nearest = get_close_matches(word, known, n=3, cutoff=0.6)
-    return f"; nearest: {', '.join(prefix + name for name in nearest)}" if nearest else ""
+_UNKNOWN = (
+    r"Option '(?P<name>[^']+)' is not accepted",
+    r"Group '(?P<group>[^']+)' does not accept option '(?P<name>[^']+)'",
+    r"Subcommand '\w+' does not accept option '(?P<name>[^']+)'",
+    r"unrecognized arguments: (?P<name>[^\s=]+)",
+)
+"""How jsonargparse says that an option does not exist, on the command line and in files."""
+
+
+def _unknown(message: str) -> str | None:
+    """The option that does not exist: as it was typed, or its place in its class; None if that is not the mistake."""
+    for pattern in _UNKNOWN:
+        if found := re.search(pattern, message):
+            parts = found.groupdict()
+            name = ".".join(filter(None, [parts.get("group"), parts["name"]]))
+            if "Parser key" in message:
+                return name.removeprefix("--")
+            return f"--{name}" if message.startswith("Subcommand") else name
+    return None
 
 
 def _parameters(message: str) -> list[str]:

@@ -5,6 +5,7 @@ Only tensors and plain values are read; a file that would run code is refused.
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from copy import deepcopy
@@ -141,7 +142,9 @@ def _read_checkpoint(path: Path, source: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{source}: no such file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # a pickle, as the error will say
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{source}: truncated, or a pickle with code in it, which is not run; only tensors and plain values "

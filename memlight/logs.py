@@ -118,6 +118,8 @@ class AnalysisLog:
         checkpoints: Mapping[str, str],
         device: str,
     ) -> None:
+        if logger != "csv":
+            _wandb_mode(logger)  # refuses a WANDB_MODE that does not exist before the work, not after it
         self.images = 0
         self._run = run
         self.final = run.analysis(command, tag)

@@ -55,7 +55,7 @@ class OpenedRun:
             UserError: it was not trained, has no such checkpoint, or has diverged.
         """
         if member == "random":
-            return initial_encoder(next(iter(self.metadata.values()))).to(self.device)
+            return self._ready(initial_encoder(next(iter(self.metadata.values()))))
         directory = self.run.member(member)
         if member not in self.metadata:
             raise UserError(f"--run {self.run.root}: no {member}/{directory.encoder.name}; train it with `train.py`.")
@@ -77,7 +77,11 @@ class OpenedRun:
                     "--checkpoint, or train again with a lower learning rate."
                 )
         self.hashes[member] = file_sha256(path)
-        return encoder.to(self.device)
+        return self._ready(encoder)
+
+    def _ready(self, encoder: nn.Module) -> nn.Module:
+        """On the device, in the memory format in which convolutions are quickest (on CPUs by half)."""
+        return encoder.to(self.device).to(memory_format=torch.channels_last)
 
     def pair(self, checkpoint: str | None = None) -> tuple[nn.Module, nn.Module]:
         """The candidate and the independent encoder, checked to belong together."""

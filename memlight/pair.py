@@ -22,6 +22,9 @@ from memlight.errors import UserError
 
 MEMBERS = ("candidate", "independent")
 
+PATIENCE = 5.0
+"""Seconds that members have to end by themselves after a ctrl-C."""
+
 _Process = subprocess.Popen[str]
 
 
@@ -141,8 +144,8 @@ def _stopped_with_us() -> Iterator[list[_Process]]:
 
 
 def _stop(processes: Sequence[_Process]) -> None:
-    """Interrupt what still runs (a terminal's ctrl-C has reached it already); kill what does not end in a minute."""
-    for patience, number in ((2, signal.SIGINT), (60, signal.SIGKILL)):
+    """Terminate what still runs (a terminal's ctrl-C has reached it already); kill what does not end in a minute."""
+    for patience, number in ((PATIENCE, signal.SIGTERM), (60.0, signal.SIGKILL)):
         deadline = monotonic() + patience
         for process in processes:
             with suppress(subprocess.TimeoutExpired):

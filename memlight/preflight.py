@@ -45,6 +45,9 @@ def require_options(options: Any, *, training: bool) -> None:
         raise UserError(f"--data.std {list(data.std)}: must be above 0.")
     if training and (trainer.max_epochs is None or trainer.max_epochs < 1):
         raise UserError(f"--trainer.max_epochs {trainer.max_epochs}: say for how many epochs to train, 1 or more.")
+    for name in ("check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
+        if (value := trainer[name]) is not None and value < 1:
+            raise UserError(f"--trainer.{name} {value}: must be 1 or more.")
     if trainer.limit_train_batches == 0:
         raise UserError("--trainer.limit_train_batches 0: nothing would be trained.")
     if trainer.logger is not None:

@@ -1,11 +1,10 @@
 """LightningCLI for `train.py fit` and `validate`: YAML, run directory, checkpoints, loggers, export."""
 
-import logging
 import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import lightning.pytorch as L
@@ -14,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import memlight.modules  # noqa: F401 - registers the methods, so that `class_path: SimCLR` is found
 from memlight.arguments import in_one_line
@@ -34,6 +34,7 @@ from memlight.preflight import (
     require_options,
     require_same_config,
 )
+from memlight.quiet import silence
 from memlight.rundir import RunDir
 from memlight.tables import write_text
 
@@ -43,20 +44,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 10,
     "sync_batchnorm": True,
 }
-
-HARMLESS_WARNINGS = (
-    ".*does not have many workers.*",  # images are in memory
-    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 against torch 2.15
-    ".*Precision bf16-mixed is not supported by the model summary.*",
-    ".*args parameter is intended to run from within Python.*",
-    ".*Checkpoint directory .* exists and is not empty.*",  # a training that is resumed
-    ".*callbacks used to create the checkpoint need to be provided.*",  # `validate` has none
-    ".*The dirpath has changed from .*",  # in a run directory that was moved
-    ".*Total length of `list` across ranks is zero.*",  # --data.num_external 0
-    ".*smaller than the logging interval.*",  # losses are logged by epoch
-)
-
-NOISE = ("Tip:", "TPU available", "Loading `train_dataloader` to estimate")
 
 
 class MemlightCLI(LightningCLI):
@@ -101,6 +88,9 @@ class MemlightCLI(LightningCLI):
         except ArgumentError as error:
             flags = {flag for one in self._subcommand_parsers.values() for flag in one._option_string_actions}
             raise UserError(in_one_line(str(error), flags)) from error
+        seed = self.config[str(self.config.subcommand)].seed_everything
+        if not 0 <= seed < 2**32:
+            raise UserError(f"--seed_everything {seed}: must be 0 or more, and below 2^32.")
 
     def _parse_ckpt_path(self) -> None:
         """Leave a checkpoint to `require_checkpoint`: it holds no hyperparameters, so Lightning need not read it."""
@@ -113,8 +103,8 @@ class MemlightCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle the run directory and refuse what cannot work, before anything is built."""
         options = self.options
-        if options.run is None:
-            if not options.config:
+        if not options.run:
+            if options.run is not None or not options.config:
                 raise UserError("--run: name the run directory, or give a --config whose name it takes.")
             options.run = str(Path("runs") / Path(str(options.config[-1])).stem)
         self.run_dir = RunDir(Path(options.run))
@@ -248,8 +238,9 @@ class SaveRunConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called on rank 0 once per process."""
         if stage == "fit" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            text = self.parser.dump(self.config, skip_none=False)
-            write_text(RunDir(Path(self.config.run)).config, text)
+            config = self.config.clone()
+            config.ckpt_path, config.resume = None, False  # of this process, not of the run
+            write_text(RunDir(Path(config.run)).config, self.parser.dump(config, skip_none=False))
 
 
 def checkpoint_callbacks(directory: Path, keep_every: int) -> list[Callback]:
@@ -277,20 +268,14 @@ def user_error_behind(error: BaseException | None) -> UserError | None:
     return error
 
 
-def without_noise(record: logging.LogRecord) -> bool:
-    """Whether a line of Lightning's tells the user something."""
-    return not any(words in str(record.msg) for words in NOISE)
-
-
 def run(args: Sequence[str]) -> None:
     """Parse, build and run one of LightningCLI's subcommands.
 
     Raises:
         UserError: for whatever the user can fix.
+        SystemExit: with 143 when the process was terminated.
     """
-    for harmless in HARMLESS_WARNINGS:
-        warnings.filterwarnings("ignore", message=harmless)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(without_noise)
+    silence()
     strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
         MemlightCLI(
@@ -306,3 +291,5 @@ def run(args: Sequence[str]) -> None:
         )
     except MisconfigurationException as error:
         raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
+    except SIGTERMException as error:  # which would exit with 0, as if the training were finished
+        raise SystemExit(128 + SIGTERM) from error

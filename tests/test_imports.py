@@ -35,9 +35,22 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Room -> rooms it may import. Rooms that are not here (the command lines) may import everything."""
 
-COMMAND_LINES = {"cli", "pair", "training", "analyze", "commands", "opening"}
+COMMAND_LINES = {"cli", "pair", "arguments", "training", "preflight", "quiet", "analyze", "commands", "opening"}
 
-NO_TORCH = {"tables", "rundir", "figures", "pictures", "page", "report", "cli", "commands", "errors", "stats"}
+NO_TORCH = {
+    "tables",
+    "rundir",
+    "figures",
+    "pictures",
+    "page",
+    "report",
+    "cli",
+    "arguments",
+    "pair",
+    "commands",
+    "errors",
+    "stats",
+}
 
 
 def room_of(module: str) -> str:

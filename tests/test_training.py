@@ -162,7 +162,8 @@ def test_a_pair_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pa
     assert not (run / "independent").exists()
     assert not RunDir(run).member("candidate").encoder.exists()
     assert checkpoint(run)["epoch"] == 1
-    resumed = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
+    again = [*command, "--parallel"]  # the candidate goes on while the independent member begins
+    resumed = subprocess.run(again, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     for role in ROLES:
         assert same_tensors(encoder_state(run, role), encoder_state(plain_pair.root, role))
@@ -325,7 +326,7 @@ def test_a_training_that_goes_well_does_not_warn(plain_pair: TinyPair) -> None:
         (callback_flags("memlight.callbacks.UnitMemCallback", layers="[layer9]"), "--"),
         (["--data.num_shared=100000"], "--data.num_shared"),
         (["--data.dataset=folder", "--data.root=nowhere"], "--data.root"),
-        (["--data.views=nice"], "--view"),
+        (["--data.views=nice"], "--data.views"),
         (["--trainer.accelerator=gpu", "--trainer.devices=99"], "--trainer"),
         (["--data.batch_size=100"], "--data.batch_size"),
     ],
@@ -349,7 +350,7 @@ def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: Tiny
     one, two = tmp_path / "one", tmp_path / "two"
     record = "tests.tiny_pair.Record"
     assert fit(one, *callback_flags(record, directory=tmp_path / "seen-by-one")) == 0
-    observe = callback_flags("memlight.callbacks.UnitMemCallback", every_n_epochs=2, num_views=3)
+    observe = callback_flags("memlight.callbacks.UnitMemCallback", every_n_epochs=2, num_views=3, layers="[layer8]")
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     flags = fit_flags(two, *ddp, *observe, *callback_flags(record, directory=tmp_path / "seen-by-two"))
     command = [sys.executable, str(ROOT / "train.py"), *flags]
@@ -370,6 +371,6 @@ def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: Tiny
         assert torch.equal(ranks[0]["final"][name], ranks[1]["final"][name])
     assert read_table(RunDir(two).member("candidate").metrics)["step"].tolist() == list(range(EPOCHS * 4))
 
-    assert analyze(two, "unitmem", "--no-pair", f"--checkpoint={KEPT}", "--tag=one-process") == 0
+    assert analyze(two, "unitmem", "--no-pair", f"--checkpoint={KEPT}", "--layers=layer8", "--tag=one-process") == 0
     during, after = (RunDir(two).analysis("unitmem", tag) for tag in (KEPT, "one-process"))
     assert_same_tables(during, after, ["layers", "table", "top"])

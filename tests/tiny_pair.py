@@ -101,7 +101,7 @@ class TinyPair:
 def train_pair(root: Path, *, observed: bool = False) -> TinyPair:
     """Train both members in this process."""
     states = {}
-    options = {"every_n_epochs": 2, "num_views": VIEWS}
+    options = {"every_n_epochs": 2, "num_views": VIEWS, "layers": f"[{','.join(THREE_LAYERS[1:])}]"}
     names = ("UnitMemCallback", "LayerMemCallback") if observed else ()
     flags = [flag for name in names for flag in callback_flags(f"memlight.callbacks.{name}", **options)]
     for role in ROLES:

@@ -38,8 +38,11 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise UserError(f"--model.optim.lr {self.lr}: must be above 0.")
-        if self.warmup_epochs < 0:
-            raise UserError(f"--model.optim.warmup_epochs {self.warmup_epochs}: must be 0 or more.")
+        for name in ("weight_decay", "warmup_epochs", "lr_batch_size"):
+            if getattr(self, name) < 0:
+                raise UserError(f"--model.optim.{name} {getattr(self, name)}: must be 0 or more.")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"--model.optim.momentum {self.momentum}: must be 0 or more, and below 1.")
 
     def scaled_lr(self, global_batch_size: int) -> float:
         """Peak learning rate for a global batch of this many samples."""

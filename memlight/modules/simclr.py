@@ -8,6 +8,7 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor
 
 from memlight.batch import ViewBatch
+from memlight.errors import UserError
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule, seeded
 from memlight.modules.optim import OptimConfig
@@ -44,6 +45,10 @@ class SimCLR(SSLModule):
         hidden_dim: int = 0,
         output_dim: int = 128,
     ) -> None:
+        if temperature <= 0:
+            raise UserError(f"--model.temperature {temperature}: must be above 0.")
+        if hidden_dim < 0 or output_dim < 1:
+            raise UserError(f"--model.hidden_dim {hidden_dim} --model.output_dim {output_dim}: must be 1 or more.")
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
         width = encoder_spec(self.encoder).num_features
         with seeded(init_seed):

@@ -7,13 +7,13 @@ from memlight.checkpoints import initial_encoder
 from memlight.models.encoders import load_encoder, read_metadata, save_encoder
 from memlight.rundir import RunDir
 from memlight.tables import LAYERMEM_SAMPLES, LAYERMEM_TABLE, read_json, read_table
-from tests.tiny_pair import KEPT, ROLES, VIEWS, analyze, assert_same_tables, table_bytes
+from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, VIEWS, analyze, assert_same_tables, table_bytes
 
 TABLES = ["samples", "table", "tests"]
 
 
 def test_the_callback_gives_what_analyze_gives(observed: RunDir) -> None:
-    assert analyze(observed.root, "layermem", f"--checkpoint={KEPT}", "--tag=after") == 0
+    assert analyze(observed.root, "layermem", f"--checkpoint={KEPT}", "--tag=after", *THREE_LAYERS) == 0
     assert_same_tables(observed.analysis("layermem", KEPT), observed.analysis("layermem", "after"), TABLES)
 
 

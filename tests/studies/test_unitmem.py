@@ -16,7 +16,7 @@ PAIR = {"unit_contrast", "unit_contrast_low", "unit_contrast_high", "own_max_sha
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_callback_gives_what_analyze_gives(observed: RunDir, role: str) -> None:
-    flags = [f"--member={role}", f"--split={role}", f"--checkpoint={KEPT}", "--no-pair"]
+    flags = [f"--member={role}", f"--split={role}", f"--checkpoint={KEPT}", "--no-pair", *THREE_LAYERS]
     assert analyze(observed.root, "unitmem", *flags, f"--tag=after-{role}") == 0
     during = observed.analysis("unitmem", unitmem_tag(role, role, KEPT))
     assert_same_tables(during, observed.analysis("unitmem", f"after-{role}"), TABLES)
