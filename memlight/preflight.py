@@ -16,10 +16,13 @@ from memlight.models.encoders import read_metadata
 from memlight.rundir import RunDir
 from memlight.tables import read_yaml_config
 
+LEARNING_OPTIONS = ("max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val", "limit_train_batches")
+"""Trainer options that change what is learned."""
+
 IGNORED_DATA = ("role", "run", "root", "num_workers", "download", "memory_limit_gb")
 """Data options that may differ between the members, or on resume, without changing what is learned."""
 
-_DECISIVE = ("seed_everything", "model", "data", "max_epochs", "precision")
+_DECISIVE = ("seed_everything", "model", "data", "trainer")
 
 
 def require_options(options: Any, *, training: bool) -> None:
@@ -172,8 +175,7 @@ def comparable(options: Any) -> dict[str, Any]:
         "seed_everything": plain["seed_everything"],
         "model": {"class_path": plain["model"]["class_path"], **plain["model"]["init_args"]},
         "data": {"class_path": plain["data"]["class_path"], **data},
-        "max_epochs": plain["trainer"]["max_epochs"],
-        "precision": plain["trainer"]["precision"],
+        "trainer": {name: plain["trainer"][name] for name in LEARNING_OPTIONS},
     }
 
 

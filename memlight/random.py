@@ -6,6 +6,9 @@ rank and device, and after a restart, and a view can be made again from its numb
 in wrapping 64-bit integers.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -50,6 +53,17 @@ def permutation(seed: int, epoch: int, n: int) -> Tensor:
     """
     positions_N = torch.arange(n, dtype=torch.int64, device=torch.device("cpu"))
     return _mix(_mix(_keys(seed, positions_N, epoch, 0, _PERMUTATION_STREAM))).argsort(stable=True)
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draw initial weights on the CPU from ``seed`` alone and put its generator back; None leaves all as it is."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
+        yield
 
 
 def _keys(seed: int, ids_B: Tensor, epoch: int | Tensor, view: int, stream: int) -> Tensor:

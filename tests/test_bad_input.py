@@ -403,6 +403,10 @@ def truncated(run: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def other_partner(run: Path) -> None:
+    shutil.copy(RunDir(run).member("candidate").encoder, RunDir(run).member("independent").encoder)
+
+
 def pickled(run: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"layer1": Trap(run.parent / "witness")}, buffer)
@@ -424,6 +428,7 @@ def other_version(run: Path) -> None:
         (edited_splits, "splits.json was edited or is damaged"),
         (edited_splits_and_hash, "candidate/ was trained with other splits than splits.json holds"),
         (truncated, "truncated"),
+        (other_partner, "trained as candidate"),
         (pickled, "this is a pickle (torch.save), which can run code"),
         (other_version, "trained by another version"),
     ],

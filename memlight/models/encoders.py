@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from memlight.errors import UserError
 from memlight.models.resnet9 import ResNet9
+from memlight.random import seeded
 from memlight.tables import atomic_write
 
 Stem = Literal["cifar", "imagenet"]
@@ -64,7 +65,7 @@ def build_encoder(
     """
     if stem not in get_args(Stem):
         raise UserError(f"--model.stem {stem}: unknown stem; use one of {', '.join(get_args(Stem))}")
-    with _seeded(seed):
+    with seeded(seed):
         if name.startswith("timm:"):
             return _timm_model(name, image_size)
         if name not in _BUILDERS:
@@ -103,17 +104,6 @@ def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, source: str) 
     if encoder_spec(encoder) != wanted:
         raise UserError(f"{source}: was made as {wanted}, but this version builds {encoder_spec(encoder)}")
     return encoder
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """Initialise on the CPU from ``seed`` and put the CPU generator back; None leaves everything as it is."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
-        yield
 
 
 def _resnet9(name: str, stem: Stem, image_size: int | None) -> nn.Module:

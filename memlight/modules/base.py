@@ -1,8 +1,7 @@
 """What every self-supervised training method here shares: an encoder, an optimizer, and two alarms."""
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -19,14 +18,6 @@ from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule
 
 COLLAPSE_STD = 0.05
 """Below this spread of the normalised embeddings (1 = isotropic) a run is reported as collapsed."""
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw initial weights from `seed` alone; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def embedding_std(z_BD: Tensor) -> Tensor:

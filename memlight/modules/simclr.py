@@ -10,8 +10,9 @@ from torch import Tensor
 from memlight.batch import ViewBatch
 from memlight.errors import UserError
 from memlight.models.encoders import encoder_spec
-from memlight.modules.base import SSLModule, seeded
+from memlight.modules.base import SSLModule
 from memlight.modules.optim import OptimConfig
+from memlight.random import seeded
 
 
 class SimCLR(SSLModule):
