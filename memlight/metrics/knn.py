@@ -22,6 +22,7 @@ def embed(
     max_forward: int = 512,
     device: torch.device | str | None = None,
     progress: bool = True,
+    title: str = "embedding",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Embed view 0 of every image with a frozen encoder.
 
@@ -35,6 +36,7 @@ def embed(
         max_forward: most images in one forward.
         device: where the encoder is; None asks it.
         progress: show a bar.
+        title: the bar's text.
 
     Returns:
         Features ``(N, D)`` float32, labels and ids ``(N,)`` int64, by ascending id, on the device.
@@ -49,7 +51,7 @@ def embed(
             max_forward=max_forward,
             device=device,
             progress=progress,
-            title="embedding",
+            title=title,
         ):
             z = encoder(views).float().flatten(1)
             check_finite({"output": z})

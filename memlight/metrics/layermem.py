@@ -86,6 +86,7 @@ def measure_layermem(
     max_forward: int = 512,
     device: torch.device | str | None = None,
     progress: bool = True,
+    title: str = "LayerMem",
 ) -> dict[str, LayerMemResult]:
     """Score every image on every layer in one pass; both encoders see the same views.
 
@@ -106,6 +107,7 @@ def measure_layermem(
         max_forward: most views in one forward.
         device: where both encoders are; None asks ``encoder_f``.
         progress: show a bar.
+        title: the bar's text.
 
     Returns:
         A result for each layer, in the order of ``layers``.
@@ -133,7 +135,7 @@ def measure_layermem(
             max_forward=max_forward,
             device=device,
             progress=progress,
-            title="LayerMem",
+            title=title,
         ):
             seen = True
             encoder_f(views)

@@ -1,5 +1,6 @@
 """One pass over a data set: all views of a few images at a time, through encoders that are left as they were."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import ExitStack, contextmanager
 
@@ -64,7 +65,15 @@ def view_batches(
         raise UserError(f"--views {num_views}: at least 1 view is needed")
     images_at_once = max(1, max_forward // num_views)
     total = len(batches) if isinstance(batches, Sized) else None
-    for batch in tqdm(batches, desc=title, total=total, unit="batch", disable=not progress or dist.rank() > 0):
+    bar = tqdm(
+        batches,
+        desc=title,
+        total=total,
+        unit="batch",
+        disable=not progress or dist.rank() > 0,
+        mininterval=0.1 if sys.stderr.isatty() else 30,  # a line now and then in a batch log, not hundreds
+    )
+    for batch in bar:
         for part in _parts(batch, images_at_once):
             here = ImageBatch(*(tensor.to(device, non_blocking=True) for tensor in part))
             yield torch.cat([make_views(here, view) for view in range(num_views)]), here

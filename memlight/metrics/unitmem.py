@@ -170,6 +170,7 @@ def measure_unitmem(
     max_forward: int = 512,
     device: torch.device | str | None = None,
     progress: bool = True,
+    title: str = "UnitMem",
 ) -> dict[str, UnitMemResult]:
     """Score every unit of every layer in one pass.
 
@@ -190,6 +191,7 @@ def measure_unitmem(
         max_forward: most views in one forward.
         device: where the encoder is; None asks it.
         progress: show a bar.
+        title: the bar's text.
 
     Returns:
         A result for each layer, in the order of ``layers``.
@@ -210,7 +212,7 @@ def measure_unitmem(
             max_forward=max_forward,
             device=device,
             progress=progress,
-            title="UnitMem",
+            title=title,
         ):
             encoder(views)
             check_finite(captured)

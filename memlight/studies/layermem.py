@@ -34,7 +34,6 @@ class LayerMemOptions:
         views: augmentation set; None is the one that was trained with.
         seed: of the views; None is the data module's.
         max_forward: most views in one forward.
-        max_shared: so many shared images are scored, as a control; all would take longest and say no more.
     """
 
     num_views: int = 10
@@ -44,7 +43,6 @@ class LayerMemOptions:
     views: Views | None = None
     seed: int | None = None
     max_forward: int = 1024
-    max_shared: int = 5000
 
     @property
     def images_at_once(self) -> int:
@@ -62,7 +60,9 @@ def study_layermem(
     *,
     progress: bool = True,
 ) -> Table:
-    """Score every image of every split on every layer, and write tables and figures.
+    """Score the images of every split on every layer, and write tables and figures.
+
+    Of the shared images as many are scored as there are candidates: they are a control, and there are many more.
 
     Args:
         encoder_f: the encoder that saw the candidates.
@@ -78,7 +78,7 @@ def study_layermem(
     """
     results: dict[str, Mapping[str, LayerMemResult]] = {}
     for split in SPLITS:
-        limit = options.max_shared if split == "shared" else None
+        limit = len(data.split.candidate) if split == "shared" else None
         batches = data.batches(split, options.images_at_once, dist.rank(), dist.world_size(), limit=limit)
         if len(batches.ids) == 0:
             continue
@@ -94,6 +94,7 @@ def study_layermem(
             scale=options.scale,
             max_forward=options.max_forward,
             progress=progress,
+            title=f"LayerMem {split}",
         )
         log.images += len(batches.ids)
     table = layermem_table(results)

@@ -52,7 +52,9 @@ def study_probe(
         for split in ("shared", "external"):
             batches = data.batches(split, max_forward, dist.rank(), dist.world_size())
             log.images += len(batches.ids)
-            z, labels, _ = embed(encoder, batches, clean, max_forward=max_forward, progress=progress)
+            z, labels, _ = embed(
+                encoder, batches, clean, max_forward=max_forward, progress=progress, title=f"{name} {split}"
+            )
             sets += [z, labels]
         train_z, train_y, test_z, test_y = sets
         nearest = knn_accuracy(

@@ -99,6 +99,7 @@ def study_unitmem(
             keep_table=partner is not None,
             max_forward=options.max_forward,
             progress=progress,
+            title=f"UnitMem {split}",
         )
 
     results = measure(encoder, options.split)
