@@ -1,6 +1,7 @@
 """What every self-supervised training method here shares: an encoder, an optimizer, and two alarms."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any, ClassVar, Literal, NoReturn
@@ -38,7 +39,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
-class SSLModule(L.LightningModule):
+class SSLModule(L.LightningModule, ABC):
     """A training method around an encoder.
 
     A method implements `embed_and_loss`; everything else (optimizer, schedule, logging, the NaN and the
@@ -84,13 +85,13 @@ class SSLModule(L.LightningModule):
         """Short name of the method, as it stands in an encoder's metadata."""
         return type(self).__name__.lower()
 
+    @abstractmethod
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Loss of a batch and the embeddings whose spread tells collapse.
 
         Returns:
             ``(loss scalar, z (N, D))``.
         """
-        raise NotImplementedError
 
     def encode(self, views: list[Tensor]) -> list[Tensor]:
         """Features of each view, ``(B, num_features)``; views of one size go through in one forward."""
