@@ -3,8 +3,6 @@
 from typing import Literal
 
 import torch
-from lightly.loss import NTXentLoss
-from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor
 
 from memlight.batch import ViewBatch
@@ -50,6 +48,10 @@ class SimCLR(SSLModule):
             raise UserError(f"--model.temperature {temperature}: must be above 0.")
         if hidden_dim < 0 or output_dim < 1:
             raise UserError(f"--model.hidden_dim {hidden_dim} --model.output_dim {output_dim}: must be 1 or more.")
+        # lightly loads timm, most of a second that `train.py fit --help` need not wait for
+        from lightly.loss import NTXentLoss
+        from lightly.models.modules.heads import SimCLRProjectionHead
+
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
         width = encoder_spec(self.encoder).num_features
         with seeded(init_seed):
