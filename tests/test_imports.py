@@ -1,4 +1,4 @@
-"""Which room of the house may import which; `docs/` and DESIGN name them."""
+"""Which room of the house may import which: arrows point one way, so a notebook can use the lower rooms alone."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Run directories: the names of DESIGN section 4, and errors that name --run."""
+"""Run directories: the names of what lies in them, and errors that name --run."""
 
 from pathlib import Path
 
