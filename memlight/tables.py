@@ -39,6 +39,8 @@ UNITMEM_LAYERS = (
     *("own_max_share", "own_max_low", "own_max_high"),
 )
 UNITMEM_TOP = ("layer", "unit", "rank", "id", "mu")
+UNITMEM_RELIABILITY = ("layer", "split_half")
+UNITMEM_CURVE = ("layer", "n", "mean")
 CLASSMEM_TABLE = ("layer", "depth", "unit", "classmem", "max_class", "mu_max", "mu_rest")
 PROBE_TABLE = ("member", "features", "evaluation", "top1", "top5", "n_train", "n_test")
 

@@ -29,6 +29,7 @@ from tests.tiny_pair import (
     KEPT,
     ROLES,
     ROOT,
+    UNITMEM_TABLES,
     TinyPair,
     analyze,
     assert_same_tables,
@@ -147,7 +148,7 @@ def test_half_precision_trains_and_is_observed(tmp_path: Path, precision: str) -
     assert fit(tmp_path / "run", *flags, *observe) == 0
     during = RunDir(tmp_path / "run").analysis("unitmem", "epoch=0")
     assert analyze(tmp_path / "run", "unitmem", "--no-pair", "--views=1", "--layers=layer8", "--tag=after") == 0
-    assert_same_tables(during, RunDir(tmp_path / "run").analysis("unitmem", "after"), ["layers", "table", "top"])
+    assert_same_tables(during, RunDir(tmp_path / "run").analysis("unitmem", "after"), UNITMEM_TABLES)
 
 
 # Going on
@@ -373,4 +374,4 @@ def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: Tiny
 
     assert analyze(two, "unitmem", "--no-pair", f"--checkpoint={KEPT}", "--layers=layer8", "--tag=one-process") == 0
     during, after = (RunDir(two).analysis("unitmem", tag) for tag in (KEPT, "one-process"))
-    assert_same_tables(during, after, ["layers", "table", "top"])
+    assert_same_tables(during, after, UNITMEM_TABLES)

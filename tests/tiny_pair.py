@@ -46,6 +46,8 @@ FLAGS = [
     "--keep_every=2",
     "--logger=csv",
 ]
+UNITMEM_TABLES = ["layers", "reliability", "table", "top"]
+"""What a study of one encoder writes; with its partner it also writes ``curve``."""
 THREE_LAYERS = ["--layers", "layer1", "res2", "layer8"]
 KEPT = "epoch=1"
 """The checkpoint that is kept on the way: `EPOCHS` is not a multiple of --keep_every, so training goes on after it."""

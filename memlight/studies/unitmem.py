@@ -13,14 +13,25 @@ from memlight.features import Activation, Tokens
 from memlight.figures import unitmem_by_layer, unitmem_heatmap, unitmem_histogram
 from memlight.logs import AnalysisLog
 from memlight.metrics.functional import Reference
+from memlight.metrics.reliability import split_half, unitmem_curve
 from memlight.metrics.summaries import unitmem_layers, unitmem_table, unitmem_top
 from memlight.metrics.unitcontrast import UnitContrast, unit_contrast
 from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.pictures import rows_grid
-from memlight.tables import UNITMEM_LAYERS, UNITMEM_TABLE, UNITMEM_TOP, Table
+from memlight.tables import (
+    UNITMEM_CURVE,
+    UNITMEM_LAYERS,
+    UNITMEM_RELIABILITY,
+    UNITMEM_TABLE,
+    UNITMEM_TOP,
+    Table,
+)
 
 ROWS, COLUMNS = 12, 8
 """Units and images in a picture."""
+
+CURVE_SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
+"""Numbers of images at which the curve of mean UnitMem is drawn, besides all of them."""
 
 Results = Mapping[str, UnitMemResult]
 
@@ -115,6 +126,10 @@ def study_unitmem(
     log.table("table", table, UNITMEM_TABLE)
     log.table("layers", by_layer, UNITMEM_LAYERS)
     log.table("top", unitmem_top(results), UNITMEM_TOP)
+    halves = {"layer": np.array(list(results)), "split_half": np.array([split_half(r) for r in results.values()])}
+    log.table("reliability", halves, UNITMEM_RELIABILITY)
+    if partner is not None:  # the curve needs the table of mu, which the contrast keeps
+        log.table("curve", unitmem_curve(results, (*CURVE_SIZES, scored)), UNITMEM_CURVE)
     log.figure("by_layer", unitmem_by_layer(by_layer), "UnitMem by layer beside its null and held-out images.")
     log.figure("histogram", unitmem_histogram(table), "UnitMem of all units, layer by layer.")
     log.figure("heatmap", unitmem_heatmap(table), "Every unit, sorted within its layer.")

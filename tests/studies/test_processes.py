@@ -8,11 +8,11 @@ import pytest
 
 from memlight.rundir import RunDir
 from tests.ddp import run_ddp
-from tests.tiny_pair import THREE_LAYERS, analyze, assert_same_tables, environment, table_bytes
+from tests.tiny_pair import THREE_LAYERS, UNITMEM_TABLES, analyze, assert_same_tables, environment, table_bytes
 
 COMMANDS = {
     "layermem": ["samples", "table", "tests"],
-    "unitmem": ["layers", "table", "top"],
+    "unitmem": [*UNITMEM_TABLES, "curve"],
     "probe": ["table"],
 }
 

@@ -8,9 +8,8 @@ from memlight.models.encoders import load_encoder, read_metadata
 from memlight.rundir import RunDir
 from memlight.studies.unitmem import unitmem_tag
 from memlight.tables import UNITMEM_LAYERS, read_json, read_table
-from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, VIEWS, analyze, assert_same_tables, table_bytes
+from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, UNITMEM_TABLES, VIEWS, analyze, assert_same_tables, table_bytes
 
-TABLES = ["layers", "table", "top"]
 PAIR = {"unit_contrast", "unit_contrast_low", "unit_contrast_high", "own_max_share", "own_max_low", "own_max_high"}
 
 
@@ -19,7 +18,7 @@ def test_the_callback_gives_what_analyze_gives(observed: RunDir, role: str) -> N
     flags = [f"--member={role}", f"--split={role}", f"--checkpoint={KEPT}", "--no-pair", *THREE_LAYERS]
     assert analyze(observed.root, "unitmem", *flags, f"--tag=after-{role}") == 0
     during = observed.analysis("unitmem", unitmem_tag(role, role, KEPT))
-    assert_same_tables(during, observed.analysis("unitmem", f"after-{role}"), TABLES)
+    assert_same_tables(during, observed.analysis("unitmem", f"after-{role}"), UNITMEM_TABLES)
 
 
 def test_batch_size_does_not_matter(trained: RunDir) -> None:
@@ -28,7 +27,7 @@ def test_batch_size_does_not_matter(trained: RunDir) -> None:
         flags = [f"--max-forward={images_at_once * VIEWS}", f"--tag=batch-of-{images_at_once}"]
         assert analyze(trained.root, "unitmem", *flags, *THREE_LAYERS) == 0
         other = trained.analysis("unitmem", f"batch-of-{images_at_once}")
-        assert_same_tables(trained.analysis("unitmem", "default"), other, TABLES)
+        assert_same_tables(trained.analysis("unitmem", "default"), other, [*UNITMEM_TABLES, "curve"])
 
 
 def test_a_second_call_gives_the_same_bytes(trained: RunDir) -> None:
@@ -36,9 +35,21 @@ def test_a_second_call_gives_the_same_bytes(trained: RunDir) -> None:
     first, second = (trained.analysis("unitmem", tag) for tag in ("first", "second"))
     for done in (first, second):
         assert analyze(trained.root, "unitmem", f"--tag={done.tag}", "--layers", "layer1", "layer8") == 0
-    assert sorted(table_bytes(first)) == sorted(f"{name}.csv" for name in TABLES)
+    assert sorted(table_bytes(first)) == sorted(f"{name}.csv" for name in (*UNITMEM_TABLES, "curve"))
     assert table_bytes(first) == table_bytes(second)
     assert set(read_table(first.table("layers"))) == set(UNITMEM_LAYERS)
+
+
+def test_the_curve_ends_at_the_mean_of_all_images_and_halves_of_the_views_agree(trained: RunDir) -> None:
+    assert analyze(trained.root, "unitmem", "--tag=curve", *THREE_LAYERS) == 0
+    done = trained.analysis("unitmem", "curve")
+    curve, layers = read_table(done.table("curve")), read_table(done.table("layers"))
+    assert curve["n"].tolist() == [10, 16] * 3
+    assert curve["mean"][curve["n"] == 16] == pytest.approx(layers["mean"], abs=1e-6)
+    halves = read_table(done.table("reliability"))
+    assert halves["layer"].tolist() == layers["layer"].tolist()
+    assert (np.abs(halves["split_half"]) <= 1).all()
+    assert halves["split_half"][0] > 0.5
 
 
 def test_median_columns_are_the_median_of_the_other_images(trained: RunDir) -> None:
