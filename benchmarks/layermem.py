@@ -17,10 +17,8 @@ from unitmem import (
     encoder_and_layers,
     forward_only,
     image_batches,
-    make_views,
+    race,
     scripted_view,
-    seconds,
-    simclr_views,
 )
 
 from memlight.batch import ImageBatch, ViewMaker
@@ -47,12 +45,12 @@ def one_at_a_time(encoders: list[nn.Module], batch: ImageBatch, layers: list[str
 def main() -> None:
     """Print the three speeds, in views a second through both encoders, and their ratios."""
     options = arguments(__doc__ or "")
-    device = torch.device(options.device)
     encoder_f, layers = encoder_and_layers(options, seed=0)
     encoder_g, _ = encoder_and_layers(options, seed=1)
     encoders = [encoder_f, encoder_g]
     batches = image_batches(options)
     few = ImageBatch(*(tensor[: options.alone] for tensor in batches[0]))
+    plain = [as_scripts_have_it(encoder) for encoder in encoders]
 
     def bare_forwards() -> None:
         forward_only(encoders, batches, options.views, options.max_forward)
@@ -69,17 +67,8 @@ def main() -> None:
             progress=False,
         )
 
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
-        times: dict[str, list[float]] = {"bare": [], "layermem": [], "whole": []}
-        for _ in range(options.repeats + 1):
-            times["bare"].append(seconds(bare_forwards, device))
-            times["layermem"].append(seconds(lambda: measure(make_views), device))
-            times["whole"].append(seconds(lambda: measure(simclr_views(options)), device))
-        plain = [as_scripts_have_it(encoder) for encoder in encoders]
-        alone = min(seconds(lambda: one_at_a_time(plain, few, layers, options), device) for _ in range(2))
-    bare, ours, whole = (options.images * options.views / min(times[name][1:]) for name in times)
-    slow = options.alone * options.views / alone
-    print(f"{options.encoder} at {options.size} px on {device}, {len(layers)} layers, {options.views} views")
+    bare, ours, whole, slow = race(options, bare_forwards, measure, lambda: one_at_a_time(plain, few, layers, options))
+    print(f"{options.encoder} at {options.size} px on {options.device}, {len(layers)} layers, {options.views} views")
     print(f"two bare forwards {bare:12,.0f} views/s")
     print(f"LayerMem          {ours:12,.0f} views/s   {ours / bare:.2f} of two bare forwards")
     print(f"LayerMem + views  {whole:12,.0f} views/s")

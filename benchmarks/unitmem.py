@@ -124,13 +124,30 @@ def one_at_a_time(encoder: nn.Module, batch: ImageBatch, layers: list[str], opti
                 torch.stack(means).mean(0)
 
 
+def race(
+    options: argparse.Namespace,
+    bare: Callable[[], object],
+    measure: Callable[[ViewMaker], object],
+    alone: Callable[[], object],
+) -> tuple[float, float, float, float]:
+    """Views a second, taken in turn: the bare forward, the measurement, the same with SimCLR views, one at a time."""
+    device = torch.device(options.device)
+    turns: list[Callable[[], object]] = [bare, lambda: measure(make_views), lambda: measure(simclr_views(options))]
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
+        rounds = [[seconds(turn, device) for turn in turns] for _ in range(options.repeats + 1)][1:]
+        slowest = min(seconds(alone, device) for _ in range(2))
+    views = options.images * options.views
+    first, second, third = (views / min(times) for times in zip(*rounds, strict=True))
+    return first, second, third, options.alone * options.views / slowest
+
+
 def main() -> None:
     """Print the three speeds, in views a second, and their ratios."""
     options = arguments(__doc__ or "")
-    device = torch.device(options.device)
     encoder, layers = encoder_and_layers(options, seed=0)
     batches = image_batches(options)
     few = ImageBatch(*(tensor[: options.alone] for tensor in batches[0]))
+    plain = as_scripts_have_it(encoder)
 
     def bare_forward() -> None:
         forward_only([encoder], batches, options.views, options.max_forward)
@@ -146,17 +163,8 @@ def main() -> None:
             progress=False,
         )
 
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
-        times: dict[str, list[float]] = {"bare": [], "unitmem": [], "whole": []}
-        for _ in range(options.repeats + 1):
-            times["bare"].append(seconds(bare_forward, device))
-            times["unitmem"].append(seconds(lambda: measure(make_views), device))
-            times["whole"].append(seconds(lambda: measure(simclr_views(options)), device))
-        plain = as_scripts_have_it(encoder)
-        alone = min(seconds(lambda: one_at_a_time(plain, few, layers, options), device) for _ in range(2))
-    bare, ours, whole = (options.images * options.views / min(times[name][1:]) for name in times)
-    slow = options.alone * options.views / alone
-    print(f"{options.encoder} at {options.size} px on {device}, {len(layers)} layers, {options.views} views")
+    bare, ours, whole, slow = race(options, bare_forward, measure, lambda: one_at_a_time(plain, few, layers, options))
+    print(f"{options.encoder} at {options.size} px on {options.device}, {len(layers)} layers, {options.views} views")
     print(f"bare forward      {bare:12,.0f} views/s")
     print(f"UnitMem           {ours:12,.0f} views/s   {ours / bare:.2f} of the bare forward")
     print(f"UnitMem + views   {whole:12,.0f} views/s")

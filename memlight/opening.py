@@ -14,14 +14,12 @@ from memlight import dist
 from memlight.checkpoints import checkpoint_metadata, encoder_from_checkpoint, file_sha256, initial_encoder, load_pair
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
-from memlight.data.splits import PairSplit
+from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError
 from memlight.features import check_layers, list_layers
 from memlight.logs import AnalysisLog, LoggerKind
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.rundir import RunDir
-
-PARTNERS = {"candidate": "independent", "independent": "candidate"}
 
 
 @dataclass

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from memlight.callbacks.observe import ObserverCallback
 from memlight.checkpoints import encoder_from_checkpoint
+from memlight.data.splits import PARTNERS
 from memlight.errors import UserError
 from memlight.rundir import RunDir
 from memlight.studies.layermem import LayerMemOptions, layermem_headline, study_layermem
@@ -38,9 +39,9 @@ class LayerMemCallback(ObserverCallback):
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure this epoch, if the partner has a checkpoint of it."""
         data = self.data(trainer)
-        if data.role not in ("candidate", "independent") or data.run is None:
+        other = PARTNERS.get(data.role)
+        if other is None or data.run is None:
             return
-        other = "independent" if data.role == "candidate" else "candidate"
         name = f"epoch={trainer.current_epoch}"
         partner_path = RunDir(Path(data.run)).member(other).checkpoints / f"{name}.ckpt"
         if not trainer.strategy.broadcast(partner_path.is_file()):

@@ -22,6 +22,9 @@ ROLES = {
 }
 """Role of an encoder -> the splits it is trained on (Wang et al., NeurIPS 2024, appendix B)."""
 
+PARTNERS = {"candidate": "independent", "independent": "candidate"}
+"""Member of a pair -> the other one; likewise the split that only the other one is trained on."""
+
 Ids = NDArray[np.int64]
 
 _FORMAT = 1

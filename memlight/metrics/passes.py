@@ -34,6 +34,11 @@ def observing(*encoders: nn.Module) -> Iterator[None]:
         yield
 
 
+def images_at_once(max_forward: int, num_views: int) -> int:
+    """How many images fit a forward with all their views; at least one."""
+    return max(1, max_forward // max(1, num_views))
+
+
 def view_batches(
     batches: Iterable[ImageBatch],
     make_views: ViewMaker,
@@ -63,7 +68,7 @@ def view_batches(
     """
     if num_views < 1:
         raise UserError(f"--views {num_views}: at least 1 view is needed")
-    images_at_once = max(1, max_forward // num_views)
+    at_once = images_at_once(max_forward, num_views)
     total = len(batches) if isinstance(batches, Sized) else None
     bar = tqdm(
         batches,
@@ -74,7 +79,7 @@ def view_batches(
         mininterval=0.1 if sys.stderr.isatty() else 30,  # a line now and then in a batch log, not hundreds
     )
     for batch in bar:
-        for part in _parts(batch, images_at_once):
+        for part in _parts(batch, at_once):
             here = ImageBatch(*(tensor.to(device, non_blocking=True) for tensor in part))
             yield torch.cat([make_views(here, view) for view in range(num_views)]), here
 

@@ -13,6 +13,7 @@ from memlight.figures import layermem_by_depth
 from memlight.logs import AnalysisLog
 from memlight.metrics.functional import Distance, Pairs, Scale
 from memlight.metrics.layermem import LayerMemResult, measure_layermem
+from memlight.metrics.passes import images_at_once
 from memlight.metrics.summaries import control_tests, layermem_samples, layermem_table
 from memlight.pictures import image_grid
 from memlight.tables import LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS, Table
@@ -44,11 +45,6 @@ class LayerMemOptions:
     seed: int | None = None
     max_forward: int = 1024
 
-    @property
-    def images_at_once(self) -> int:
-        """Images in a batch: as many as all their views fit a forward."""
-        return max(1, self.max_forward // max(1, self.num_views))
-
 
 def study_layermem(
     encoder_f: nn.Module,
@@ -79,7 +75,8 @@ def study_layermem(
     results: dict[str, Mapping[str, LayerMemResult]] = {}
     for split in SPLITS:
         limit = len(data.split.candidate) if split == "shared" else None
-        batches = data.batches(split, options.images_at_once, dist.rank(), dist.world_size(), limit=limit)
+        at_once = images_at_once(options.max_forward, options.num_views)
+        batches = data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
         if len(batches.ids) == 0:
             continue
         results[split] = measure_layermem(

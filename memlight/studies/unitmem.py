@@ -9,10 +9,12 @@ from torch import nn
 from memlight import dist
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
+from memlight.data.splits import PARTNERS
 from memlight.features import Activation, Tokens
 from memlight.figures import unitmem_by_layer, unitmem_heatmap, unitmem_histogram
 from memlight.logs import AnalysisLog
 from memlight.metrics.functional import Reference
+from memlight.metrics.passes import images_at_once
 from memlight.metrics.reliability import split_half, unitmem_curve
 from memlight.metrics.summaries import unitmem_layers, unitmem_table, unitmem_top
 from memlight.metrics.unitcontrast import UnitContrast, unit_contrast
@@ -62,11 +64,6 @@ class UnitMemOptions:
     seed: int | None = None
     max_forward: int = 1024
 
-    @property
-    def images_at_once(self) -> int:
-        """Images in a batch: as many as all their views fit a forward."""
-        return max(1, self.max_forward // max(1, self.num_views))
-
 
 def study_unitmem(
     encoder: nn.Module,
@@ -95,7 +92,8 @@ def study_unitmem(
     """
 
     def measure(network: nn.Module, split: str, *, limit: int | None = None) -> Results:
-        batches = data.batches(split, options.images_at_once, dist.rank(), dist.world_size(), limit=limit)
+        at_once = images_at_once(options.max_forward, options.num_views)
+        batches = data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
         log.images += len(batches.ids)
         return measure_unitmem(
             network,
@@ -119,9 +117,9 @@ def study_unitmem(
     held_out = measure(encoder, "external", limit=scored) if with_held_out else None
     pair = None
     if partner is not None:
-        other = {"candidate": "independent", "independent": "candidate"}[options.split]
-        own_f, own_g = (results, measure(partner, other))
-        pair = _contrasts(own_f, measure(encoder, other), measure(partner, options.split), own_g)
+        other = PARTNERS[options.split]
+        own_g = measure(partner, other)
+        pair = _contrasts(results, measure(encoder, other), measure(partner, options.split), own_g)
     table, by_layer = unitmem_table(results), unitmem_layers(results, held_out, pair)
     log.table("table", table, UNITMEM_TABLE)
     log.table("layers", by_layer, UNITMEM_LAYERS)
