@@ -27,11 +27,14 @@ class ViewBatch(NamedTuple):
         views: one ``float (B, 3, h, w)`` tensor per view; sizes may differ between views.
         labels: ``int64 (B,)``; -1 where there is no label.
         ids: ``int64 (B,)`` data set ids.
+        epochs: ``int64 (B,)`` the epoch each image's views were drawn for, which with the id keys what else a method
+            draws for an image; None where a training does without.
     """
 
     views: list[Tensor]
     labels: Tensor
     ids: Tensor
+    epochs: Tensor | None = None
 
 
 ViewMaker = Callable[[ImageBatch, int], Tensor]

@@ -18,10 +18,10 @@ from torch import nn
 
 from memlight.errors import UserError
 from memlight.models.encoders import build_from_metadata, load_encoder, load_state, read_metadata
-from memlight.rundir import RunDir
+from memlight.rundir import MemberDir, RunDir
 
 ENCODER_PREFIX = "encoder."
-"""Where a training module keeps its encoder, and so how its tensors' names begin in a checkpoint."""
+"""Where a training module keeps its encoder, and so how its tensors' names begin in a checkpoint that says no other."""
 
 METADATA_KEY = "memlight"
 """Where a training module puts its encoder's metadata in a checkpoint."""
@@ -44,19 +44,23 @@ class Pair:
     metadata_g: dict[str, Any]
 
 
-def load_pair(run: Path, member_a: str = "candidate", member_b: str = "independent") -> Pair:
+def load_pair(
+    run: Path, member_a: str = "candidate", member_b: str = "independent", network: str | None = None
+) -> Pair:
     """Load two members of a run, on the CPU and in eval mode.
 
     Args:
         run: the run directory.
         member_a: role of ``f``.
         member_b: role of ``g``.
+        network: which network of methods that have several; None is the default one.
 
     Raises:
         UserError: a member is missing or broken, or the two were not made for each other: architectures,
             layers or splits differ, or one is not what its directory's name says.
     """
-    paths = [RunDir(run).member(role).encoder for role in (member_a, member_b)]
+    members = [RunDir(run).member(role) for role in (member_a, member_b)]
+    paths = [require_network(member, network) for member in members]
     for role, path in zip((member_a, member_b), paths, strict=True):
         if not path.is_file():
             raise UserError(f"--run {run}: no {role}/{path.name}; `train.py pair` trains both members")
@@ -75,13 +79,32 @@ def load_pair(run: Path, member_a: str = "candidate", member_b: str = "independe
     return Pair(f, g, metadata_f, metadata_g)
 
 
-def encoder_from_checkpoint(ckpt_path: Path, like: nn.Module | None = None, *, flag: str = "--run") -> nn.Module:
+def require_network(member: MemberDir, network: str | None) -> Path:
+    """Where a network of a member lies.
+
+    Raises:
+        UserError: the member is finished, and has no such network.
+    """
+    path = member.network(network)
+    if not path.is_file() and member.encoder.is_file():
+        default = read_metadata(member.encoder, flag="--run").get("network", "encoder")
+        if network == default:
+            return member.encoder
+        known = ", ".join([default, *member.networks()])
+        raise UserError(f"--network {network}: {member.role}/ has no such network; it has {known}")
+    return path
+
+
+def encoder_from_checkpoint(
+    ckpt_path: Path, like: nn.Module | None = None, *, network: str | None = None, flag: str = "--run"
+) -> nn.Module:
     """Take the encoder out of a Lightning checkpoint, on the CPU and in eval mode.
 
     Args:
         ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
         like: an encoder of the same architecture, which is copied, not changed. None builds what the
             checkpoint's metadata say.
+        network: which network of methods that have several; None is the default one.
         flag: what the user typed to name the file, for the error messages.
 
     Raises:
@@ -89,13 +112,17 @@ def encoder_from_checkpoint(ckpt_path: Path, like: nn.Module | None = None, *, f
     """
     source = f"{flag} {ckpt_path}"
     checkpoint = _read_checkpoint(ckpt_path, source)
+    prefixes = checkpoint.get(METADATA_KEY, {}).get("prefixes", {"encoder": ENCODER_PREFIX})
+    if network is not None and network not in prefixes:
+        raise UserError(f"--network {network}: {ckpt_path} has no such network; it has {', '.join(prefixes)}")
+    prefix = prefixes[network] if network is not None else next(iter(prefixes.values()))
     state = {
-        name.removeprefix(ENCODER_PREFIX): tensor
+        name.removeprefix(prefix): tensor
         for name, tensor in checkpoint.get("state_dict", {}).items()
-        if name.startswith(ENCODER_PREFIX)
+        if name.startswith(prefix)
     }
     if not state:
-        raise UserError(f"{source}: holds no tensor named {ENCODER_PREFIX}*; give a checkpoint of `train.py fit`")
+        raise UserError(f"{source}: holds no tensor named {prefix}*; give a checkpoint of `train.py fit`")
     if like is None:
         encoder = build_from_metadata(checkpoint.get(METADATA_KEY, {}), seed=0, source=source)
     else:

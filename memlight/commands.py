@@ -9,6 +9,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Command = Callable[..., object]
@@ -21,7 +22,8 @@ def build_parser(prog: str, description: str, commands: Mapping[str, Command]) -
         prog: what the user typed.
         description: shown above the list of commands.
         commands: name and function. Parameters without a default are required flags; `list` and
-            `tuple` parameters take several values; `Literal` gives choices; `bool` gives ``--flag / --no-flag``.
+            `tuple` parameters take several values; `Literal` gives choices; `bool` gives ``--flag / --no-flag``. A
+            parameter that is a dataclass stands for its fields, whose help its ``Attributes`` section gives.
 
     Returns:
         A parser whose namespace holds the command's name under ``command``.
@@ -33,28 +35,45 @@ def build_parser(prog: str, description: str, commands: Mapping[str, Command]) -
         sub = subparsers.add_parser(
             name, help=summary, description=summary, allow_abbrev=False, formatter_class=_HelpFormatter
         )
-        hints = get_type_hints(function)
-        for parameter in inspect.signature(function).parameters.values():
-            _add_flag(sub, parameter, hints[parameter.name], helps.get(parameter.name, ""))
+        for parameter, hint in _parameters(function):
+            if is_dataclass(hint):
+                _, helps_of_group = read_docstring(hint, section="Attributes")
+                for field, kind in _parameters(hint):
+                    _add_flag(sub, field, kind, helps_of_group.get(field.name, ""))
+            else:
+                _add_flag(sub, parameter, hint, helps.get(parameter.name, ""))
     return parser
 
 
 def run_command(parser: argparse.ArgumentParser, commands: Mapping[str, Command], argv: Sequence[str]) -> object:
     """Parse `argv` and call the command's function with its flags."""
     options = vars(parser.parse_args(argv))
-    return commands[options.pop("command")](**options)
+    function = commands[options["command"]]
+    arguments = {
+        parameter.name: hint(**{field.name: options[field.name] for field in fields(hint)})
+        if is_dataclass(hint)
+        else options[parameter.name]
+        for parameter, hint in _parameters(function)
+    }
+    return function(**arguments)
 
 
-def read_docstring(function: Command) -> tuple[str, dict[str, str]]:
-    """First line of a Google docstring, and the help of each argument with its lines joined."""
+def read_docstring(function: Command, *, section: str = "Args") -> tuple[str, dict[str, str]]:
+    """First line of a Google docstring, and the help of each entry of a section with its lines joined."""
     text = inspect.getdoc(function) or ""
     summary = text.partition("\n")[0]
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, flags=re.MULTILINE)
+    found = re.search(rf"^{section}:\n((?:[ \t]+.*\n?|\n)*)", text, flags=re.MULTILINE)
     helps: dict[str, str] = {}
-    if section:
-        for entry in re.finditer(r"^ {4}(\w+): ((?:.*\n?)(?: {8}.*\n?)*)", section.group(1), flags=re.MULTILINE):
+    if found:
+        for entry in re.finditer(r"^ {4}(\w+): ((?:.*\n?)(?: {8}.*\n?)*)", found.group(1), flags=re.MULTILINE):
             helps[entry.group(1)] = " ".join(entry.group(2).split())
     return summary, helps
+
+
+def _parameters(function: Command) -> list[tuple[inspect.Parameter, Any]]:
+    """Parameters with their types; of a dataclass its fields."""
+    hints = get_type_hints(function)
+    return [(parameter, hints[parameter.name]) for parameter in inspect.signature(function).parameters.values()]
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

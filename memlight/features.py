@@ -1,114 +1,50 @@
-"""Which layers a network has, and what they compute: discovery in execution order, capture with hooks.
+"""What the layers of a network compute: captured with hooks, reduced on the spot.
 
-A layer is a module path (``layer3.1.conv2``); a unit is a channel of a layer's output.
+A layer is a module path (``layer3.1.conv2``), or one with ``@in`` for the input (see `memlight.layers`); a unit is a
+channel of it.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from memlight.discovery import evaluating, first_tensor, forward_blank, list_layers, uncompiled
 from memlight.errors import UserError
+from memlight.layers import check_layers, split_layer
 
 Reduce = Literal["unit", "flat", "none"]
 Activation = Literal["identity", "abs", "relu", "abs_of_mean"]
 Tokens = Literal["mean", "patch", "cls"]
 
-RESIDUAL_BLOCKS = (
-    *("BasicBlock", "Bottleneck"),  # ResNets of torchvision and timm
-    *("Block", "EvaBlock", "EncoderBlock"),  # ViTs of timm and torchvision
-    *("ConvNeXtBlock", "CNBlock", "SwinTransformerBlock", "SwinTransformerV2Block"),
-)
-"""Class names of blocks whose output is a residual sum."""
+__all__ = [
+    "Activation",
+    "Reduce",
+    "Tokens",
+    "capture",
+    "check_finite",
+    "check_layers",
+    "count_units",
+    "evaluating",
+    "list_layers",
+]
 
-CHANNELS_LAST_BLOCKS = (
-    *("SwinTransformerBlock", "SwinTransformerV2Block"),
-    *("SwinTransformerStage", "SwinTransformerV2Stage", "PatchMerging"),
-)
-"""Class names of blocks whose 4-D output is ``(B, H, W, C)``."""
+CHANNELS_LAST_STAGES = ("SwinTransformerStage", "SwinTransformerV2Stage")
+"""Class names of modules whose 4-D output is ``(B, H, W, C)`` though none of their own layers says so."""
 
-_BLANK_BATCH = 2
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, and every module back in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def list_layers(model: nn.Module, image_size: int | None = None) -> list[str]:
-    """Name the layers worth measuring, in the order in which they run.
-
-    A model that says so itself (attribute ``layer_names``, as ResNet9 does) is believed. For any other: every Conv2d
-    and Linear leaf and every residual block (its output, the sum) that one forward of two blank images reaches
-    exactly once. Left out are the classifier head (a Linear whose output the model returns, in models that
-    ``build_encoder`` did not make) and modules whose first axis is not the batch, such as window attention.
-
-    The model is left bit-identical: weights, buffers, mode, and the state of the random generators.
-
-    Args:
-        model: any network that maps ``(B, 3, H, W)`` to a tensor.
-        image_size: image side in pixels; None takes ``model.spec.input_size``.
-    """
-    declared = getattr(model, "layer_names", None)
-    if declared is not None:
-        return list(declared)
-    names = {
-        module: name
-        for name, module in model.named_modules()
-        if name and (isinstance(module, nn.Conv2d | nn.Linear) or type(module).__name__ in RESIDUAL_BLOCKS)
-    }
-    calls: list[tuple[nn.Module, Any]] = []
-    with ExitStack() as stack:
-        for module in names:
-            handle = module.register_forward_hook(lambda module, _, output: calls.append((module, output)))
-            stack.callback(handle.remove)
-        result = _forward_blank(model, image_size)
-    is_encoder = hasattr(model, "spec")
-    times = Counter(module for module, _ in calls)
-    return [
-        names[module]
-        for module, output in calls
-        if times[module] == 1
-        and isinstance(output, Tensor)
-        and output.shape[0] == _BLANK_BATCH
-        and (is_encoder or output is not result or not isinstance(module, nn.Linear))
-    ]
+LATE_CLASS_TOKEN = ("Cait", "Xcit")
+"""Class names of timm models that count a class token which most of their blocks do not have yet."""
 
 
 def count_units(model: nn.Module, layers: Sequence[str], image_size: int | None = None) -> dict[str, int]:
     """Count the units (channels) of each layer with one blank forward; the model is left bit-identical."""
     with capture(model, layers) as captured:
-        _forward_blank(model, image_size)
+        forward_blank(model, image_size)
         return {layer: captured[layer].shape[1] for layer in layers}
-
-
-def check_layers(model: nn.Module, layers: Sequence[str], flag: str = "--layers") -> None:
-    """Refuse layers the model does not have.
-
-    Raises:
-        UserError: no layer at all, one named twice, or an unknown one (lists the nearest names).
-    """
-    known = [name for name, _ in model.named_modules() if name]
-    if not layers:
-        raise UserError(f"{flag}: names no layer; leave it out to measure every layer")
-    for position, layer in enumerate(layers):
-        if layer not in known:
-            nearest = get_close_matches(layer, known, n=5, cutoff=0.3) or known[:5]
-            raise UserError(f"{flag} {layer}: no such layer; nearest: {', '.join(nearest)}")
-        if layer in layers[:position]:
-            raise UserError(f"{flag} {layer}: named twice")
 
 
 def check_finite(values: Mapping[str, Tensor], flag: str = "--run") -> None:
@@ -175,23 +111,24 @@ def capture(
         running = True
         batch_size = inputs[0].shape[0] if inputs else None
 
-    def keep(layer: str, module: nn.Module, output: object) -> None:
+    def keep(layer: str, value: Any) -> None:
+        x = first_tensor(value)
         if not running:
             raise ValueError(f"layer {layer} ran outside a forward of the model; call the model itself")
         if layer in captured:
             raise ValueError(f"layer {layer} ran twice in one forward, so its output is not one thing; leave it out")
-        if not isinstance(output, Tensor):
-            raise ValueError(f"layer {layer} returns a {type(output).__name__}; name a layer that returns a tensor")
-        if batch_size not in (None, output.shape[0]):
-            raise ValueError(f"layer {layer}: first axis is {output.shape[0]}, not the batch of {batch_size}")
+        if x is None:
+            raise ValueError(f"layer {layer} is a {type(value).__name__}; name a layer that is a tensor")
+        if batch_size not in (None, x.shape[0]):
+            raise ValueError(f"layer {layer}: first axis is {x.shape[0]}, not the batch of {batch_size}")
         if reduction is not None:
-            captured[layer] = _own(reduction(output), output)
+            captured[layer] = _own(reduction(x), x)
         elif reduce == "unit":
-            captured[layer] = _unit_means(output, _unit_axis(module, output), activation, positions)
+            captured[layer] = _unit_means(x, _unit_axis(model, layer, x), activation, positions)
         elif reduce == "flat":
-            captured[layer] = output.flatten(1).to(_accumulator(output), copy=True)
+            captured[layer] = x.flatten(1).to(_accumulator(x), copy=True)
         else:
-            captured[layer] = output.clone()
+            captured[layer] = x.clone()
 
     def end(*_: object) -> None:
         nonlocal running
@@ -201,15 +138,10 @@ def capture(
             raise ValueError(f"layers that did not run in this forward: {', '.join(missed)}")
 
     with ExitStack() as stack:
-        stack.enter_context(_uncompiled(model))
+        stack.enter_context(uncompiled(model))
         stack.callback(model.register_forward_pre_hook(begin).remove)
         for layer in layers:
-            module = model.get_submodule(layer)
-
-            def hook(module: nn.Module, _: object, output: object, layer: str = layer) -> None:
-                keep(layer, module, output)
-
-            stack.callback(module.register_forward_hook(hook).remove)
+            stack.callback(_hook(model, layer, keep).remove)
         stack.callback(model.register_forward_hook(end).remove)
         yield captured
 
@@ -238,18 +170,40 @@ def _mean_abs(x: Tensor, axes: list[int], dtype: torch.dtype) -> Tensor:
     return total / count
 
 
-def _unit_axis(module: nn.Module, output: Tensor) -> int:
+def _unit_axis(model: nn.Module, layer: str, x: Tensor) -> int:
     """The axis of the channels, by the kind of module: a ``(B, H, W, C)`` map cannot be told from its shape."""
-    if output.ndim != 4:
-        return output.ndim - 1
-    kind = type(module).__name__
-    channels_last = (
-        isinstance(module, nn.Linear)
-        or (isinstance(module, nn.LayerNorm) and not kind.endswith("2d"))
-        or isinstance(getattr(module, "fc2", None), nn.Linear)
-        or kind in CHANNELS_LAST_BLOCKS
-    )
+    if x.ndim != 4:
+        return x.ndim - 1
+    path = split_layer(layer)[0]
+    channels_last = _channels_last(model.get_submodule(path))
+    if channels_last is None:  # an activation or dropout: like what stands around it
+        channels_last = _channels_last(model.get_submodule(path.rpartition(".")[0]))
     return 3 if channels_last else 1
+
+
+def _channels_last(module: nn.Module) -> bool | None:
+    """Whether 4-D values of a module are ``(B, H, W, C)``; None where neither it nor its children tell."""
+    kind = type(module).__name__
+    if isinstance(module, nn.LayerNorm):
+        return not kind.endswith("2d")
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm) or kind in CHANNELS_LAST_STAGES:
+        return isinstance(module, nn.Linear) or kind in CHANNELS_LAST_STAGES
+    if isinstance(getattr(module, "norm2", None), nn.LayerNorm):
+        return not type(module.norm2).__name__.endswith("2d")
+    children = list(module.children())
+    if any(isinstance(child, nn.Conv2d) for child in children):
+        return False
+    return True if any(isinstance(child, nn.Linear) for child in children) else None
+
+
+def _hook(model: nn.Module, layer: str, keep: Callable[[str, Any], None]) -> RemovableHandle:
+    path, suffix = split_layer(layer)
+    module = model.get_submodule(path)
+    if suffix:
+        return module.register_forward_pre_hook(
+            lambda _, inputs, keywords: keep(layer, (inputs, keywords)), with_kwargs=True
+        )
+    return module.register_forward_hook(lambda _, __, output: keep(layer, output))
 
 
 def _token_positions(model: nn.Module, tokens: Tokens) -> slice:
@@ -257,10 +211,19 @@ def _token_positions(model: nn.Module, tokens: Tokens) -> slice:
         raise UserError(f"--tokens {tokens}: use one of {', '.join(get_args(Tokens))}")
     if tokens == "mean":
         return slice(None)
-    prefix = getattr(model, "num_prefix_tokens", 0)
-    if not prefix:
+    prefix = _prefix_tokens(model)
+    if not prefix or (tokens == "cls" and getattr(model, "cls_token", True) is None):
         raise UserError(f"--tokens {tokens}: this encoder has no class token; use --tokens mean")
     return slice(prefix, None) if tokens == "patch" else slice(0, 1)
+
+
+def _prefix_tokens(model: nn.Module) -> int:
+    """How many tokens stand before the patches in every block: class token, distillation token, registers."""
+    if type(model).__name__ in LATE_CLASS_TOKEN:
+        return 0
+    if isinstance(getattr(model, "class_token", None), nn.Parameter):  # torchvision
+        return 1
+    return int(getattr(model, "num_prefix_tokens", 0))
 
 
 def _accumulator(x: Tensor) -> torch.dtype:
@@ -271,30 +234,3 @@ def _own(result: Tensor, output: Tensor) -> Tensor:
     """``result``, copied when it is a view of ``output``, which the model may overwrite in place."""
     shared = result.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
     return result.clone() if shared else result
-
-
-@contextmanager
-def _uncompiled(model: nn.Module) -> Iterator[None]:
-    """Run a compiled model as it was written: compiled code skips hooks that came after it."""
-    if all(module._compiled_call_impl is None for module in model.modules()):
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
-
-
-def _forward_blank(model: nn.Module, image_size: int | None) -> Any:
-    """The model's output on two blank images, with mode, buffers and random generators left as they were."""
-    spec = getattr(model, "spec", None)
-    size = image_size or getattr(spec, "input_size", None)
-    if size is None:
-        raise ValueError(f"{type(model).__name__} does not say its image size; pass image_size")
-    weight = next(model.parameters())
-    images = weight.new_zeros((_BLANK_BATCH, getattr(spec, "in_channels", 3), size, size))
-    with (
-        torch.random.fork_rng([weight.device] if weight.is_cuda else []),
-        torch.no_grad(),
-        evaluating(model),
-        _uncompiled(model),
-    ):
-        return model(images)

@@ -77,7 +77,7 @@ def layermem_by_depth(table: Table) -> Figure:
     delta.set_ylabel("delta: LayerMem minus\nthe layer before")
     for ax in axes.values():
         ax.axhline(0, color="black", lw=0.8)
-        _layer_ticks(ax, table["layer"])
+        layer_ticks(ax, table["layer"])
     return figure
 
 
@@ -122,7 +122,7 @@ def unitmem_by_layer(layers: Table) -> Figure:
         axes["C"].set_title("Own-max share: 0.5 if nothing is memorised")
         axes["C"].set_ylabel("share of units")
     for ax in axes.values():
-        _layer_ticks(ax, layers["layer"])
+        layer_ticks(ax, layers["layer"])
     return figure
 
 
@@ -187,7 +187,7 @@ def unitmem_heatmap(table: Table) -> Figure:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.text(1.008, -0.75, "units", fontsize=8, color="#444444", va="bottom")
     ax.set_xticks([0, 0.1, 0.25, 0.5, 0.75, 1], ["highest", "10 %", "25 %", "50 %", "75 %", "lowest"])
-    _layer_ticks(ax, np.array(names), axis="y", most=30)
+    layer_ticks(ax, np.array(names), axis="y", most=30)
     ax.set_xlabel("units of the layer, ordered by score")
     ax.spines[:].set_visible(False)
     ax.grid(visible=False)
@@ -255,7 +255,7 @@ def _marker_spacing(x: NDArray[Any]) -> int:
     return -(-len(x) // 24)
 
 
-def _layer_ticks(ax: Axes, layers: NDArray[Any], *, axis: str = "x", most: int = 14) -> None:
+def layer_ticks(ax: Axes, layers: NDArray[Any], *, axis: str = "x", most: int = 14) -> None:
     """Name the layers along an axis, leaving names out where they would run into one another."""
     step = -(-len(layers) // most)
     ticks = np.arange(0, len(layers), step)

@@ -23,7 +23,7 @@ from memlight.dist import rank
 from memlight.errors import UserError
 from memlight.metrics_csv import MetricsCSV
 from memlight.rundir import RunDir
-from memlight.tables import Table, sync, write_json, write_table, write_text
+from memlight.tables import Table, replace_directory, write_json, write_table, write_text
 
 LoggerKind = Literal["wandb", "wandb-online", "csv"]
 """Where numbers go besides the disk: an offline W&B run, a W&B server, or nowhere."""
@@ -229,17 +229,6 @@ class AnalysisLog:
                 f"--logger {self._logger}: {error}; the results are on disk in {self.final.dir}; "
                 "log in with `wandb login` or use --logger csv"
             ) from error
-
-
-def replace_directory(new: Path, old: Path) -> None:
-    """Let ``new`` take the place of ``old``, which may not exist, in two renames."""
-    retired = old.with_name(f".{old.name}.retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    if old.exists():
-        old.rename(retired)
-    new.rename(old)
-    sync(old.parent)
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def git_commit() -> str | None:

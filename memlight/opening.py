@@ -11,7 +11,14 @@ import torch
 from torch import distributed, nn
 
 from memlight import dist
-from memlight.checkpoints import checkpoint_metadata, encoder_from_checkpoint, file_sha256, initial_encoder, load_pair
+from memlight.checkpoints import (
+    checkpoint_metadata,
+    encoder_from_checkpoint,
+    file_sha256,
+    initial_encoder,
+    load_pair,
+    require_network,
+)
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS, PairSplit
@@ -32,6 +39,7 @@ class OpenedRun:
         data: its images, once `read_images` was called.
         metadata: of the members that were trained, by role.
         device: where encoders are put.
+        network: which network of methods that have several (DINO: teacher, student); None is the default one.
         hashes: SHA-256 of every encoder file that was loaded, by role.
     """
 
@@ -40,6 +48,7 @@ class OpenedRun:
     data: ImageDataModule
     metadata: dict[str, dict[str, Any]]
     device: torch.device
+    network: str | None = None
     hashes: dict[str, str] = field(default_factory=dict)
 
     def members(self) -> list[str]:
@@ -57,8 +66,9 @@ class OpenedRun:
         directory = self.run.member(member)
         if member not in self.metadata:
             raise UserError(f"--run {self.run.root}: no {member}/{directory.encoder.name}; train it with `train.py`.")
+        finished = require_network(directory, self.network)
         if checkpoint is None:
-            flag, path = "--run", directory.encoder
+            flag, path = "--run", finished
             encoder = load_encoder(path, flag=flag)
         else:
             flag, path = "--checkpoint", directory.checkpoints / f"{checkpoint}.ckpt"
@@ -67,14 +77,15 @@ class OpenedRun:
                 raise UserError(f"--checkpoint {checkpoint}: {member}/ has no such checkpoint; it has {kept}.")
             if checkpoint_metadata(path, flag=flag).get("split_sha256") != self.split.sha256:
                 raise UserError(f"--checkpoint {checkpoint}: {path} was trained with other splits than this run's.")
-            encoder = encoder_from_checkpoint(path, like=load_encoder(directory.encoder, flag="--run"), flag=flag)
+            like = load_encoder(finished, flag="--run")
+            encoder = encoder_from_checkpoint(path, like=like, network=self.network, flag=flag)
         for name, weights in encoder.state_dict().items():
             if not weights.isfinite().all():
                 raise UserError(
                     f"{flag} {path}: {name} holds NaN or infinity, the training has diverged; use an earlier "
                     "--checkpoint, or train again with a lower learning rate."
                 )
-        self.hashes[member] = file_sha256(path)
+        self.hashes[" ".join(filter(None, (member, self.network)))] = file_sha256(path)
         return self._ready(encoder)
 
     def _ready(self, encoder: nn.Module) -> nn.Module:
@@ -83,14 +94,14 @@ class OpenedRun:
 
     def pair(self, checkpoint: str | None = None) -> tuple[nn.Module, nn.Module]:
         """The candidate and the independent encoder, checked to belong together."""
-        load_pair(self.run.root)
+        load_pair(self.run.root, network=self.network)
         return self.encoder("candidate", checkpoint), self.encoder("independent", checkpoint)
 
     def partner(self, member: str, checkpoint: str | None = None) -> nn.Module | None:
         """The other member of the pair, checked to belong to it; None where it was not trained."""
         if (other := PARTNERS[member]) not in self.metadata:
             return None
-        load_pair(self.run.root)
+        load_pair(self.run.root, network=self.network)
         try:
             return self.encoder(other, checkpoint)
         except UserError as error:
@@ -169,12 +180,15 @@ class OpenedRun:
 
 
 @contextmanager
-def open_run(run: str, *, root: str | None = None, device: str = "auto") -> Iterator[OpenedRun]:
+def open_run(
+    run: str, *, root: str | None = None, network: str | None = None, device: str = "auto"
+) -> Iterator[OpenedRun]:
     """Open a run, alone or as one of torchrun's processes.
 
     Args:
         run: run directory.
         root: where the images are now; None is where they were at training.
+        network: which network of methods that have several; None is the default one.
         device: ``auto`` or a torch device.
 
     Raises:
@@ -196,8 +210,10 @@ def open_run(run: str, *, root: str | None = None, device: str = "auto") -> Iter
             raise UserError(
                 f"--run {run}: {role}/ was trained with other splits than splits.json holds; train it again."
             )
+    if network == next(iter(metadata.values())).get("network"):
+        network = None
     with process_group(device) as here:
-        yield OpenedRun(directory, split, _data(run, next(iter(metadata.values())), root), metadata, here)
+        yield OpenedRun(directory, split, _data(run, next(iter(metadata.values())), root), metadata, here, network)
 
 
 def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule:

@@ -1,6 +1,5 @@
 """What a training is asked for, checked before anything is built, loaded or written."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,8 @@ from memlight.errors import UserError
 from memlight.features import evaluating
 from memlight.models.encoders import read_metadata
 from memlight.rundir import RunDir
+from memlight.settings import IGNORED_DATA, comparable, plain
 from memlight.tables import read_yaml_config
-
-LEARNING_OPTIONS = ("max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val", "limit_train_batches")
-"""Trainer options that change what is learned."""
-
-IGNORED_DATA = ("role", "run", "root", "num_workers", "download", "memory_limit_gb")
-"""Data options that may differ between the members, or on resume, without changing what is learned."""
 
 _DECISIVE = ("seed_everything", "model", "data", "trainer")
 
@@ -150,7 +144,7 @@ def require_checkpoint(path: Path, options: Any, encoder: nn.Module, *, flag: st
         raise UserError(f"{flag} {path}: says nothing about its data; give a checkpoint of train.py fit.")
     if training and saved["role"] != options.data.init_args.role:
         raise UserError(f"{flag} {path}: of the {saved['role']} member; give it with --data.role {saved['role']}.")
-    saved = _plain({key: value for key, value in saved.items() if key not in IGNORED_DATA})
+    saved = plain({key: value for key, value in saved.items() if key not in IGNORED_DATA})
     now = {key: now.get(key) for key in saved}
     if saved != now:
         raise UserError(f"{flag} {path}: was trained on other images or views ({difference('data', saved, now)}).")
@@ -167,18 +161,6 @@ def has_started(run: RunDir) -> bool:
     return any(path.exists() for one in run.members() for path in (one.encoder, one.checkpoints / "last.ckpt"))
 
 
-def comparable(options: Any) -> dict[str, Any]:
-    """The part of a configuration that decides what is learned, the role aside, as plain containers."""
-    plain = _plain(options if isinstance(options, dict) else options.as_dict())
-    data = {key: value for key, value in plain["data"]["init_args"].items() if key not in IGNORED_DATA}
-    return {
-        "seed_everything": plain["seed_everything"],
-        "model": {"class_path": plain["model"]["class_path"], **plain["model"]["init_args"]},
-        "data": {"class_path": plain["data"]["class_path"], **data},
-        "trainer": {name: plain["trainer"][name] for name in LEARNING_OPTIONS},
-    }
-
-
 def difference(key: str, before: Any, after: Any) -> str:
     """Where two configurations differ first, as ``data.repeat: 1, now 4``."""
     if isinstance(before, dict) and isinstance(after, dict):
@@ -186,8 +168,3 @@ def difference(key: str, before: Any, after: Any) -> str:
             if before.get(name) != after.get(name):
                 return difference(f"{key}.{name}", before.get(name), after.get(name))
     return f"{key}: {before}, now {after}"
-
-
-def _plain(value: Any) -> Any:
-    """Tuples are lists once they have been written as YAML or JSON."""
-    return json.loads(json.dumps(value, default=str))

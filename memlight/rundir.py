@@ -30,8 +30,16 @@ class MemberDir:
 
     @property
     def encoder(self) -> Path:
-        """The finished encoder."""
+        """The finished encoder; of a method with several networks, the one that is analysed by default."""
         return self.dir / "encoder.safetensors"
+
+    def network(self, name: str | None) -> Path:
+        """Another network of the method, such as the student of a teacher; None is `encoder`."""
+        return self.encoder if name is None else self.dir / f"encoder-{name}.safetensors"
+
+    def networks(self) -> list[str]:
+        """Names of the other networks that were kept."""
+        return sorted(path.stem.removeprefix("encoder-") for path in self.dir.glob("encoder-*.safetensors"))
 
     @property
     def metrics(self) -> Path:

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,12 @@ UNITMEM_RELIABILITY = ("layer", "split_half")
 UNITMEM_CURVE = ("layer", "n", "mean")
 CLASSMEM_TABLE = ("layer", "depth", "unit", "classmem", "max_class", "mu_max", "mu_rest")
 PROBE_TABLE = ("member", "features", "evaluation", "top1", "top5", "n_train", "n_test")
+COMPARE_LAYERS = (
+    *("run", "layer", "depth", "relative_depth", "contrast", "contrast_low", "contrast_high", "layermem"),
+    *("unitmem", "null", "unit_contrast", "unit_contrast_low", "unit_contrast_high"),
+    *("own_max_share", "own_max_low", "own_max_high", "classmem"),
+)
+COMPARE_GROUPS = ("number", "runs", "mean", "lowest", "highest", "mean_low", "mean_high")
 
 OPTIONAL_COLUMNS = frozenset(UNITMEM_TABLE[8:] + UNITMEM_LAYERS[14:])
 """Columns a table may leave out: the median form of UnitMem, and what only a pair of encoders has."""
@@ -77,6 +84,17 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_directory(new: Path, old: Path) -> None:
+    """Let ``new`` take the place of ``old``, which may not exist, in two renames."""
+    retired = old.with_name(f".{old.name}.retired")
+    shutil.rmtree(retired, ignore_errors=True)
+    if old.exists():
+        old.rename(retired)
+    new.rename(old)
+    sync(old.parent)
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -26,7 +26,6 @@ from memlight.features import check_layers
 from memlight.logs import LoggerKind, make_loggers
 from memlight.modules.base import SSLModule
 from memlight.preflight import (
-    comparable,
     has_started,
     is_finished,
     require_checkpoint,
@@ -36,6 +35,7 @@ from memlight.preflight import (
 )
 from memlight.quiet import silence
 from memlight.rundir import RunDir
+from memlight.settings import comparable
 from memlight.tables import write_text
 
 TRAINER_DEFAULTS: dict[str, Any] = {

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "memlight"
 
-BASE = {"errors", "tables", "batch", "random", "dist", "stats", "features"}
+BASE = {"errors", "tables", "batch", "random", "dist", "stats", "layers", "discovery", "features"}
 """Rooms that everyone may use; among themselves they follow ALLOWED."""
 
 ALLOWED: dict[str, set[str]] = {
@@ -17,7 +17,9 @@ ALLOWED: dict[str, set[str]] = {
     "random": set(),
     "dist": set(),
     "stats": set(),
-    "features": {"errors"},
+    "layers": {"errors"},
+    "discovery": {"layers"},
+    "features": {"errors", "layers", "discovery"},
     "rundir": {"errors"},
     "metrics_csv": {"tables"},
     "data": BASE | {"rundir"},
@@ -31,11 +33,11 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"tables", "errors", "rundir", "figures", "page"},
     "logs": BASE | {"rundir", "metrics_csv"},
     "studies": BASE | {"data", "metrics", "figures", "pictures", "logs"},
-    "callbacks": BASE | {"data", "models", "modules", "checkpoints", "logs", "rundir", "studies"},
+    "callbacks": BASE | {"data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"},
 }
 """Room -> rooms it may import. Rooms that are not here (the command lines) may import everything."""
 
-COMMAND_LINES = {"cli", "pair", "arguments", "training", "preflight", "quiet", "analyze", "commands", "opening"}
+COMMAND_LINES = {"analyses", "cli", "pair", "arguments", "training", "preflight", "quiet", "analyze", "commands", "opening"}
 
 NO_TORCH = {
     "tables",

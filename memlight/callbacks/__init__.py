@@ -1,6 +1,7 @@
 """Callbacks: the analyses during training, and what every run needs."""
 
+from memlight.callbacks.evaluate import OnlineEvaluation
 from memlight.callbacks.layermem import LayerMemCallback
 from memlight.callbacks.unitmem import UnitMemCallback
 
-__all__ = ["LayerMemCallback", "UnitMemCallback"]
+__all__ = ["LayerMemCallback", "OnlineEvaluation", "UnitMemCallback"]

@@ -12,6 +12,7 @@ from memlight.data.images import ImageDataModule
 from memlight.features import list_layers
 from memlight.models.encoders import encoder_spec, save_encoder
 from memlight.modules.base import SSLModule
+from memlight.rundir import MemberDir
 
 
 class ExportEncoder(L.Callback):
@@ -25,39 +26,53 @@ class ExportEncoder(L.Callback):
         self.path = Path(path)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the encoder's metadata beside its weights."""
-        checkpoint[METADATA_KEY] = encoder_metadata(trainer, pl_module, epochs=trainer.current_epoch + 1)
+        """Put the metadata of the network that is analysed by default beside the weights, and say where each is."""
+        module = _module(pl_module)
+        paths = {id(part): f"{path}." for path, part in module.named_modules()}
+        checkpoint[METADATA_KEY] = {
+            **encoder_metadata(trainer, module, epochs=trainer.current_epoch + 1),
+            "prefixes": {name: paths[id(network)] for name, network in module.networks.items()},
+        }
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the encoder, also where nothing was left to train: the last run was killed before it wrote it."""
         if trainer.is_global_zero:
-            save_encoder(
-                self.path,
-                _module(pl_module).encoder,
-                encoder_metadata(trainer, pl_module, epochs=trainer.current_epoch),
-            )
+            module = _module(pl_module)
+            default, *others = module.networks
+            member = MemberDir(self.path.parent, self.path.parent.name)
+            for name in (*others, default):  # that one last: where it is, the member is finished
+                path = self.path if name == default else member.network(name)
+                save_encoder(
+                    path, module.networks[name], encoder_metadata(trainer, module, name, epochs=trainer.current_epoch)
+                )
 
 
-def encoder_metadata(trainer: L.Trainer, pl_module: L.LightningModule, *, epochs: int) -> dict[str, Any]:
+def encoder_metadata(
+    trainer: L.Trainer, pl_module: L.LightningModule, network: str | None = None, *, epochs: int
+) -> dict[str, Any]:
     """What `memlight.checkpoints` and the analyses need to know of an encoder, as JSON.
 
     Args:
         trainer: the trainer it is or was trained with.
         pl_module: the training method.
+        network: which of its networks; None is the one that is analysed by default.
         epochs: how many it has been trained for.
 
     Raises:
         ValueError: the module is not an `SSLModule`, or the data are not an `ImageDataModule`.
     """
     module = _module(pl_module)
+    name = network or next(iter(module.networks))
+    encoder = module.networks[name]
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, ImageDataModule):
         raise ValueError("an encoder's metadata need an ImageDataModule: they name its splits and views")
     return {
         "format": 1,
         "method": module.method,
-        "architecture": asdict(encoder_spec(module.encoder)),
-        "layers": list_layers(module.encoder),
+        "network": name,
+        "architecture": asdict(encoder_spec(encoder)),
+        "layers": list_layers(encoder),
         "init_seed": module.init_seed,
         "role": data.role,
         "split_sha256": data.split.sha256,

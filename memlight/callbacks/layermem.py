@@ -25,13 +25,19 @@ class LayerMemCallback(ObserverCallback):
         every_n_epochs: how often.
         num_views: views of each image.
         layers: layers to measure; all that the encoder has if null.
+        network: which network of methods that have several (teacher or student); the default one if null.
         max_forward: most views in one forward.
     """
 
     def __init__(
-        self, every_n_epochs: int = 50, num_views: int = 10, layers: list[str] | None = None, max_forward: int = 1024
+        self,
+        every_n_epochs: int = 50,
+        num_views: int = 10,
+        layers: list[str] | None = None,
+        network: str | None = None,
+        max_forward: int = 1024,
     ) -> None:
-        super().__init__(every_n_epochs, layers)
+        super().__init__(every_n_epochs, layers, network)
         if num_views < 2:
             raise UserError(f"--num_views {num_views}: LayerMem compares views of an image; use 2 or more.")
         self.options = LayerMemOptions(num_views=num_views, max_forward=max_forward)
@@ -48,8 +54,8 @@ class LayerMemCallback(ObserverCallback):
             rank_zero_info(f"LayerMem at {name}: {other}/ has no such checkpoint yet; not measured.")
             return
         mine = self.encoder(pl_module)
-        partner = encoder_from_checkpoint(partner_path, like=mine).to(pl_module.device)
+        partner = encoder_from_checkpoint(partner_path, like=mine, network=self.network).to(pl_module.device)
         f, g = (mine, partner) if data.role == "candidate" else (partner, mine)
-        with self.log_to_disk(trainer, "layermem", name) as log:
+        with self.log_to_disk(trainer, "layermem", self.moment(trainer)) as log:
             table: Table = study_layermem(f, g, data, self.names(mine), self.options, log, progress=False)
         self.log_numbers(pl_module, "layermem", layermem_headline(table))

@@ -22,16 +22,19 @@ class ObserverCallback(L.Callback, ABC):
     Args:
         every_n_epochs: how often; the first time after N epochs.
         layers: layers to measure; all that the encoder has if None.
+        network: which network of methods that have several; the default one if None.
     """
 
-    def __init__(self, every_n_epochs: int, layers: list[str] | None) -> None:
+    def __init__(self, every_n_epochs: int, layers: list[str] | None, network: str | None = None) -> None:
         if every_n_epochs < 1:
             raise UserError(f"--every_n_epochs {every_n_epochs}: must be 1 or more.")
         self.every_n_epochs = every_n_epochs
         self.layers = layers
+        self.network = network
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse layers that do not exist before the first step."""
+        """Refuse a network or layers that do not exist before the first step."""
+        self.observed(pl_module)
         if self.layers is not None:
             check_layers(self.encoder(pl_module), self.layers)
 
@@ -44,11 +47,30 @@ class ObserverCallback(L.Callback, ABC):
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure the encoder as it is now."""
 
-    def encoder(self, pl_module: L.LightningModule) -> nn.Module:
-        """A copy of the encoder as `analyze.py` would load it from a checkpoint of this moment: float32, eval mode."""
+    def observed(self, pl_module: L.LightningModule) -> nn.Module:
+        """The network to measure.
+
+        Raises:
+            UserError: there is none, or none of that name.
+        """
         if not isinstance(pl_module, SSLModule):
             raise UserError(f"--model {type(pl_module).__name__}: has no encoder to measure.")
-        return deepcopy(pl_module.encoder).float().eval()
+        networks = pl_module.networks
+        if self.network == next(iter(networks)):
+            self.network = None
+        if self.network is not None and self.network not in networks:
+            raise UserError(
+                f"--trainer.callbacks.network {self.network}: {type(pl_module).__name__} has {', '.join(networks)}."
+            )
+        return networks[self.network or next(iter(networks))]
+
+    def encoder(self, pl_module: L.LightningModule) -> nn.Module:
+        """A copy of the encoder as `analyze.py` would load it from a checkpoint of this moment: float32, eval mode."""
+        return deepcopy(self.observed(pl_module)).float().eval()
+
+    def moment(self, trainer: L.Trainer) -> str:
+        """What tells this measurement apart: the network, where one was chosen, and the epoch."""
+        return "-".join(filter(None, (self.network, f"epoch={trainer.current_epoch}")))
 
     def names(self, encoder: nn.Module) -> list[str]:
         """The layers to measure."""

@@ -21,6 +21,7 @@ class UnitMemCallback(ObserverCallback):
         split: which images; the member's own (candidate or independent) if null.
         num_views: views of each image, averaged.
         layers: layers to measure; all that the encoder has if null.
+        network: which network of methods that have several (teacher or student); the default one if null.
         activation: applied to every element before averaging over positions.
         max_forward: most views in one forward.
     """
@@ -31,10 +32,11 @@ class UnitMemCallback(ObserverCallback):
         split: Literal["candidate", "independent", "external", "shared"] | None = None,
         num_views: int = 10,
         layers: list[str] | None = None,
+        network: str | None = None,
         activation: Activation = "abs",
         max_forward: int = 1024,
     ) -> None:
-        super().__init__(every_n_epochs, layers)
+        super().__init__(every_n_epochs, layers, network)
         self.split = split
         self.num_views = num_views
         self.activation: Activation = activation
@@ -51,7 +53,7 @@ class UnitMemCallback(ObserverCallback):
             max_forward=self.max_forward,
         )
         encoder = self.encoder(pl_module)
-        tag = unitmem_tag(data.role, options.split, f"epoch={trainer.current_epoch}")
+        tag = unitmem_tag(data.role, options.split, self.moment(trainer))
         with self.log_to_disk(trainer, "unitmem", tag) as log:
             by_layer = study_unitmem(encoder, data, self.names(encoder), options, log, progress=False)
         key = "unitmem" if options.split == own else f"unitmem_{options.split}"

@@ -278,7 +278,7 @@ class ImageDataModule(L.LightningDataModule):
             self.views(batch.images, batch.ids, view=view, epoch=batch.epochs, seed=self.seed)
             for view in range(self.num_views)
         ]
-        return ViewBatch(views, batch.labels, batch.ids)
+        return ViewBatch(views, batch.labels, batch.ids, batch.epochs)
 
     @property
     def _rank(self) -> int:

@@ -1,12 +1,11 @@
 """Encoders by name, and encoders on disk: tensors and JSON in one safetensors file, never a pickle."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from difflib import get_close_matches
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,33 +13,23 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from memlight.errors import UserError
-from memlight.models.resnet9 import ResNet9
+from memlight.models.architectures import EncoderSpec, Stem, build_architecture
 from memlight.random import seeded
 from memlight.tables import atomic_write
 
-Stem = Literal["cifar", "imagenet"]
+__all__ = [
+    "EncoderSpec",
+    "Stem",
+    "build_encoder",
+    "build_from_metadata",
+    "encoder_spec",
+    "load_encoder",
+    "load_state",
+    "read_metadata",
+    "save_encoder",
+]
 
-_FLAG = "--model.encoder/--encoder"
 _METADATA_KEY = "memlight"
-
-
-@dataclass(frozen=True)
-class EncoderSpec:
-    """What is needed to build an encoder again.
-
-    Attributes:
-        name: ``resnet9``, ``resnet18``, ``resnet34``, ``resnet50`` or ``timm:NAME``.
-        stem: first layers of a torchvision ResNet; resnet9 has only ``cifar``, timm's models only ``imagenet``.
-        in_channels: channels of the images.
-        num_features: width of the output.
-        input_size: image side in pixels the encoder is meant for.
-    """
-
-    name: str
-    stem: Stem
-    in_channels: int
-    num_features: int
-    input_size: int
 
 
 def build_encoder(
@@ -49,13 +38,16 @@ def build_encoder(
     """Build an encoder that maps normalised images ``(B, 3, H, W)`` to features ``(B, num_features)``.
 
     Args:
-        name: ``resnet9``, ``resnet18``, ``resnet34``, ``resnet50`` (torchvision's, module paths unchanged) or
-            ``timm:NAME`` for any timm model without its classifier. Weights are random; nothing is downloaded.
-        stem: of the torchvision ResNets. ``cifar`` is a 3x3 convolution of stride 1 without max-pooling;
-            ``imagenet`` (7x7, stride 2, max-pool) throws away most of a 32-pixel image; so do timm's own stems.
+        name: ``resnet9``; ``resnet18``, ``resnet34``, ``resnet50`` (torchvision's, module paths unchanged);
+            ``vit_tiny_patch4`` and the like (tiny, small or base, any patch side); ``torchvision:NAME`` or
+            ``timm:NAME`` for any of their models without its classifier. Weights are random; nothing is downloaded.
+            ViTs of timm, ours among them, take views of any size that is a whole number of patches.
+        stem: of the four ResNets. ``cifar`` is a 3x3 convolution of stride 1 without max-pooling;
+            ``imagenet`` (7x7, stride 2, max-pool) throws away most of a 32-pixel image; so do the libraries' stems.
         seed: the initial weights are a function of it alone, and no random state outside changes.
             None draws from the global generator.
-        image_size: image side in pixels; None is 32 for ``cifar``, 224 for ``imagenet``, timm's own for timm.
+        image_size: image side in pixels; None is 32 for ``cifar`` and for patches of up to 8 pixels, the model's own
+            for timm, 224 for all others.
 
     Returns:
         The module in train mode, with its ``EncoderSpec`` as the attribute ``spec``.
@@ -66,11 +58,7 @@ def build_encoder(
     if stem not in get_args(Stem):
         raise UserError(f"--model.stem {stem}: unknown stem; use one of {', '.join(get_args(Stem))}")
     with seeded(seed):
-        if name.startswith("timm:"):
-            return _timm_model(name, image_size)
-        if name not in _BUILDERS:
-            raise UserError(f"{_FLAG} {name}: no such encoder; {_nearest(name, [*_BUILDERS, 'timm:NAME'])}")
-        return _BUILDERS[name](name, stem, image_size)
+        return build_architecture(name, stem, image_size)
 
 
 def encoder_spec(encoder: nn.Module) -> EncoderSpec:
@@ -104,65 +92,6 @@ def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, source: str) 
     if encoder_spec(encoder) != wanted:
         raise UserError(f"{source}: was made as {wanted}, but this version builds {encoder_spec(encoder)}")
     return encoder
-
-
-def _resnet9(name: str, stem: Stem, image_size: int | None) -> nn.Module:
-    size = image_size or 32
-    if size < ResNet9.min_size:
-        raise UserError(
-            f"{_FLAG} resnet9: {size}-pixel images are too small for its four poolings; "
-            f"use --data.view_size {ResNet9.min_size} or more"
-        )
-    encoder: Any = ResNet9()
-    encoder.spec = EncoderSpec(name, "cifar", 3, ResNet9.num_features, size)
-    return cast(nn.Module, encoder)
-
-
-def _torchvision_resnet(name: str, stem: Stem, image_size: int | None) -> nn.Module:
-    from torchvision.models import get_model
-
-    encoder = get_model(name, weights=None)
-    num_features = encoder.fc.in_features
-    encoder.fc = nn.Identity()
-    if stem == "cifar":
-        encoder.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
-        nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
-        encoder.maxpool = nn.Identity()
-    encoder.spec = EncoderSpec(name, stem, 3, num_features, image_size or (32 if stem == "cifar" else 224))
-    return cast(nn.Module, encoder)
-
-
-def _timm_model(name: str, image_size: int | None) -> nn.Module:
-    import timm
-
-    short = name.removeprefix("timm:")
-    if not timm.is_model(short):
-        nearest = _nearest(short, timm.list_models(), prefix="timm:")
-        raise UserError(f"{_FLAG} {name}: timm has no such model; {nearest}")
-    try:
-        config = timm.get_pretrained_cfg(short)
-        takes_size = image_size is not None and config is not None and config.fixed_input_size
-        options: dict[str, Any] = {"img_size": image_size} if takes_size else {}
-        encoder: Any = timm.create_model(short, pretrained=False, num_classes=0, **options)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{_FLAG} {name}: timm cannot build it (image size {image_size}): {error}") from error
-    num_features = getattr(encoder, "head_hidden_size", encoder.num_features)
-    size = image_size or encoder.pretrained_cfg["input_size"][-1]
-    encoder.spec = EncoderSpec(name, "imagenet", 3, num_features, size)
-    return cast(nn.Module, encoder)
-
-
-_BUILDERS: dict[str, Callable[[str, Stem, int | None], nn.Module]] = {
-    "resnet9": _resnet9,
-    "resnet18": _torchvision_resnet,
-    "resnet34": _torchvision_resnet,
-    "resnet50": _torchvision_resnet,
-}
-
-
-def _nearest(word: str, known: list[str], prefix: str = "") -> str:
-    nearest = get_close_matches(word, known, n=5, cutoff=0.4) or known[:5]
-    return "nearest: " + ", ".join(prefix + name for name in nearest)
 
 
 def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) -> None:

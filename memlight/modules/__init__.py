@@ -1,5 +1,10 @@
 """Training methods as LightningModules."""
 
+from memlight.modules.dino import DINO
+from memlight.modules.mae import MAE
 from memlight.modules.simclr import SimCLR
+from memlight.modules.simsiam import SimSiam
+from memlight.modules.supervised import Supervised
+from memlight.modules.vicreg import VICReg
 
-__all__ = ["SimCLR"]
+__all__ = ["DINO", "MAE", "SimCLR", "SimSiam", "Supervised", "VICReg"]

@@ -1,9 +1,9 @@
-"""What every self-supervised training method here shares: an encoder, an optimizer, and two alarms."""
+"""What every training method here shares: an encoder, an optimizer, and two alarms."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Mapping
+from itertools import chain, groupby
 from typing import Any, ClassVar, Literal, NoReturn
 
 import lightning.pytorch as L
@@ -39,12 +39,21 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
+def features_of_views(encoder: nn.Module, views: Iterable[Tensor]) -> list[Tensor]:
+    """Features ``(B, num_features)`` of each view ``(B, 3, h, w)``, with one forward for neighbours of one size."""
+    features: list[Tensor] = []
+    for _, group in groupby(views, key=lambda view: view.shape):
+        alike = list(group)
+        features += encoder(torch.cat(alike)).chunk(len(alike))
+    return features
+
+
 class SSLModule(L.LightningModule, ABC):
     """A training method around an encoder.
 
     A method implements `embed_and_loss`; everything else (optimizer, schedule, logging, the NaN and the
-    collapse alarm) is here. The encoder is ``self.encoder``; whatever else a method needs (heads, a
-    momentum copy) is its own and is never analysed.
+    collapse alarm) is here. ``self.encoder`` is what the optimizer trains; `networks` names what can be
+    analysed. Whatever else a method needs (heads, a decoder) is its own and is never analysed.
 
     Args:
         encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
@@ -85,6 +94,11 @@ class SSLModule(L.LightningModule, ABC):
         """Short name of the method, as it stands in an encoder's metadata."""
         return type(self).__name__.lower()
 
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Every network that can be analysed, by name; the first is, unless ``--network`` names another."""
+        return {"encoder": self.encoder}
+
     @abstractmethod
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Loss of a batch and the embeddings whose spread tells collapse.
@@ -94,10 +108,8 @@ class SSLModule(L.LightningModule, ABC):
         """
 
     def encode(self, views: list[Tensor]) -> list[Tensor]:
-        """Features of each view, ``(B, num_features)``; views of one size go through in one forward."""
-        if len({view.shape for view in views}) == 1:
-            return list(self.encoder(self._as_weights(torch.cat(views))).chunk(len(views)))
-        return [self.encoder(self._as_weights(view)) for view in views]
+        """Features of each view, ``(B, num_features)``; neighbouring views of one size go through in one forward."""
+        return features_of_views(self.encoder, [self._as_weights(view) for view in views])
 
     def _as_weights(self, view: Tensor) -> Tensor:
         """A view in the weights' layout, and in their dtype, which --trainer.precision bf16-true changes."""

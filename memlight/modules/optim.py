@@ -12,8 +12,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from memlight.errors import UserError
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -50,7 +48,7 @@ class OptimConfig:
 
 
 def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:
-    """Split parameters into those that decay and those that do not (biases and normalisation).
+    """Split trainable parameters into those that decay and those that do not (biases, normalisation, vectors).
 
     LARS scales only groups that decay, so the second group is also free of layer-wise scaling, as in
     the SimCLR paper.
@@ -60,8 +58,9 @@ def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[
     for root in modules:
         for module in root.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                exempt = isinstance(module, _NORMS) or name.endswith("bias")
-                (no_decay if exempt else decay).append(parameter)
+                if parameter.requires_grad:
+                    exempt = parameter.ndim < 2 or name.endswith("bias")
+                    (no_decay if exempt else decay).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
 
 

@@ -1,0 +1,1 @@
+"""The commands of analyze.py, one file each: a typed function whose signature is the command line."""

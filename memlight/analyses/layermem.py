@@ -1,0 +1,53 @@
+"""`analyze.py layermem`."""
+
+from typing import Literal
+
+from memlight.analyses.flags import Trained, Where, at_least
+
+
+def layermem(
+    run: str,
+    layers: list[str] | None = None,
+    views: int = 10,
+    distance: Literal["l2", "l1", "cosine", "angular"] = "l2",
+    pairs: Literal["all", "clean"] = "all",
+    scale: Literal["ratio", "range", "none"] = "ratio",
+    view_set: str | None = None,
+    seed: int | None = None,
+    trained: Trained = Trained(),  # noqa: B008 - frozen
+    where: Where = Where(),  # noqa: B008 - frozen
+) -> None:
+    """Where a pair memorises: the contrast, LayerMem and its controls for every layer.
+
+    Args:
+        run: run directory of a trained pair.
+        layers: layers to measure; all that the encoder has if unset.
+        views: views of each image.
+        distance: between the features of two views.
+        pairs: all pairs of views, or each view against the untouched image (clean, as in the authors' code).
+        scale: ratio (paper, eq 2), range (authors' code) or none (eq 1).
+        view_set: augmentation set; the one that was trained with if unset.
+        seed: of the views; the training's if unset.
+        trained: which state of the networks.
+        where: data, device and results.
+    """
+    at_least(2, views=views)
+    from memlight.opening import open_run
+    from memlight.studies.layermem import LayerMemOptions, study_layermem
+
+    with open_run(run, root=where.root, network=trained.network, device=where.device) as opened:
+        opened.require_images("candidate", "independent")
+        options = LayerMemOptions(
+            num_views=views,
+            distance=distance,
+            pairs=pairs,
+            scale=scale,
+            views=opened.views(view_set),
+            seed=seed,
+            max_forward=where.max_forward,
+        )
+        f, g = opened.pair(trained.checkpoint)
+        names = opened.layers(f, layers)
+        opened.read_images()
+        with opened.log("layermem", where.tag or trained.tag, where.logger, seed) as log:
+            study_layermem(f, g, opened.data, names, options, log)

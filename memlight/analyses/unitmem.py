@@ -1,0 +1,74 @@
+"""`analyze.py unitmem`."""
+
+from typing import Literal
+
+from memlight.analyses.flags import Member, Split, Trained, Where, at_least
+from memlight.errors import UserError
+
+
+def unitmem(
+    run: str,
+    member: Member = "candidate",
+    split: Split = "candidate",
+    layers: list[str] | None = None,
+    views: int = 10,
+    reference: Literal["mean", "median"] = "mean",
+    activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs",
+    tokens: Literal["mean", "patch", "cls"] = "mean",
+    topk: int = 10,
+    pair: bool = True,
+    view_set: str | None = None,
+    seed: int | None = None,
+    trained: Trained = Trained(),  # noqa: B008 - frozen
+    where: Where = Where(),  # noqa: B008 - frozen
+) -> None:
+    """What single units memorise: UnitMem of every unit, its null, held-out images, and the images that drive it.
+
+    Results other than the candidate's on its own split are tagged by member and split, unless --tag says otherwise.
+
+    Args:
+        run: run directory.
+        member: whose units; random is the same architecture with the run's initial weights.
+        split: which images.
+        layers: layers to measure; all that the encoder has if unset.
+        views: views of each image, averaged.
+        reference: the strongest image against the mean (paper) or the median (authors' code) of the others.
+        activation: applied to every element before averaging over positions; identity for outputs of a ReLU.
+        tokens: which tokens count, for token models.
+        topk: how many of the strongest images of each unit are kept.
+        pair: also measure the other member, for the unit contrast (candidate and independent members on their own
+            images only).
+        view_set: augmentation set; the one that was trained with if unset.
+        seed: of the views; the training's if unset.
+        trained: which state of the networks.
+        where: data, device and results.
+    """
+    at_least(1, views=views, topk=topk)
+    checkpoint = trained.checkpoint
+    if member == "random" and checkpoint is not None:
+        raise UserError(f"--checkpoint {checkpoint}: the random member was not trained; leave it out.")
+    from memlight.opening import open_run
+    from memlight.studies.unitmem import UnitMemOptions, study_unitmem, unitmem_tag
+
+    with open_run(run, root=where.root, network=trained.network, device=where.device) as opened:
+        opened.require_images(split, flag="--split")
+        options = UnitMemOptions(
+            split=split,
+            num_views=views,
+            reference=reference,
+            activation=activation,
+            tokens=tokens,
+            topk=topk,
+            views=opened.views(view_set),
+            seed=seed,
+            max_forward=where.max_forward,
+        )
+        encoder = opened.encoder(member, checkpoint)
+        names = opened.layers(encoder, layers)
+        own = member == split and member in ("candidate", "independent")
+        partner = opened.partner(member, checkpoint) if pair and own else None
+        if partner is not None:
+            opened.require_images("candidate", "independent")
+        opened.read_images()
+        with opened.log("unitmem", where.tag or unitmem_tag(member, split, trained.tag), where.logger, seed) as log:
+            study_unitmem(encoder, opened.data, names, options, log, partner=partner)

@@ -1,0 +1,87 @@
+"""Names of layers, and with which other layer each one is compared.
+
+A layer is a module path and means the module's output (``layer3.1.conv2``), or its input with ``@in`` behind it:
+``blocks.3.norm2@in`` is the residual sum after the attention of a transformer block.
+"""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from torch import nn
+
+from memlight.errors import UserError
+
+INPUT = "@in"
+"""Behind a module path: the input of the module instead of its output."""
+
+_SUFFIXES = (INPUT,)
+_STREAMS = (f"norm2{INPUT}", f"ln_2{INPUT}")
+_IN_BLOCK = re.compile(rf"(.+)\.(?:attn|self_attention|{'|'.join(_STREAMS)})")
+_MLP_SIDE = ("norm2", "ln_2", "mlp", "ls2", "drop_path2")
+
+
+def split_layer(layer: str) -> tuple[str, str]:
+    """``blocks.0.norm2@in`` -> (``blocks.0.norm2``, ``@in``); the suffix of an output is empty."""
+    path, at, suffix = layer.partition("@")
+    return path, at + suffix
+
+
+def check_layers(model: nn.Module, layers: Sequence[str], flag: str = "--layers") -> None:
+    """Refuse layers the model does not have.
+
+    Raises:
+        UserError: no layer at all, one named twice, or an unknown one (lists the nearest names).
+    """
+    known = [name for name, _ in model.named_modules() if name]
+    if not layers:
+        raise UserError(f"{flag}: names no layer; leave it out to measure every layer")
+    for position, layer in enumerate(layers):
+        path, suffix = split_layer(layer)
+        if suffix and suffix not in _SUFFIXES:
+            raise UserError(
+                f"{flag} {layer}: no such place in a layer; write {path} for its output, {path}{INPUT} for its input"
+            )
+        if path not in known:
+            nearest = get_close_matches(path, known, n=5, cutoff=0.3) or known[:5]
+            raise UserError(f"{flag} {layer}: no such layer; nearest: {', '.join(nearest)}")
+        if layer in layers[:position]:
+            raise UserError(f"{flag} {layer}: named twice")
+
+
+def delta_references(layers: Sequence[str]) -> list[int | None]:
+    """The row that each layer's LayerMem is compared with to give its delta ([P] eq 4; Table 10 for ViTs).
+
+    Inside a transformer block that is the residual stream which feeds the layer: the previous block's output for the
+    attention and for the sum after it (``norm2@in``), and that sum for the MLP's hidden layer, the MLP and the block's
+    output. The first block is fed by the layer before it in the list. Everywhere else it is the row before.
+
+    Args:
+        layers: names in execution order.
+
+    Returns:
+        A row for each layer; None for the first one, and where the stream is not among ``layers``.
+    """
+    rows = {layer: row for row, layer in enumerate(layers)}
+    blocks = {match[1] for match in map(_IN_BLOCK.fullmatch, layers) if match}
+    return [_reference(layer, rows, blocks) for layer in layers]
+
+
+def _reference(layer: str, rows: dict[str, int], blocks: set[str]) -> int | None:
+    around = [block for block in blocks if layer == block or layer.startswith(f"{block}.")]
+    if not around:
+        return rows[layer] - 1 if rows[layer] else None
+    block = max(around, key=len)
+    inside = layer[len(block) + 1 :]
+    if not inside or (inside not in _STREAMS and inside.split(".")[0].split("@")[0] in _MLP_SIDE):
+        return next((rows[f"{block}.{stream}"] for stream in _STREAMS if f"{block}.{stream}" in rows), None)
+    return _stream_into(block, rows)
+
+
+def _stream_into(block: str, rows: dict[str, int]) -> int | None:
+    """The previous block's output by its number; what runs before the block where it has no predecessor."""
+    numbered = re.fullmatch(r"(.*?)(\d+)", block)
+    if numbered and int(numbered[2]):
+        return rows.get(f"{numbered[1]}{int(numbered[2]) - 1}")
+    first = min(row for layer, row in rows.items() if layer == block or layer.startswith(f"{block}."))
+    return first - 1 if first else None

@@ -1,0 +1,100 @@
+"""Tensors of any weights file by their dotted names; a file that would run code is refused, not run."""
+
+import argparse
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from memlight.errors import UserError
+
+_AS_STATE_DICT = "save its tensors alone in the program that made it: torch.save(model.state_dict(), 'weights.pth')"
+
+
+def read_tensors(path: Path, *, flag: str = "--weights") -> dict[str, Tensor]:
+    """Read every tensor of a weights file.
+
+    Dictionaries within dictionaries and dotted names are alike: ``{"teacher": {"backbone.norm.weight": t}}`` gives
+    ``teacher.backbone.norm.weight``. Lists (an optimizer's parameter groups) are left out.
+
+    Args:
+        path: a safetensors file by its ending, or else whatever ``torch.save`` wrote (.pth, .pt, .ckpt, .tar). Of the
+            latter only tensors, plain values, ``argparse.Namespace`` and NumPy's scalars are read.
+        flag: what the user typed to name the file, for the error messages.
+
+    Raises:
+        UserError: no such file, truncated, holds code or objects of other programs, or no tensor.
+    """
+    source = f"{flag} {path}"
+    if not path.is_file():
+        raise UserError(f"{source}: no such file")
+    tensors = _read_safetensors(path, source) if path.suffix == ".safetensors" else _flat(_read_torch(path, source))
+    if not tensors:
+        raise UserError(f"{source}: holds no tensor; give a state_dict, or a dictionary with one in it")
+    return tensors
+
+
+def read_recorded(path: Path, key: str, *, flag: str = "--weights") -> Any:
+    """A plain value that a ``torch.save`` file holds at its top level; None where it has none or is of another kind.
+
+    Raises:
+        UserError: as for `read_tensors`.
+    """
+    saved = None if path.suffix == ".safetensors" or not path.is_file() else _read_torch(path, f"{flag} {path}")
+    return saved.get(key) if isinstance(saved, Mapping) else None
+
+
+def _read_safetensors(path: Path, source: str) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
+    except SafetensorError as error:
+        raise UserError(f"{source}: truncated, or not a safetensors file ({error}); copy it again") from error
+
+
+def _read_torch(path: Path, source: str) -> Any:
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
+            warnings.simplefilter("ignore")  # of pickle protocols and old storages: the file is what it is
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+) was not", str(error))
+        if named is None:
+            raise UserError(f"{source}: truncated, or a pickle that is not plain tensors; {_AS_STATE_DICT}") from error
+        raise UserError(
+            f"{source}: holds a {named[1]}, and reading that could run code, so it is not read; {_AS_STATE_DICT}"
+        ) from error
+    except (EOFError, OSError, RuntimeError, KeyError, ValueError) as error:
+        kind = "a TorchScript program, which is not run" if "TorchScript" in str(error) else "truncated"
+        raise UserError(f"{source}: {kind}, or not a file of torch.save; copy it again, or {_AS_STATE_DICT}") from error
+
+
+def _harmless() -> list[type | Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """What training scripts put beside their tensors: options (DINO, MAE) and scores as NumPy scalars."""
+    scalar: Any = np.float64(0).__reduce__()[0]
+    codes = np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"
+    return [
+        argparse.Namespace,
+        np.dtype,
+        *{type(np.dtype(code)) for code in codes},
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Tensor]:
+    if isinstance(value, Tensor):
+        return {prefix: value.detach()}
+    found: dict[str, Tensor] = {}
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return found

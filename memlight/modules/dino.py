@@ -1,0 +1,171 @@
+"""DINO (Caron et al., ICCV 2021): a student says of every crop what its own moving average says of the global ones."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from memlight.batch import ViewBatch
+from memlight.errors import UserError
+from memlight.models.encoders import build_encoder, encoder_spec
+from memlight.modules.base import SSLModule, features_of_views
+from memlight.modules.optim import OptimConfig
+from memlight.random import seeded
+
+GLOBAL_VIEWS = 2
+"""Views 0 and 1 of the augmentation set are the global crops, which the teacher sees."""
+
+
+class DINO(SSLModule):
+    """DINO with multi-crop; ``--data.num_views`` says how many crops, the first two of them global.
+
+    Both networks are kept and can be analysed: the **teacher**, which is the default as in the authors' evaluation,
+    and the **student** (``--network student``).
+
+    Args:
+        encoder: name for `build_encoder`; it must take views of several sizes unless there are global crops only.
+        stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
+        image_size: side of the global views in pixels, for encoders that must know it (ViTs).
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        optim: optimizer and schedule; its weight decay is the one of the first step.
+        channels_last: memory format of the encoder and the views.
+        compile: compile the encoder with torch.compile.
+        weight_decay_end: weight decay of the last step, reached along a cosine.
+        momentum_start: of the teacher's moving average at the first step; 1 at the last, along a cosine.
+        student_temperature: of the student's softmax.
+        teacher_temperature: of the teacher's, after the warm-up.
+        teacher_temperature_start: of the teacher's at the first step.
+        teacher_temperature_epochs: length of that linear warm-up.
+        center_momentum: of the moving average of the teacher's output that is subtracted from it.
+        freeze_last_layer_epochs: epochs for which the head's last layer stays as it was initialised.
+        hidden_dim: width of the projection head.
+        bottleneck_dim: width before the head's last layer.
+        output_dim: number of prototypes.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "vit_tiny_patch4",
+        stem: Literal["cifar", "imagenet"] = "cifar",
+        image_size: int = 32,
+        init_seed: int = 0,
+        optim: OptimConfig = OptimConfig("adamw", lr=5e-4, weight_decay=0.04),  # noqa: B008 - frozen
+        channels_last: bool = True,
+        compile: bool = False,
+        weight_decay_end: float = 0.4,
+        momentum_start: float = 0.996,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        teacher_temperature_start: float = 0.04,
+        teacher_temperature_epochs: int = 0,
+        center_momentum: float = 0.9,
+        freeze_last_layer_epochs: int = 1,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int = 256,
+        output_dim: int = 65536,
+    ) -> None:
+        for name, value in (("momentum_start", momentum_start), ("center_momentum", center_momentum)):
+            if not 0 <= value < 1:
+                raise UserError(f"--model.{name} {value}: must be 0 or more, and below 1.")
+        for name, value in (
+            ("student_temperature", student_temperature),
+            ("teacher_temperature", teacher_temperature),
+            ("teacher_temperature_start", teacher_temperature_start),
+        ):
+            if value <= 0:
+                raise UserError(f"--model.{name} {value}: must be above 0.")
+        for name, width in (
+            ("hidden_dim", hidden_dim),
+            ("bottleneck_dim", bottleneck_dim),
+            ("output_dim", output_dim),
+        ):
+            if width < 1:
+                raise UserError(f"--model.{name} {width}: must be 1 or more.")
+        from lightly.loss import DINOLoss
+        from lightly.models.modules.heads import DINOProjectionHead
+
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        self.teacher = build_encoder(encoder, stem=stem, seed=init_seed, image_size=image_size)
+        self.teacher.to(memory_format=self.memory_format).requires_grad_(False)
+        width = encoder_spec(self.encoder).num_features
+        heads = []
+        for _ in ("student", "teacher"):
+            with seeded(init_seed), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*weight_norm.* is deprecated", category=FutureWarning)
+                heads.append(DINOProjectionHead(width, hidden_dim, bottleneck_dim, output_dim))
+        self.head, self.teacher_head = heads
+        self.teacher_head.requires_grad_(False)
+        self.criterion = DINOLoss(output_dim, student_temp=student_temperature, center_momentum=center_momentum)
+        self.weight_decay_end = weight_decay_end
+        self.momentum_start = momentum_start
+        self.teacher_temperature = teacher_temperature
+        self.teacher_temperature_start = teacher_temperature_start
+        self.teacher_temperature_epochs = teacher_temperature_epochs
+        self.freeze_last_layer_epochs = freeze_last_layer_epochs
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Teacher and student; the teacher is analysed by default."""
+        return {"teacher": self.teacher, "student": self.encoder}
+
+    def trained_modules(self) -> list[nn.Module]:
+        """The student and its head."""
+        return [self.encoder, self.head]
+
+    def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy between teacher (global crops) and student (all crops), over all pairs of different crops."""
+        views = [self._as_weights(view) for view in batch.views]
+        with torch.no_grad():
+            teacher_logits = self._logits(self.teacher, self.teacher_head, views[:GLOBAL_VIEWS])[1]
+        features, student_logits = self._logits(self.encoder, self.head, views)
+        with torch.autocast(features[0].device.type, enabled=False):
+            center = self.criterion.center.clone()
+            loss: Tensor = self.criterion(teacher_logits, student_logits, teacher_temp=self._teacher_temperature())
+            if not self.training:  # the criterion also moves its centre
+                self.criterion.center.copy_(center)
+        return loss, features[0]
+
+    @staticmethod
+    def _logits(encoder: nn.Module, head: nn.Module, views: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        features = features_of_views(encoder, views)
+        return features, list(head(torch.cat(features)).float().chunk(len(views)))
+
+    def _teacher_temperature(self) -> float:
+        warm = min(1.0, self.current_epoch / max(1, self.teacher_temperature_epochs))
+        start, end = self.teacher_temperature_start, self.teacher_temperature
+        return end if self.teacher_temperature_epochs == 0 else start + (end - start) * warm
+
+    def on_after_backward(self) -> None:
+        """Hold the head's last layer still in the first epochs."""
+        if self.current_epoch < self.freeze_last_layer_epochs:
+            for parameter in self.head.last_layer.parameters():
+                parameter.grad = None
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Set the step's weight decay, step, and move the teacher towards the student."""
+        done = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        optimizer.param_groups[0]["weight_decay"] = cosine(self.optim.weight_decay, self.weight_decay_end, done)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.move_teacher(cosine(self.momentum_start, 1.0, done))
+
+    @torch.no_grad()
+    def move_teacher(self, momentum: float) -> None:
+        """``teacher = momentum * teacher + (1 - momentum) * student``, for encoder and head."""
+        from lightly.models.utils import update_momentum
+
+        update_momentum(self.encoder, self.teacher, momentum)
+        update_momentum(self.head, self.teacher_head, momentum)
+
+
+def cosine(start: float, end: float, done: float) -> float:
+    """Value on the way from ``start`` to ``end`` along half a cosine, ``done`` in [0, 1]."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, done))) / 2

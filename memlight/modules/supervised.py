@@ -1,0 +1,69 @@
+"""Supervised cross-entropy: the contrast to the self-supervised methods, with the same views and the same analyses."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from memlight.batch import ViewBatch
+from memlight.errors import UserError
+from memlight.models.encoders import encoder_spec
+from memlight.modules.base import SSLModule
+from memlight.modules.optim import OptimConfig
+from memlight.random import seeded
+
+
+class Supervised(SSLModule):
+    """A linear classifier on the encoder, both trained with cross-entropy; only the encoder is analysed.
+
+    Args:
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
+        image_size: side of the views in pixels, for encoders that must know it (ViTs).
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        optim: optimizer and schedule.
+        channels_last: memory format of the encoder and the views.
+        compile: compile the encoder with torch.compile.
+        num_classes: classes of the data set.
+        label_smoothing: of the cross-entropy.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet9",
+        stem: Literal["cifar", "imagenet"] = "cifar",
+        image_size: int = 32,
+        init_seed: int = 0,
+        optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
+        channels_last: bool = True,
+        compile: bool = False,
+        num_classes: int = 10,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if num_classes < 2:
+            raise UserError(f"--model.num_classes {num_classes}: must be 2 or more.")
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"--model.label_smoothing {label_smoothing}: must be 0 or more, and below 1.")
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        with seeded(init_seed):
+            self.head = nn.Linear(encoder_spec(self.encoder).num_features, num_classes)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+
+    def setup(self, stage: str) -> None:
+        """Refuse images whose classes are not those of the classifier.
+
+        Raises:
+            UserError: there are no classes, or another number of them.
+        """
+        found = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.head.out_features)
+        if found == 0:
+            raise UserError("--model Supervised: these images have no classes; give train/<class>/ folders.")
+        if found != self.head.out_features:
+            raise UserError(f"--model.num_classes {self.head.out_features}: the images have {found} classes.")
+
+    def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the labels, averaged over views."""
+        features = torch.cat(self.encode(batch.views))
+        logits = self.head(features).float()
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.criterion(logits, batch.labels.repeat(len(batch.views))), features

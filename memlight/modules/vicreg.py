@@ -1,0 +1,73 @@
+"""VICReg (Bardes, Ponce & LeCun, ICLR 2022): views of an image agree; no dimension dies or repeats another."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from memlight.batch import ViewBatch
+from memlight.errors import UserError
+from memlight.models.encoders import encoder_spec
+from memlight.modules.base import SSLModule
+from memlight.modules.optim import OptimConfig
+from memlight.random import seeded
+
+
+class VICReg(SSLModule):
+    """VICReg; variance and covariance are those of the global batch, gathered with gradients from all processes.
+
+    The terms are those of the authors' code, for which 25, 25 and 1 are meant. The paper prints the invariance as a sum
+    over dimensions (eq. 5) where the code has a mean, and the variance of both views (eq. 6) where the code has half.
+
+    Args:
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
+        image_size: side of the views in pixels, for encoders that must know it (ViTs).
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        optim: optimizer and schedule.
+        channels_last: memory format of the encoder and the views.
+        compile: compile the encoder with torch.compile.
+        invariance: weight of the squared distance between the views.
+        variance: weight of the hinge that keeps every dimension's standard deviation at 1 or more.
+        covariance: weight of the squared covariances between dimensions.
+        hidden_dim: width of the projection head's two hidden layers.
+        output_dim: width of the embedding the loss sees.
+    """
+
+    num_views = 2
+
+    def __init__(
+        self,
+        encoder: str = "resnet9",
+        stem: Literal["cifar", "imagenet"] = "cifar",
+        image_size: int = 32,
+        init_seed: int = 0,
+        optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
+        channels_last: bool = True,
+        compile: bool = False,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+        hidden_dim: int = 8192,
+        output_dim: int = 8192,
+    ) -> None:
+        for name, weight in (("invariance", invariance), ("variance", variance), ("covariance", covariance)):
+            if weight < 0:
+                raise UserError(f"--model.{name} {weight}: must be 0 or more.")
+        for name, width in (("hidden_dim", hidden_dim), ("output_dim", output_dim)):
+            if width < 1:
+                raise UserError(f"--model.{name} {width}: must be 1 or more.")
+        from lightly.loss import VICRegLoss
+        from lightly.models.modules.heads import VICRegProjectionHead
+
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        with seeded(init_seed):
+            self.head = VICRegProjectionHead(encoder_spec(self.encoder).num_features, hidden_dim, output_dim)
+        self.criterion = VICRegLoss(invariance, variance, covariance, gather_distributed=True)
+
+    def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+        """Invariance, variance and covariance of view 0 and view 1."""
+        h_0, h_1 = self.encode(batch.views)
+        z_0, z_1 = self.head(h_0).float(), self.head(h_1).float()
+        with torch.autocast(z_0.device.type, enabled=False):
+            return self.criterion(z_0, z_1), z_0
