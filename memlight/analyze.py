@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that `--help` and mistakes i
 import sys
 from collections.abc import Sequence
 
+from memlight.analyses.compare import compare
 from memlight.analyses.layermem import layermem
 from memlight.analyses.probe import probe
 from memlight.analyses.report import report
@@ -13,7 +14,13 @@ from memlight.analyses.unitmem import unitmem
 from memlight.commands import Command, build_parser, run_command
 from memlight.errors import UserError
 
-COMMANDS: dict[str, Command] = {"layermem": layermem, "unitmem": unitmem, "probe": probe, "report": report}
+COMMANDS: dict[str, Command] = {
+    "layermem": layermem,
+    "unitmem": unitmem,
+    "probe": probe,
+    "report": report,
+    "compare": compare,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memlight.errors import UserError
 from memlight.headlines import COLUMNS, classmem_mean, headlines
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.settings import Setting, comparable, differing, flat_settings, setting_text
+from memlight.settings import Setting, differing, flat_settings, recorded_settings, setting_text
 from memlight.tables import (
     CLASSMEM_TABLE,
     COMPARE_LAYERS,
@@ -22,7 +22,6 @@ from memlight.tables import (
     Table,
     read_json,
     read_table,
-    read_yaml_config,
 )
 
 _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -52,6 +51,8 @@ _SOURCES = {
 _IDLE_FLAGS = frozenset({"--run", "--root", "--device", "--max-forward", "--logger"})
 """Flags of an analysis that do not change its numbers."""
 
+SHA256_LENGTH = 64
+
 EXPECTED = ("layermem", "unitmem", "probe")
 """Commands whose results are missed where they are not there; ClassMem needs labels."""
 
@@ -63,7 +64,7 @@ class ComparedRun:
     Attributes:
         name: tells it apart from the others.
         run: its directory.
-        settings: flat settings of its training; empty where it was not trained here.
+        settings: flat settings of its training, or of an encoder from elsewhere; empty where they are not recorded.
         numbers: what `memlight.headlines.headlines` gives for each of its analyses.
         layers: columns ``COMPARE_LAYERS`` but run and relative_depth, a row per measured layer; NaN where not measured.
         summaries: ``summary.json`` of each of its analyses, by command.
@@ -191,7 +192,8 @@ def same_encoders(runs: Sequence[ComparedRun]) -> list[list[str]]:
     for run in runs:
         for summary in run.summaries.values():
             for digest in summary["checkpoints"].values():
-                seen.setdefault(digest, {})[run.name] = None
+                if len(digest) == SHA256_LENGTH:  # random weights have none
+                    seen.setdefault(digest, {})[run.name] = None
     return [list(names) for names in dict.fromkeys(tuple(names) for names in seen.values()) if len(names) > 1]
 
 
@@ -209,20 +211,11 @@ def _read(name: str, run: RunDir) -> ComparedRun:
     for command, of_command in tables.items():
         numbers |= headlines(command, of_command)
     summaries = {command: read_json(analysis.summary) for command, analysis in found.items()}
-    return ComparedRun(name, run, _settings(run), numbers, _layers(tables), summaries)
+    return ComparedRun(name, run, flat_settings(recorded_settings(run)), numbers, _layers(tables), summaries)
 
 
 def _tables(analysis: AnalysisDir) -> dict[str, Table]:
     return {name: read_table(analysis.table(name), header) for name, header in _TABLES[analysis.command].items()}
-
-
-def _settings(run: RunDir) -> dict[str, Setting]:
-    if not run.config.is_file():
-        return {}
-    try:
-        return flat_settings(comparable(read_yaml_config(run.config)))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"--run {run.root}: {run.config} was edited or is damaged; train it again.") from error
 
 
 def _layers(tables: Mapping[str, Mapping[str, Table]]) -> Table:

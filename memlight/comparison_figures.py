@@ -1,6 +1,7 @@
 """Charts of several runs: by depth, by group, and their headline numbers. No torch."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from textwrap import fill
 
 import numpy as np
@@ -17,6 +18,9 @@ from memlight.headlines import INTERVALS
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#882255", "#999933", GREY)
 """Hues of groups that have no order (Okabe & Ito 2008; Tol 2021)."""
 
+LINES = ("-", "--", "-.", ":")
+"""Lines of the runs of one group."""
+
 DOTS = {
     "contrast/last": "contrast, last layer",
     "contrast/peak": "contrast, highest layer",
@@ -32,18 +36,16 @@ LEGEND_ROWS = 24
 
 @rc_context(STYLE)
 def contrast_by_depth(groups: Sequence[Group], axis: Axis) -> Figure:
-    """The contrast of every run with its interval over images; runs of one group share a colour.
+    """The contrast of every run with its interval over images; runs of one group share a colour, not a line.
 
     Args:
         groups: all runs.
         axis: where their layers stand.
     """
     figure, (ax,) = _panels(1)
-    single = all(len(group.runs) == 1 for group in groups)
     for group, colour in zip(groups, group_colours(groups), strict=True):
-        for index, run in enumerate(group.runs):
-            label = run.name if single else f"{group.label} ({len(group.runs)})"
-            _curve(ax, run_curve(run, axis, "contrast"), axis, colour, label if index == 0 else None)
+        for run, line in zip(group.runs, cycle(LINES)):
+            _curve(ax, run_curve(run, axis, "contrast"), axis, colour, run.name, line)
     ax.set_title("Contrast of every run: 0 where nothing is memorised")
     return _finished(figure, [ax], axis, "contrast")
 
@@ -58,7 +60,7 @@ def contrast_by_group(groups: Sequence[Group], axis: Axis) -> Figure:
     """
     figure, (ax,) = _panels(1)
     for group, colour in zip(groups, group_colours(groups), strict=True):
-        label = f"{group.label} ({len(group.runs)})"
+        label = f"{group.label}\N{NO-BREAK SPACE}({len(group.runs)})"
         _curve(ax, group_curve(group, axis, "contrast"), axis, colour, label)
     ax.set_title("Contrast by group: mean, lowest to highest run")
     return _finished(figure, [ax], axis, "contrast")
@@ -74,13 +76,13 @@ def unitmem_by_depth(groups: Sequence[Group], axis: Axis) -> Figure:
     """
     figure, (scores, contrast) = _panels(2)
     for group, colour in zip(groups, group_colours(groups), strict=True):
-        label = group.label if len(group.runs) == 1 else f"{group.label} ({len(group.runs)})"
+        label = group.label if len(group.runs) == 1 else f"{group.label}\N{NO-BREAK SPACE}({len(group.runs)})"
         _curve(scores, group_curve(group, axis, "unitmem"), axis, colour, label)
         _curve(contrast, group_curve(group, axis, "unit_contrast"), axis, colour)
         null = group_curve(group, axis, "null")
         scores.plot(_x(null, axis), null.middle, ":", color=colour, lw=1.2)
-    scores.set_title("Mean UnitMem; dotted: of exchangeable images")
-    contrast.set_title("Unit contrast: 0 if nothing is memorised")
+    scores.set_title("Mean UnitMem; dotted: of exchangeable images", fontsize=9)
+    contrast.set_title("Unit contrast: 0 if nothing is memorised", fontsize=9)
     contrast.axhline(0, color="black", lw=0.8)
     scores.set_ylabel("UnitMem")
     return _finished(figure, [scores, contrast], axis, "unit contrast", legend=scores)
@@ -109,7 +111,7 @@ def headline_dots(groups: Sequence[Group]) -> Figure:
                 ax.vlines(spread(group, name).mean, row - 0.38, row + 0.38, color="black", lw=1.2)
         if name in INTERVALS:
             ax.axvline(0, color="black", lw=0.8)
-        ax.set_title(DOTS[name], fontsize=9)
+        ax.set_title(DOTS[name], fontsize=8.5)
         ax.grid(axis="x")
         ax.tick_params(axis="x", labelsize=8)
         ax.locator_params(axis="x", nbins=4)
@@ -138,10 +140,10 @@ def _x(curve: Curve, axis: Axis) -> np.ndarray:
     return np.asarray(curve.x * (len(axis.layers) - 1) if axis.layers else curve.x)
 
 
-def _curve(ax: Axes, curve: Curve, axis: Axis, colour: str, label: str | None = None) -> None:
+def _curve(ax: Axes, curve: Curve, axis: Axis, colour: str, label: str | None = None, line: str = "-") -> None:
     x = _x(curve, axis)
     ax.fill_between(x, curve.low, curve.high, color=colour, alpha=0.16, lw=0)
-    ax.plot(x, curve.middle, "o-", color=colour, ms=3.5, label=label, markevery=-(-max(len(x), 1) // 24))
+    ax.plot(x, curve.middle, f"o{line}", color=colour, ms=3.5, label=label, markevery=-(-max(len(x), 1) // 24))
 
 
 def _finished(figure: Figure, panels: Sequence[Axes], axis: Axis, label: str, legend: Axes | None = None) -> Figure:

@@ -130,7 +130,7 @@ class _Forward:
         for block in self.running:
             block.steps.append((INPUT, module, x))
         if parts := _parts(module):
-            self.running.append(_Block(module, parts))
+            self.running.append(_Block(module, parts, x))
 
     def _end(self, module: nn.Module, _: object, output: Any) -> None:
         y = first_tensor(output)
@@ -168,29 +168,31 @@ class _Forward:
 class _Block:
     """One forward of what may be a transformer block: the inputs and outputs inside it, held until it returns."""
 
-    def __init__(self, module: nn.Module, parts: tuple[nn.Module, nn.Module, nn.Module]) -> None:
+    def __init__(
+        self, module: nn.Module, parts: tuple[nn.Module, nn.Module, nn.Module], entering: Tensor | None
+    ) -> None:
         self.module = module
         self.parts = parts
+        self.entering = entering
         self.steps: list[tuple[str, nn.Module, Tensor | None]] = []
 
     def layers(self, names: dict[nn.Module, str], output: Tensor | None) -> list[str] | None:
         """The block's layers; None where it is not attention and then MLP, each with its norm before it.
 
-        The order of the calls tells: with the norms behind the sub-layers the MLP is not fed by the second norm, and
-        with both sub-layers in parallel the second norm does not run between them. A block with a third sub-layer
-        between the two is none either.
+        The calls tell: with norms behind the sub-layers the second norm does not feed the MLP, with both sub-layers in
+        parallel it gets what entered the block, and a third sub-layer has weights outside of these two.
         """
         attention, norm, mlp = self.parts
         calls = [(end, module) for end, module, _ in self.steps if module in self.parts]
         if calls != [(end, module) for module in self.parts for end in (INPUT, "")]:
             return None
         tensors = {(end, module): tensor for end, module, tensor in self.steps}
-        sum_after_attention = tensors[INPUT, norm] is not tensors["", attention]
-        sum_after_mlp = output is not tensors["", mlp]
         others = [child for child in self.module.children() if child not in (attention, mlp)]
         if (
             tensors[INPUT, mlp] is not tensors["", norm]
-            or not (sum_after_attention and sum_after_mlp)
+            or _same_memory(tensors[INPUT, norm], self.entering)
+            or _same_memory(tensors[INPUT, norm], tensors["", attention])
+            or _same_memory(output, tensors["", mlp])
             or any(isinstance(leaf, nn.Conv2d | nn.Linear) for child in others for leaf in child.modules())
         ):
             return None
@@ -226,6 +228,11 @@ def _parts(module: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module] | None:
         if attention in children and norm in children and mlp in children:
             return children[attention], children[norm], children[mlp]
     return None
+
+
+def _same_memory(a: Tensor | None, b: Tensor | None) -> bool:
+    """One tensor, or views of one: nothing was added to it in between. Both are alive, so no memory was reused."""
+    return a is None or b is None or a.data_ptr() == b.data_ptr()
 
 
 def _is_activation(module: nn.Module) -> bool:

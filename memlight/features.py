@@ -185,11 +185,11 @@ def _channels_last(module: nn.Module) -> bool | None:
     """Whether 4-D values of a module are ``(B, H, W, C)``; None where neither it nor its children tell."""
     kind = type(module).__name__
     if isinstance(module, nn.LayerNorm):
-        return not kind.endswith("2d")
+        return "2d" not in kind
     if isinstance(module, nn.Linear | nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm) or kind in CHANNELS_LAST_STAGES:
         return isinstance(module, nn.Linear) or kind in CHANNELS_LAST_STAGES
     if isinstance(getattr(module, "norm2", None), nn.LayerNorm):
-        return not type(module.norm2).__name__.endswith("2d")
+        return "2d" not in type(module.norm2).__name__
     children = list(module.children())
     if any(isinstance(child, nn.Conv2d) for child in children):
         return False

@@ -1,6 +1,6 @@
 """The few numbers that stand for one analysis: the same names on the compare page and in a W&B summary."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ HEADLINES = {
 }
 """Name -> the command of ``analyze.py`` that measures it. ``last`` is the last measured layer, ``peak`` the one with
 the highest contrast, whose name is ``contrast/peak_layer``; accuracies are fractions, of the first of ``MEMBERS`` that
-was probed."""
+was probed, or of an encoder that was not trained here."""
 
 COLUMNS = (
     *(column for name in HEADLINES for column in (name, *((f"{name}_low", f"{name}_high") * (name in INTERVALS)))),
@@ -54,6 +54,24 @@ def headlines(command: str, tables: Mapping[str, Table]) -> dict[str, float | st
         case "probe" if "table" in tables:
             return _probe(tables["table"])
     return {}
+
+
+def rows_by_depth(command: str, tables: Mapping[str, Table]) -> Iterator[dict[str, float]]:
+    """The finite numbers of an analysis layer by layer, with ``depth`` and ``relative_depth`` from 0 to 1.
+
+    Args:
+        command: the command of ``analyze.py``; nothing of those that have no table with a row per layer.
+        tables: its tables by name.
+    """
+    table = tables.get(_BY_DEPTH.get(command, ""), {})
+    count = len(table.get("layer", ()))
+    for row in range(count):
+        numbers = {name: float(column[row]) for name, column in table.items() if name != "layer"}
+        numbers["relative_depth"] = row / (count - 1) if count > 1 else 1.0
+        yield {name: value for name, value in numbers.items() if np.isfinite(value)}
+
+
+_BY_DEPTH = {"layermem": "table", "unitmem": "layers"}
 
 
 def classmem_mean(table: Table, layer: str) -> float:
@@ -89,7 +107,7 @@ _SHARE = {"": "_share", "_low": "_low", "_high": "_high"}
 
 def _probe(table: Table) -> dict[str, float | str]:
     found: dict[str, float | str] = {}
-    member = next((role for role in MEMBERS if role in table["member"]), None)
+    member = next((role for role in (*MEMBERS, "encoder") if role in table["member"]), None)
     for evaluation in ("knn", "linear"):
         rows: NDArray[np.intp] = np.flatnonzero((table["member"] == member) & (table["evaluation"] == evaluation))
         if len(rows):

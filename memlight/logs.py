@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,15 +22,18 @@ from matplotlib.figure import Figure
 
 from memlight.dist import rank
 from memlight.errors import UserError
-from memlight.metrics_csv import MetricsCSV
+from memlight.headlines import headlines, rows_by_depth
+from memlight.metrics_csv import MetricsCSV, last_values
 from memlight.rundir import RunDir
+from memlight.sweep import outside_sweep
 from memlight.tables import Table, replace_directory, write_json, write_table, write_text
+from memlight.wandb_keys import analysis_keys, pair_keys, training_keys
 
 LoggerKind = Literal["wandb", "wandb-online", "csv"]
 """Where numbers go besides the disk: an offline W&B run, a W&B server, or nowhere."""
 
 PROJECT = "memlight"
-"""The W&B project of every run."""
+"""The W&B project of every run, unless the environment variable ``WANDB_PROJECT`` names another."""
 
 WANDB_TABLE_ROWS = 10_000
 """W&B draws no more rows of a table than this; longer tables are uploaded as CSV files."""
@@ -48,22 +52,24 @@ def make_loggers(kind: LoggerKind, run: RunDir, role: str, config: Mapping[str, 
         kind: see `LoggerKind`.
         run: the run directory.
         role: which member is trained.
-        config: the whole configuration, shown in W&B.
+        config: `memlight.settings.comparable` of the configuration, shown in W&B.
     """
     member = run.member(role)
     loggers: list[Logger] = [MetricsCSV(member.metrics)]
     if kind != "csv":
+        keys = training_keys(run, role, config)
         loggers.append(
             WandbLogger(
-                name=f"{run.name}/{role}",
+                name=keys.name,
                 save_dir=member.dir,
                 version=_wandb_id(member.wandb_id),
-                project=PROJECT,
+                project=_project(),
                 log_model=False,
-                group=run.name,
-                job_type=role,
+                group=keys.group,
+                job_type=keys.job_type,
+                tags=keys.tags,
                 mode=_wandb_mode(kind),
-                config=dict(config),
+                config=keys.config,
             )
         )
     return loggers
@@ -74,6 +80,10 @@ def _wandb_id(path: Path) -> str:
     if not path.is_file():
         write_text(path, uuid.uuid4().hex[:12])
     return path.read_text(encoding="utf-8")
+
+
+def _project() -> str:
+    return os.environ.get("WANDB_PROJECT") or PROJECT
 
 
 def _wandb_mode(kind: LoggerKind) -> Literal["online", "offline", "disabled"]:
@@ -125,6 +135,7 @@ class AnalysisLog:
         self.final = run.analysis(command, tag)
         self._partial = run.analysis(f".{command}", tag)
         self._logger = logger
+        self._members = list(checkpoints)
         self._made_from = {
             "seed": seed,
             "split_sha256": split_sha256,
@@ -195,40 +206,87 @@ class AnalysisLog:
 
         mode = _wandb_mode(self._logger)
         quiet = wandb.Settings(silent=mode == "offline", console="off", x_disable_stats=True)
+        keys = analysis_keys(self._run, self.final.dir.name, self.final.command, self._members)
+        made = {key: value for key, value in summary.items() if key != "headline"}
         try:
-            with wandb.init(
-                project=PROJECT,
-                group=self._run.name,
-                job_type="analyze",
-                name=f"{self._run.name}/{self.final.dir.name}",
-                dir=self._run.root,
-                mode=mode,
-                reinit="create_new",
-                config={key: value for key, value in summary.items() if key != "headline"},
-                settings=quiet,
-            ) as wandb_run:
-                content: dict[str, Any] = {
-                    f"{self.final.command}/{name}": wandb.Image(
-                        str(self.final.figures / f"{name}.png"), caption=caption
-                    )
-                    for name, caption in self._captions.items()
-                }
-                for name, table in self._tables.items():
-                    rows = list(zip(*(np.asarray(column).tolist() for column in table.values()), strict=True))
-                    if len(rows) > WANDB_TABLE_ROWS:
-                        copy = shutil.copy(
-                            self.final.table(name), Path(wandb_run.dir) / f"{self.final.dir.name}-{name}.csv"
-                        )
-                        wandb_run.save(str(copy), base_path=wandb_run.dir, policy="now")
-                    else:
-                        content[f"{self.final.command}/{name}"] = wandb.Table(columns=list(table), data=rows)
-                wandb_run.log(content)
-                wandb_run.summary.update(self._headline)
+            with (
+                outside_sweep(),
+                wandb.init(
+                    project=_project(),
+                    group=keys.group,
+                    job_type=keys.job_type,
+                    name=keys.name,
+                    tags=keys.tags,
+                    dir=self._run.root,
+                    mode=mode,
+                    reinit="create_new",
+                    config={**keys.config, "analysis": made},
+                    settings=quiet,
+                ) as wandb_run,
+            ):
+                wandb_run.log(self._content(Path(wandb_run.dir), wandb_run.save))
+                curves = f"{self.final.command}_by_depth"
+                wandb_run.define_metric(f"{curves}/*", step_metric=f"{curves}/depth")
+                for row in rows_by_depth(self.final.command, self._tables):
+                    wandb_run.log({f"{curves}/{name}": value for name, value in row.items()})
+                wandb_run.summary.update({**self._headline, **headlines(self.final.command, self._tables)})
         except wandb.Error as error:
             raise UserError(
                 f"--logger {self._logger}: {error}; the results are on disk in {self.final.dir}; "
                 "log in with `wandb login` or use --logger csv"
             ) from error
+
+    def _content(self, directory: Path, save: Callable[..., object]) -> dict[str, Any]:
+        """Figures and tables as W&B shows them; a table that is too long is uploaded as a file instead."""
+        import wandb
+
+        command = self.final.command
+        content: dict[str, Any] = {
+            f"{command}/{name}": wandb.Image(str(self.final.figures / f"{name}.png"), caption=caption)
+            for name, caption in self._captions.items()
+        }
+        for name, table in self._tables.items():
+            rows = list(zip(*(np.asarray(column).tolist() for column in table.values()), strict=True))
+            if len(rows) > WANDB_TABLE_ROWS:
+                copy = shutil.copy(self.final.table(name), directory / f"{self.final.dir.name}-{name}.csv")
+                save(str(copy), base_path=directory, policy="now")
+            else:
+                content[f"{command}/{name}"] = wandb.Table(columns=list(table), data=rows)
+        return content
+
+
+@contextmanager
+def sweep_run(kind: LoggerKind, run: RunDir) -> Iterator[None]:
+    """The W&B run that a sweep's agent waits for, while `pair` trains the members, which have runs of their own.
+
+    When the block succeeds it has the settings of the run and the last value of every column of both ``metrics.csv``,
+    as ``<role>/<metric>``; when it fails it is marked as failed.
+
+    Args:
+        kind: see `LoggerKind`; with csv there is none, and the agent knows the exit status alone.
+        run: the run directory, which is made.
+    """
+    if kind == "csv":
+        yield
+        return
+    import wandb
+
+    run.root.mkdir(parents=True, exist_ok=True)
+    mode = _wandb_mode(kind)
+    quiet = wandb.Settings(silent=mode == "offline", console="off", x_disable_stats=True)
+    wandb_run = wandb.init(dir=run.root, name=run.name, group=run.name, job_type="pair", mode=mode, settings=quiet)
+    try:
+        yield
+        keys = pair_keys(run)
+        wandb_run.tags = keys.tags
+        wandb_run.config.update(keys.config, allow_val_change=True)  # type: ignore[no-untyped-call]
+        for member in run.members():
+            last = last_values(member.metrics).items()
+            wandb_run.summary.update({f"{member.role}/{name}": value for name, value in last})
+    except BaseException:
+        wandb_run.finish(exit_code=1)
+        raise
+    wandb_run.finish()
 
 
 def git_commit() -> str | None:

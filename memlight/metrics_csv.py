@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from memlight.tables import atomic_write
+from memlight.tables import atomic_write, read_table
 
 
 class MetricsCSV(Logger):
@@ -98,3 +99,10 @@ class MetricsCSV(Logger):
                 writer.writerow(row)
         self._header = header
         self._row = rows[-1] if rows else {"step": "-1"}
+
+
+def last_values(path: Path) -> dict[str, float]:
+    """The last value of every column of a ``metrics.csv``; empty where there is none yet."""
+    table = read_table(path) if path.is_file() else {}
+    logged = {name: column[np.isfinite(column)] for name, column in table.items()}
+    return {name: float(column[-1]) for name, column in logged.items() if len(column)}

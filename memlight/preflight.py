@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from memlight.checkpoints import checkpoint_metadata, encoder_from_checkpoint
+from memlight.data.augment import Views
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import SPLITS, role_splits
 from memlight.errors import UserError
@@ -87,20 +88,25 @@ def require_devices(trainer: Any) -> int:
     return max(1, count) * int(trainer.num_nodes)
 
 
-def require_encoder_takes(encoder: nn.Module, view_size: int) -> None:
+def require_encoder_takes(encoder: nn.Module, views: Views, num_views: int) -> None:
     """Refuse views of a size that the encoder cannot take.
 
     Raises:
         UserError: a blank view does not go through.
     """
-    with evaluating(encoder), torch.no_grad():
-        try:
-            encoder(torch.zeros(1, 3, view_size, view_size))
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"--data.view_size {view_size}: the encoder cannot take views of this size "
-                f"({' '.join(str(error).split())}); give --model.image_size the same value, or change both."
-            ) from error
+    for size in dict.fromkeys(views.sizes(num_views)):
+        with evaluating(encoder), torch.no_grad():
+            try:
+                encoder(torch.zeros(1, 3, size, size))
+            except (AssertionError, RuntimeError, ValueError) as error:
+                which, way_out = "", "give --model.image_size the same value, or change both."
+                if size != views.size:
+                    which = f" the smaller crops of --data.views {views.name} have {size} pixels:"
+                    way_out = "choose larger views, another encoder, or fewer --data.num_views."
+                raise UserError(
+                    f"--data.view_size {views.size}:{which} the encoder cannot take views of this size "
+                    f"({' '.join(str(error).split())}); {way_out}"
+                ) from error
 
 
 def require_same_config(run: RunDir, options: Any) -> None:

@@ -134,6 +134,11 @@ class RunDir:
         return self.root / "splits.json"
 
     @property
+    def released(self) -> Path:
+        """Which encoder was analysed, where it is not one that was trained here."""
+        return self.root / "encoder.json"
+
+    @property
     def report(self) -> Path:
         """The page that ``analyze.py report`` writes."""
         return self.root / "report.html"

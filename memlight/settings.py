@@ -8,6 +8,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memlight.errors import UserError
+from memlight.rundir import RunDir
+from memlight.tables import read_json, read_yaml_config
+
 Setting = str | int | float | bool | None
 """A value that can be compared; lists are written as text."""
 
@@ -53,6 +57,27 @@ def comparable(options: Any) -> dict[str, Any]:
         "data": {"class_path": whole["data"]["class_path"], **data},
         "trainer": {name: whole["trainer"][name] for name in LEARNING_OPTIONS},
     }
+
+
+def recorded_settings(run: RunDir) -> dict[str, Any]:
+    """What a run directory says of how its encoders were made, as `comparable` gives it; empty where it says nothing.
+
+    Raises:
+        UserError: its configuration is damaged.
+    """
+    try:
+        if run.config.is_file():
+            return comparable(read_yaml_config(run.config))
+        if run.released.is_file():
+            record = read_json(run.released)
+            weights = record["weights"]["file"] if record["weights"] else "random"
+            return {
+                "model": {"class_path": "released", "encoder": record["encoder"], "weights": weights},
+                "data": {"dataset": record["images"], "views": record["views"]["name"]},
+            }
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--run {run.root}: its configuration was edited or is damaged; make it again.") from error
+    return {}
 
 
 def plain(value: Any) -> Any:

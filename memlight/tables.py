@@ -29,6 +29,7 @@ LAYERMEM_TABLE = (
 )
 LAYERMEM_SAMPLES = ("id", "split", "label", "layer", "align_f", "align_g", "score")
 LAYERMEM_TESTS = ("layer", "control", "t", "p")
+LAYERMEM_BLOCKS = ("block", "part", "layer", "layermem", "delta", "contrast", "contrast_low", "contrast_high")
 UNITMEM_TABLE = (
     *("layer", "depth", "unit", "unitmem", "mu_max", "mu_rest", "max_id", "dead"),
     *("unitmem_median", "mu_rest_median"),
@@ -43,6 +44,11 @@ UNITMEM_TOP = ("layer", "unit", "rank", "id", "mu")
 UNITMEM_RELIABILITY = ("layer", "split_half")
 UNITMEM_CURVE = ("layer", "n", "mean")
 CLASSMEM_TABLE = ("layer", "depth", "unit", "classmem", "max_class", "mu_max", "mu_rest")
+CLASSMEM_LAYERS = (
+    *("layer", "depth", "units", "dead", "mean", "p95", "max"),
+    *("null_mean", "null_p95", "held_out_mean", "unitmem_mean"),
+)
+CLASSMEM_CLASSES = ("class", "class_name", "images")
 PROBE_TABLE = ("member", "features", "evaluation", "top1", "top5", "n_train", "n_test")
 COMPARE_LAYERS = (
     *("run", "layer", "depth", "relative_depth", "contrast", "contrast_low", "contrast_high", "layermem"),
@@ -54,7 +60,7 @@ COMPARE_GROUPS = ("number", "runs", "mean", "lowest", "highest", "mean_low", "me
 OPTIONAL_COLUMNS = frozenset(UNITMEM_TABLE[8:] + UNITMEM_LAYERS[14:])
 """Columns a table may leave out: the median form of UnitMem, and what only a pair of encoders has."""
 
-TEXT_COLUMNS = frozenset({"layer", "split", "control", "member", "features", "evaluation"})
+TEXT_COLUMNS = frozenset({"layer", "split", "control", "member", "features", "evaluation", "part", "class_name"})
 """Columns that stay text where every cell looks like a number, as the layers "0", "1" of ``nn.Sequential``."""
 
 _AGAIN = "run the command that makes it again"

@@ -212,19 +212,21 @@ class MemlightCLI(LightningCLI):
             raise UserError(
                 f"--data.num_views {data.num_views}: {type(model).__name__} compares {model.num_views} views."
             )
-        require_encoder_takes(model.encoder, data.view_size)
+        require_encoder_takes(model.encoder, data.views, data.num_views)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:
                 check_layers(model.encoder, callback.layers, flag="--trainer.callbacks.layers")
         if options.ckpt_path is not None:
             path, training = Path(options.ckpt_path), self.subcommand == "fit"
             require_checkpoint(path, options, model.encoder, flag=self.ckpt_flag, training=training)
-        self._read_images(data)
+        self._read_images(data, model)
 
     @rank_zero_only
-    def _read_images(self, data: ImageDataModule) -> None:
+    def _read_images(self, data: ImageDataModule, model: SSLModule) -> None:
         """Read them before there are loggers; the Trainer's own call then does nothing."""
         data.prepare_data()
+        data.open()
+        model.require_classes(data.num_classes)
         data.setup()
 
 

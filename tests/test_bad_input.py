@@ -83,6 +83,14 @@ class Trap:
         (["--data.repeat=0"], "--data.repeat 0: "),
         (["--data.num_views=1"], "--data.num_views 1: SimCLR compares 2 views"),
         (["--data.view_size=4"], "--data.view_size 4: the encoder cannot take"),
+        (
+            ["--model=DINO", "--model.encoder=resnet9", "--data.views=dino", "--data.num_views=3"],
+            "--data.view_size 16: the smaller crops of --data.views dino have 8 pixels: the encoder cannot take",
+        ),
+        (
+            ["--model=Supervised", "--model.num_classes=7", "--data.num_views=1"],
+            "--model.num_classes 7: the images have 10",
+        ),
         (["--data.order=index", "--data.dataset=sorted"], "--data.dataset sorted"),
         (["--data.batch_size=65"], "--data.batch_size 65: an epoch has 64 images"),
         (["--data.batch_size=0"], "--data.batch_size 0: "),

@@ -13,6 +13,9 @@ from memlight.cli import main
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 
+SMALL = 32
+"""Pixels of the views of those configurations that ask for more."""
+
 
 @pytest.fixture(scope="module")
 def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -30,10 +33,14 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_config_trains_one_batch(config: Path, class_folders: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(config.read_text())
     data = settings["data"]["init_args"]
-    sizes = {"num_shared": 32, "num_candidate": 8, "num_independent": 8, "num_external": 8, "batch_size": 16}
+    sizes = {"num_shared": 32, "num_candidate": 8, "num_independent": 8, "num_external": 8, "batch_size": 8}
     flags = [f"--data.{name}={value}" for name, value in sizes.items()]
     if data["dataset"] != "digits":
         flags += [f"--data.root={class_folders}"]
+    if data["view_size"] > SMALL:
+        flags += [f"--data.image_size={SMALL}", f"--data.view_size={SMALL}", f"--model.image_size={SMALL}"]
+    if "num_classes" in settings["model"]["init_args"]:
+        flags += ["--model.num_classes=2"]
     run = tmp_path / "run"
     command = ["fit", f"--config={config}", f"--run={run}", "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"]
     assert main([*command, *flags]) == 0

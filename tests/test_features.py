@@ -79,68 +79,6 @@ def unit_oracle(x, activation):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def test_layers_come_in_execution_order_without_head_unused_or_repeated_ones():
-    assert list_layers(Toy(), image_size=8) == ["first", "second"]
-
-
-def test_listing_and_counting_leave_the_model_bit_identical():
-    model = Toy().train()
-    model.norm.eval()
-    before = snapshot(model)
-    list_layers(model, image_size=8)
-    count_units(model, ["first", "second"], image_size=8)
-    assert_unchanged(model, before)
-
-
-def test_residual_blocks_stand_after_their_convolutions():
-    layers = list_layers(build_encoder("resnet18", seed=0))
-    start = layers.index("layer2.0.conv1")
-
-    assert layers[0] == "conv1" and layers[-1] == "layer4.1" and len(layers) == 28
-    assert layers[start : start + 4] == [
-        "layer2.0.conv1",
-        "layer2.0.conv2",
-        "layer2.0.downsample.0",
-        "layer2.0",
-    ]
-
-
-def test_a_plain_torchvision_model_loses_its_classifier_only():
-    layers = list_layers(resnet18(), image_size=32)
-    assert "fc" not in layers and layers[-1] == "layer4.1"
-
-
-def test_a_model_without_a_known_size_asks_for_it():
-    with pytest.raises(ValueError, match="image_size"):
-        list_layers(Toy())
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "some", "absent"),
-    [
-        ("timm:test_vit", 160, {"patch_embed.proj": 64, "blocks.0.attn.qkv": 192, "blocks.5": 64}, set()),
-        ("timm:test_convnext", 64, {"stem.0": 24, "stages.0.blocks.0.mlp.fc1": 96, "stages.0.blocks.0": 24}, set()),
-        (
-            "timm:swin_tiny_patch4_window7_224",
-            112,
-            {"layers.0.blocks.0.mlp.fc1": 384, "layers.0.blocks.0": 96, "layers.1.downsample.reduction": 192},
-            {"layers.0.blocks.0.attn.qkv"},
-        ),
-    ],
-)
-def test_timm_models_with_tokens_and_both_orders_of_maps(name, size, some, absent):
-    model = build_encoder(name, seed=0, image_size=size)
-    before = snapshot(model)
-    layers = list_layers(model)
-    units = count_units(model, layers)
-
-    assert some.items() <= units.items() and not absent & set(layers)
-    for layer in layers:
-        module = model.get_submodule(layer)
-        assert units[layer] == getattr(module, "out_channels", getattr(module, "out_features", units[layer]))
-    assert_unchanged(model, before)
-
-
 @pytest.mark.parametrize("activation", ["identity", "abs", "relu", "abs_of_mean"])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_unit_means_against_plain_loops(activation, memory_format):
@@ -304,15 +242,6 @@ def test_a_layer_whose_first_axis_is_not_the_batch_is_an_error():
     assert list_layers(model, image_size=4) == []
 
 
-@pytest.mark.parametrize(
-    ("layers", "words"),
-    [([], "names no layer"), (["first", "first"], "named twice"), (["sec"], "nearest: second")],
-)
-def test_check_layers_names_the_flag(layers, words):
-    with pytest.raises(UserError, match=f"--my-flag.*{words}"):
-        check_layers(Toy(), layers, flag="--my-flag")
-
-
 def test_check_finite_names_the_first_bad_layer():
     good, bad = torch.ones(2, 3), torch.tensor([[1.0, math.inf]])
     check_finite({"a": good})
@@ -321,11 +250,3 @@ def test_check_finite_names_the_first_bad_layer():
         check_finite({"a": good, "b": bad, "c": bad * math.nan}, flag="--weights")
 
 
-def test_evaluating_restores_each_modules_own_mode():
-    model = Toy().train()
-    model.norm.eval()
-    modes = [module.training for module in model.modules()]
-    with pytest.raises(RuntimeError, match="stop"), evaluating(model):
-        assert not any(module.training for module in model.modules())
-        raise RuntimeError("stop")
-    assert [module.training for module in model.modules()] == modes

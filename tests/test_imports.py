@@ -28,21 +28,34 @@ ALLOWED: dict[str, set[str]] = {
     "modules": BASE | {"models", "metrics"},
     "checkpoints": BASE | {"models", "rundir"},
     "figures": {"tables", "errors"},
+    "block_figures": {"tables", "figures"},
     "pictures": {"tables", "errors"},
     "page": {"tables", "errors"},
     "report": {"tables", "errors", "rundir", "figures", "page"},
     "logs": BASE | {"rundir", "metrics_csv"},
-    "studies": BASE | {"data", "metrics", "figures", "pictures", "logs"},
+    "studies": BASE | {"data", "metrics", "figures", "block_figures", "pictures", "logs"},
     "callbacks": BASE | {"data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"},
 }
 """Room -> rooms it may import. Rooms that are not here (the command lines) may import everything."""
 
-COMMAND_LINES = {"analyses", "cli", "pair", "arguments", "training", "preflight", "quiet", "analyze", "commands", "opening"}
+COMMAND_LINES = {
+    "analyses",
+    "cli",
+    "pair",
+    "arguments",
+    "training",
+    "preflight",
+    "quiet",
+    "analyze",
+    "commands",
+    "opening",
+}
 
 NO_TORCH = {
     "tables",
     "rundir",
     "figures",
+    "block_figures",
     "pictures",
     "page",
     "report",

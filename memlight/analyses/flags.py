@@ -1,6 +1,6 @@
 """Flags that several commands share, and the checks of their values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from memlight.errors import UserError
@@ -49,6 +49,60 @@ class Trained:
     def tag(self) -> str | None:
         """What tells it apart from the finished default network; None for that one."""
         return "-".join(filter(None, (self.network, self.checkpoint))) or None
+
+
+@dataclass(frozen=True)
+class EncoderFlags:
+    """An encoder that was not trained in a run of ours, and the images that it is measured on.
+
+    Attributes:
+        encoder: an encoder that is not a run's: resnet18, vit_small_patch16, torchvision:NAME, timm:NAME; what the
+            file says if unset and --weights is a file of memlight.
+        weights: its weights (.safetensors, .pth, .pt, .ckpt, .tar); no code in the file is run; random weights if
+            unset.
+        prefix: which part of the file is the encoder, such as teacher.backbone; the only part that fits if unset.
+        stem: first layers of resnet18, resnet34 and resnet50; cifar is a 3x3 convolution without max-pooling.
+        image_size: side of the views in pixels; the encoder's own if unset.
+        images: folder, zip or tar of the images to measure; of one with train/ and val/ (or test/) those in train/.
+        held_out: others that the encoder was not trained on; those in val/ (or test/) of --images if unset.
+        limit: at most so many images of each, evenly spaced; all if unset.
+        mean: of the three channels, in [0, 1]; what belongs to the encoder (timm's own, else ImageNet's) if unset.
+        std: likewise.
+    """
+
+    encoder: str | None = None
+    weights: str | None = None
+    prefix: str | None = None
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    image_size: int | None = None
+    images: str | None = None
+    held_out: str | None = None
+    limit: int | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        if given and not self.given:
+            raise UserError(f"--{given[0].replace('_', '-')}: belongs to an encoder; name it with --encoder.")
+        if self.given and self.images is None:
+            raise UserError("--images: name a folder, zip or tar of images that the encoder is measured on.")
+        if self.prefix is not None and self.weights is None:
+            raise UserError(f"--prefix {self.prefix}: is a part of a file; name the file with --weights.")
+        for name, value in (("image_size", self.image_size), ("limit", self.limit)):
+            at_least(1, **({} if value is None else {name: value}))
+        if (self.mean is None) != (self.std is None):
+            raise UserError("--mean, --std: one is given and the other is not; give both or neither.")
+        if self.mean is not None and self.std is not None:
+            if len(self.mean) != 3 or len(self.std) != 3:
+                raise UserError("--mean, --std: three numbers each are needed, one for a channel.")
+            if min(self.std) <= 0:
+                raise UserError(f"--std {min(self.std)}: must be above 0.")
+
+    @property
+    def given(self) -> bool:
+        """Whether an encoder is named at all."""
+        return self.encoder is not None or self.weights is not None
 
 
 def at_least(minimum: int, **values: float) -> None:

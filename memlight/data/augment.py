@@ -1,6 +1,7 @@
 """Views of a batch of images, made on the device the images are on, every image with its own parameters."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -145,6 +146,17 @@ class Views:
                 params = draw(recipe, draws_BD, images.shape[2], images.shape[3])
                 views.append(self._normalize(self._apply(recipe, some, params, size)))
         return views[0] if len(views) == 1 else torch.cat(views)
+
+    def full_size(self) -> "Views":
+        """The same set without its smaller views (DINO's local crops): a layer's features compare at one size only."""
+        full = copy(self)
+        full._recipes = tuple(recipe for recipe in self._recipes if recipe.size_factor == 1)
+        return full
+
+    def sizes(self, num_views: int) -> list[int]:
+        """Side of each of the first ``num_views`` views, pixels."""
+        recipes = (self._recipes[view % len(self._recipes)] for view in range(num_views))
+        return [recipe.output_size(self.size) for recipe in recipes]
 
     def spec(self) -> dict[str, Any]:
         """What ``from_spec`` needs; JSON-able."""

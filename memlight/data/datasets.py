@@ -100,7 +100,7 @@ def _opener(dataset: str, root: str | None, memory_limit_gb: float, on_error: st
     def opened(train: bool, size: int | Size | None) -> ImageSource:
         listing = train_listing if train else test_listing
         square = (size, size) if isinstance(size, int) else size
-        return _from_files(name, files, listing, square, memory_limit_gb, on_error)
+        return open_listing(name, files, listing, square, memory_limit_gb=memory_limit_gb, on_error=on_error)
 
     return opened
 
@@ -122,10 +122,28 @@ def _from_arrays(dataset: str, arrays: Arrays, size: int | Size | None) -> Memor
     return MemorySource(dataset, pixels, torch.from_numpy(labels), classes, identity)
 
 
-def _from_files(
-    name: str, files: Files, listing: Listing, size: Size | None, memory_limit_gb: float, on_error: str
+def open_listing(
+    name: str,
+    files: Files,
+    listing: Listing,
+    size: Size | None,
+    *,
+    memory_limit_gb: float = 4.0,
+    on_error: str = "raise",
 ) -> ImageSource:
-    """In memory where that fits, otherwise decoded on demand."""
+    """Open listed files: in memory where that fits, otherwise decoded on demand.
+
+    Args:
+        name: what the images are, for people.
+        files: where they are.
+        listing: which of them, in order.
+        size: (height, width) that every image is brought to; None as for `open_source`.
+        memory_limit_gb: as for `open_source`.
+        on_error: likewise.
+
+    Raises:
+        UserError: an image cannot be decoded.
+    """
     size = size or _common_size(files, listing.names)
     in_memory = len(listing.names) * 3 * size[0] * size[1] <= memory_limit_gb * 1e9
     if not in_memory and on_error == "raise":
@@ -154,7 +172,7 @@ def _from_files(
         return FileSource(name, files, listing, size, skipped)
     labels = torch.tensor(listing.labels, dtype=torch.int64)
     pixels = torch.from_numpy(images[:kept])
-    return MemorySource(name, pixels, labels, listing.classes, listing.fingerprint(), skipped)
+    return MemorySource(name, pixels, labels, listing.classes, listing.fingerprint(), skipped, listing.names)
 
 
 def _warn_of_skipped(files: Files, broken: dict[str, str], total: int) -> None:

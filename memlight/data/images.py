@@ -116,6 +116,7 @@ class ImageDataModule(L.LightningDataModule):
         self.views = self.make_views(views)
         self._source: JoinedSource | None = None
         self._split: PairSplit | None = None
+        self._settled = False
 
     def prepare_data(self) -> None:
         """Download, on one process of each machine, where asked to."""
@@ -123,13 +124,24 @@ class ImageDataModule(L.LightningDataModule):
             self._open(download=True)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the images, deal out the ids, and settle them with the run directory; the second call does nothing.
+        """Open the images, and settle the splits with the run directory; the second call does nothing.
 
         Args:
             stage: not used; every stage needs the same.
 
         Raises:
             UserError: the images cannot be opened, the splits do not fit, or the run has other ones.
+        """
+        self.open()
+        if self.run is not None and not self._settled:
+            self._settle(self.split, RunDir(Path(self.run)).splits)
+            self._settled = True
+
+    def open(self) -> None:
+        """Open the images and deal out the ids, without touching the run directory; the second call does nothing.
+
+        Raises:
+            UserError: the images cannot be opened, or the splits do not fit.
         """
         if self._source is not None:
             return
@@ -150,8 +162,6 @@ class ImageDataModule(L.LightningDataModule):
             seed=self.seed,
             dataset=f"{source.name} {source.fingerprint()[:16]}",
         )
-        if self.run is not None:
-            self._settle(split, RunDir(Path(self.run)).splits)
         self._source, self._split = source, split
 
     @property
@@ -200,14 +210,14 @@ class ImageDataModule(L.LightningDataModule):
         return Views(name, self.view_size, mean=self.mean, std=self.std)
 
     def view_maker(self, views: Views | None = None, *, epoch: int = ANALYSIS, seed: int | None = None) -> ViewMaker:
-        """How an analysis asks for views, on whatever device the batch is.
+        """How an analysis asks for views, on whatever device the batch is; all of them are of one size.
 
         Args:
             views: augmentation set; None for the one that is trained with.
             epoch: ``ANALYSIS``, or a training epoch.
             seed: of the views; None for this module's.
         """
-        chosen = self.views if views is None else views
+        chosen = (self.views if views is None else views).full_size()
         chosen_seed = self.seed if seed is None else seed
 
         def make(batch: ImageBatch, view: int) -> Tensor:

@@ -39,6 +39,10 @@ class ImageSource(Protocol):
         """Names of the classes; empty where there are none."""
 
     @property
+    def names(self) -> list[str]:
+        """Names of the files; empty where the images are in none of their own."""
+
+    @property
     def skipped(self) -> list[str]:
         """Names of broken files that were left out."""
 
@@ -63,6 +67,7 @@ class MemorySource:
         classes: names of the classes; empty where there are none.
         identity: what `fingerprint` returns.
         skipped: names of broken files that were left out.
+        names: names of the files; empty where the images are in none of their own.
     """
 
     name: str
@@ -71,6 +76,7 @@ class MemorySource:
     classes: list[str]
     identity: str
     skipped: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     @property
     def size(self) -> Size:
@@ -117,6 +123,11 @@ class FileSource:
         """Names of the classes; empty where there are none."""
         return self.listing.classes
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the files."""
+        return self.listing.names
+
     def __len__(self) -> int:
         return len(self.listing.names)
 
@@ -150,6 +161,12 @@ class JoinedSource:
         self.name, self.size, self.classes = train.name, train.size, train.classes
         self.labels = torch.cat([train.labels, test.labels])
         self.skipped = train.skipped + test.skipped
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the files, by id; empty where the images are in none of their own."""
+        names = self.train.names + self.test.names
+        return names if len(names) == len(self) else []
 
     def __len__(self) -> int:
         return len(self.labels)

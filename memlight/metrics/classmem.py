@@ -1,11 +1,18 @@
-"""ClassMem: how far each unit's strongest class stands above the others ([P] App. D.2)."""
+"""ClassMem: how far each unit's strongest class stands above the others ([P] App. D.2), in one streaming pass."""
+
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
+from memlight.features import Activation, Tokens, capture, check_finite, check_layers
 from memlight.metrics.functional import Reference, max_and_rest, require_every_class, unitmem_from_extremes
 from memlight.metrics.ids import ImageMetric
+from memlight.metrics.passes import device_of, observing, require_images, view_batches
+from memlight.metrics.unitmem import UnitMem, UnitMemResult
+from memlight.random import ANALYSIS, permutation
 
 
 class ClassMemResult:
@@ -16,44 +23,70 @@ class ClassMemResult:
         max_class: ``(U,)`` the strongest class, the lowest among ties.
         mu_max: ``(U,)`` its mean activation.
         mu_rest: ``(U,)`` mean or median of the other classes' means.
+        dead: ``(U,)`` units that never fired.
+        null: ``(P, U)`` scores of the same units under P relabellings of the images.
+        unitmem: UnitMem of the same units from the same activations; None where only the metric was asked.
     """
 
-    def __init__(self, means_CU: Tensor, reference: Reference) -> None:
-        self.mu_max, self.mu_rest, self.max_class = max_and_rest(means_CU, reference)
+    def __init__(self, means_RCU: Tensor, reference: Reference) -> None:
+        self.mu_max, self.mu_rest, self.max_class = max_and_rest(means_RCU[0], reference)
         self.classmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
+        self.dead = self.mu_max + self.mu_rest == 0
+        shuffled = [max_and_rest(means_CU, reference) for means_CU in means_RCU[1:]]
+        scores = [unitmem_from_extremes(mu_max, mu_rest) for mu_max, mu_rest, _ in shuffled]
+        self.null = torch.stack(scores) if scores else self.classmem.new_empty((0, self.classmem.numel()))
+        self.unitmem: UnitMemResult | None = None
+
+    def units(self, which: slice) -> "ClassMemResult":
+        """The result of some of the units."""
+        part = object.__new__(ClassMemResult)
+        for name, value in vars(self).items():
+            setattr(part, name, value[..., which] if isinstance(value, Tensor) else value)
+        part.unitmem = None if self.unitmem is None else self.unitmem.units(which)
+        return part
 
 
 class ClassMem(ImageMetric):
-    """Mean activation of every unit on every class, in O(classes x units) memory.
+    """Mean activation of every unit on every class, in O(labellings x classes x units) memory.
 
     Args:
         num_units: U.
         num_classes: C, at least 2.
         reference: the other classes' ``mean`` or ``median``.
+        labellings: R: 1, and one for each relabelling of the images that is scored beside the true labels.
     """
 
     sums: Tensor
     counts: Tensor
 
-    def __init__(self, num_units: int, num_classes: int, reference: Reference = "mean") -> None:
+    def __init__(self, num_units: int, num_classes: int, reference: Reference = "mean", labellings: int = 1) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.reference: Reference = reference
-        self.add_state("sums", default=torch.zeros(num_classes, num_units, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("counts", default=torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        sums = torch.zeros(labellings, num_classes, num_units, dtype=torch.float64)
+        self.add_state("sums", default=sums, dist_reduce_fx="sum")
+        counts = torch.zeros(labellings, num_classes, dtype=torch.int64)
+        self.add_state("counts", default=counts, dist_reduce_fx="sum")
 
     def update(self, mu_BU: Tensor, labels_B: Tensor, ids_B: Tensor) -> None:
         """Add activations ``(B, U)`` of labelled images; ids seen before are left out.
 
+        Args:
+            mu_BU: activations.
+            labels_B: ``(B,)`` classes, or ``(B, R)`` with the true ones first.
+            ids_B: data set ids.
+
         Raises:
             UserError: when an image has no label.
         """
-        if bool(((labels_B < 0) | (labels_B >= self.num_classes)).any()):
+        labels_BR = labels_B[:, None] if labels_B.ndim == 1 else labels_B
+        if bool(((labels_BR < 0) | (labels_BR >= self.num_classes)).any()):
             raise UserError(f"--split: ClassMem needs a class 0 to {self.num_classes - 1} for every image")
         new = self.unseen(ids_B)
-        mu_BU, labels_B, ids_B = mu_BU[new], labels_B[new], ids_B[new]
-        self.sums = self.sums.index_add(0, labels_B, mu_BU.double())
-        self.counts = self.counts + torch.bincount(labels_B, minlength=self.num_classes)
+        mu, labels_BR, ids_B = mu_BU[new].double(), labels_BR[new], ids_B[new]
+        for sums_CU, counts_C, labels in zip(self.sums, self.counts, labels_BR.unbind(1), strict=True):
+            sums_CU.index_put_((labels,), mu, accumulate=True)  # unlike index_add_ the same bits every time on a GPU
+            counts_C += torch.bincount(labels, minlength=self.num_classes)
         self.ids.append(ids_B)
 
     def compute(self) -> ClassMemResult:
@@ -63,9 +96,113 @@ class ClassMem(ImageMetric):
             UserError: when a class has no image, or activations are negative on average.
             ValueError: when two processes saw the same image.
         """
-        require_every_class(self.counts)
+        for counts_C in self.counts:
+            require_every_class(counts_C)
         self.require_disjoint()
-        result = ClassMemResult(self.sums / self.counts[:, None], self.reference)
+        result = ClassMemResult(self.sums / self.counts[..., None], self.reference)
         if bool((result.mu_rest < 0).any()):
             raise UserError("--activation identity: a unit's mean activation is negative; use --activation abs")
         return result
+
+
+def measure_classmem(
+    encoder: nn.Module,
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    layers: Sequence[str],
+    *,
+    ids: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    num_views: int = 1,
+    reference: Reference = "mean",
+    activation: Activation = "abs",
+    tokens: Tokens = "mean",
+    permutations: int = 20,
+    seed: int = 0,
+    max_forward: int = 512,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    title: str = "ClassMem",
+) -> dict[str, ClassMemResult]:
+    """Score every unit of every layer in one pass, beside the same units under shuffled labels and their UnitMem.
+
+    The encoder, its buffers, its mode and the random generators are left as they were; with a process group up,
+    every process gets the whole result. What is kept on the device grows with ``(1 + permutations) * num_classes``
+    times the number of units (8 bytes each) and not with the number of images.
+
+    Args:
+        encoder: any encoder that `memlight.features.capture` can read.
+        batches: images (this process's share of them); their own labels are not looked at.
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
+        layers: module paths.
+        ids: ``(N,)`` ids of the images of all processes, ascending.
+        labels: ``(N,)`` their classes, 0 to ``num_classes - 1``.
+        num_classes: C.
+        num_views: V, views whose activations are averaged; 1 where ``make_views`` gives the untouched image.
+        reference: the other classes' ``mean`` or ``median``.
+        activation: see `memlight.features.capture`.
+        tokens: likewise.
+        permutations: P, how many times the labels are shuffled for the null.
+        seed: of the shuffles.
+        max_forward: most views in one forward.
+        device: where the encoder is; None asks it.
+        progress: show a bar.
+        title: the bar's text.
+
+    Returns:
+        A result for each layer, in the order of ``layers``.
+
+    Raises:
+        UserError: fewer than two images, a class without one, an unknown layer, activations that are not finite or
+            negative on average.
+        ValueError: an image whose id is not among ``ids``.
+    """
+    check_layers(encoder, layers)
+    device = torch.device(device) if device is not None else device_of(encoder)
+    ids, labels_NR = ids.to(device), shuffled_labels(labels, permutations, seed).to(device)
+    metrics: tuple[ClassMem, UnitMem] | None = None
+    widths: list[int] = []
+    with observing(encoder), capture(encoder, layers, activation=activation, tokens=tokens) as captured:
+        for views, batch in view_batches(
+            batches,
+            make_views,
+            num_views=num_views,
+            max_forward=max_forward,
+            device=device,
+            progress=progress,
+            title=title,
+        ):
+            encoder(views)
+            check_finite(captured)
+            widths = [captured[layer].shape[1] for layer in layers]
+            mu_BU = torch.cat([captured[layer] for layer in layers], dim=1).view(num_views, -1, sum(widths)).mean(0)
+            if metrics is None:
+                classes = ClassMem(sum(widths), num_classes, reference, labellings=1 + permutations)
+                metrics = classes.to(device), UnitMem(sum(widths), topk=1).to(device)
+            metrics[0].update(mu_BU, labels_NR[_positions(ids, batch.ids)], batch.ids)
+            metrics[1].update(mu_BU, batch.ids)
+    require_images(metrics is not None, device)
+    assert metrics is not None
+    result = metrics[0].compute()
+    result.unitmem = metrics[1].compute()
+    ends = torch.tensor(widths).cumsum(0).tolist()
+    return {
+        layer: result.units(slice(end - width, end)) for layer, width, end in zip(layers, widths, ends, strict=True)
+    }
+
+
+def shuffled_labels(labels_N: Tensor, permutations: int, seed: int) -> Tensor:
+    """The labels, then the same labels dealt out to the images at random, ``(N, 1 + permutations)``.
+
+    How many images a class has stays; which ones is a function of the seed alone.
+    """
+    shuffles = [permutation(seed, ANALYSIS - 1 - draw, len(labels_N)) for draw in range(permutations)]
+    return torch.stack([labels_N, *(labels_N[order.to(labels_N.device)] for order in shuffles)], dim=1)
+
+
+def _positions(ids_N: Tensor, ids_B: Tensor) -> Tensor:
+    positions = torch.searchsorted(ids_N, ids_B).clamp(max=len(ids_N) - 1)
+    if not torch.equal(ids_N[positions], ids_B):
+        raise ValueError("an image was measured whose label was not given")
+    return positions

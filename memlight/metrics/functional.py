@@ -5,6 +5,7 @@
 Learning Improves Downstream Generalization", ICLR 2024.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -88,13 +89,21 @@ def sslmem(align_f: Tensor, align_g: Tensor, scale: Scale = "ratio") -> Tensor:
     raise ValueError(f"unknown scale {scale!r}: ratio, range or none")
 
 
-def delta(layermem_L: Tensor) -> Tensor:
-    """LayerMem of every layer minus that of the layer before it, in execution order ([P] eq 4).
+def delta(layermem_L: Tensor, references: Sequence[int | None] | None = None) -> Tensor:
+    """LayerMem of every layer minus that of the layer it is compared with ([P] eq 4).
+
+    Args:
+        layermem_L: ``(L,)``, in execution order.
+        references: row of the other layer for each layer, None for none; see `memlight.layers.delta_references`.
+            Without it every layer is compared with the one before it.
 
     Returns:
-        ``(L,)``, NaN for the first layer.
+        ``(L,)``, NaN where there is nothing to compare with.
     """
-    return torch.cat([layermem_L.new_full((1,), torch.nan), layermem_L.diff()])
+    if references is None:
+        references = [None, *range(len(layermem_L) - 1)]
+    padded = torch.cat([layermem_L, layermem_L.new_full((1,), torch.nan)])
+    return layermem_L - padded[[len(layermem_L) if row is None else row for row in references]]
 
 
 def contrast(score_candidate: Tensor, score_independent: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memlight.layers import delta_references
 from memlight.metrics.functional import contrast, delta
 from memlight.metrics.layermem import LayerMemResult
 from memlight.metrics.null import unitmem_null
@@ -39,7 +40,7 @@ def layermem_table(results: Mapping[str, Mapping[str, LayerMemResult]], extremes
         "layer": np.array(layers),
         "depth": np.arange(len(layers)),
         "layermem": _array(layermem),
-        "delta": _array(delta(layermem)),
+        "delta": _array(delta(layermem, delta_references(layers))),
     }
     for split in CONTROLS:
         means = [float(results[split][layer].layermem) if results.get(split) else np.nan for layer in layers]

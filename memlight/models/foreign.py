@@ -115,8 +115,10 @@ def _compare(tensors: Mapping[str, Tensor], encoder: nn.Module) -> list[_Part]:
             if 2 * part.matched > len(own):  # of a part that is not the encoder everything is unexpected
                 part.unexpected = _unexpected(tensors, prefix, wanted.keys(), encoder)
             parts.append(part)
-    parts.sort(key=lambda part: (part.matched, len(part.state)))
-    return list(reversed({part.prefix: part for part in parts}.values()))
+    best: dict[str, _Part] = {}
+    for part in sorted(parts, key=lambda part: (-part.matched, -len(part.state))):
+        best.setdefault(part.prefix, part)
+    return list(best.values())
 
 
 def _splits(name: str) -> Iterable[tuple[str, str]]:

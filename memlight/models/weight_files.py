@@ -1,11 +1,13 @@
 """Tensors of any weights file by their dotted names; a file that would run code is refused, not run."""
 
 import argparse
+import json
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +44,43 @@ def read_tensors(path: Path, *, flag: str = "--weights") -> dict[str, Tensor]:
     return tensors
 
 
-def read_recorded(path: Path, key: str, *, flag: str = "--weights") -> Any:
-    """A plain value that a ``torch.save`` file holds at its top level; None where it has none or is of another kind.
+def read_record(path: Path, key: str, *, flag: str = "--weights") -> dict[str, Any]:
+    """What a program recorded beside the tensors: JSON in a safetensors header, a dictionary in a ``torch.save`` file.
+
+    Args:
+        path: as for `read_tensors`.
+        key: under which it is, at the top level.
+        flag: as for `read_tensors`.
+
+    Returns:
+        The record; empty where there is none.
 
     Raises:
         UserError: as for `read_tensors`.
     """
-    saved = None if path.suffix == ".safetensors" or not path.is_file() else _read_torch(path, f"{flag} {path}")
-    return saved.get(key) if isinstance(saved, Mapping) else None
+    source = f"{flag} {path}"
+    if not path.is_file():
+        raise UserError(f"{source}: no such file")
+    if path.suffix == ".safetensors":
+        with _safetensors(path, source) as file:
+            found = json.loads((file.metadata() or {}).get(key, "{}"))
+    else:
+        saved = _read_torch(path, source)
+        found = saved.get(key) if isinstance(saved, Mapping) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _read_safetensors(path: Path, source: str) -> dict[str, Tensor]:
+    with _safetensors(path, source) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
+
+
+@contextmanager
+def _safetensors(path: Path, source: str) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-    except SafetensorError as error:
+            yield file
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"{source}: truncated, or not a safetensors file ({error}); copy it again") from error
 
 
@@ -66,7 +90,7 @@ def _read_torch(path: Path, source: str) -> Any:
             warnings.simplefilter("ignore")  # of pickle protocols and old storages: the file is what it is
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+) was not", str(error))
+        named = re.search(r"GLOBAL (\S+)", str(error))
         if named is None:
             raise UserError(f"{source}: truncated, or a pickle that is not plain tensors; {_AS_STATE_DICT}") from error
         raise UserError(

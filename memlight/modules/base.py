@@ -99,6 +99,13 @@ class SSLModule(L.LightningModule, ABC):
         """Every network that can be analysed, by name; the first is, unless ``--network`` names another."""
         return {"encoder": self.encoder}
 
+    def require_classes(self, num_classes: int) -> None:
+        """Refuse images that a method cannot learn from, before training; by default none are.
+
+        Args:
+            num_classes: of the images; 0 where they have none.
+        """
+
     @abstractmethod
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Loss of a batch and the embeddings whose spread tells collapse.

@@ -49,17 +49,16 @@ class Supervised(SSLModule):
             self.head = nn.Linear(encoder_spec(self.encoder).num_features, num_classes)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
-    def setup(self, stage: str) -> None:
+    def require_classes(self, num_classes: int) -> None:
         """Refuse images whose classes are not those of the classifier.
 
         Raises:
             UserError: there are no classes, or another number of them.
         """
-        found = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.head.out_features)
-        if found == 0:
+        if num_classes == 0:
             raise UserError("--model Supervised: these images have no classes; give train/<class>/ folders.")
-        if found != self.head.out_features:
-            raise UserError(f"--model.num_classes {self.head.out_features}: the images have {found} classes.")
+        if num_classes != self.head.out_features:
+            raise UserError(f"--model.num_classes {self.head.out_features}: the images have {num_classes} classes.")
 
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the labels, averaged over views."""

@@ -7,16 +7,18 @@ import numpy as np
 from torch import nn
 
 from memlight import dist
+from memlight.block_figures import layermem_by_block
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.figures import layermem_by_depth
 from memlight.logs import AnalysisLog
+from memlight.metrics.blocks import layermem_blocks, mlp_minus_attention
 from memlight.metrics.functional import Distance, Pairs, Scale
 from memlight.metrics.layermem import LayerMemResult, measure_layermem
 from memlight.metrics.passes import images_at_once
 from memlight.metrics.summaries import control_tests, layermem_samples, layermem_table
 from memlight.pictures import image_grid
-from memlight.tables import LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS, Table
+from memlight.tables import LAYERMEM_BLOCKS, LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS, Table
 
 SPLITS = ("candidate", "independent", "external", "shared")
 PICTURED = 20
@@ -99,6 +101,7 @@ def study_layermem(
     log.table("samples", layermem_samples(results, data.labels_of), LAYERMEM_SAMPLES)
     log.table("tests", control_tests(results), LAYERMEM_TESTS)
     log.figure("by_depth", layermem_by_depth(table), "Contrast, published LayerMem with its controls, and delta.")
+    _blocks(table, results, log)
     _pictures(results["candidate"][layers[-1]], layers[-1], data, log)
     log.headline(layermem_headline(table))
     return table
@@ -111,6 +114,18 @@ def layermem_headline(table: Table) -> dict[str, float]:
         for name in ("contrast", "layermem")
         for layer, value in zip(table["layer"], table[name], strict=True)
     }
+
+
+def _blocks(table: Table, results: Mapping[str, Mapping[str, LayerMemResult]], log: AnalysisLog) -> None:
+    """Of a transformer: attention and MLP apart, block by block."""
+    blocks = layermem_blocks(table)
+    if len(blocks["block"]) == 0:
+        return
+    log.table("blocks", blocks, LAYERMEM_BLOCKS)
+    log.figure("by_block", layermem_by_block(blocks), "Attention, MLP and both residual sums, block by block.")
+    if (difference := mlp_minus_attention(results)) is not None:
+        names = ("mlp_minus_attention", "mlp_minus_attention_low", "mlp_minus_attention_high")
+        log.headline(dict(zip(names, difference, strict=True)))
 
 
 def _pictures(result: LayerMemResult, layer: str, data: ImageDataModule, log: AnalysisLog) -> None:

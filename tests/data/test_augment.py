@@ -148,6 +148,17 @@ def test_dino_has_two_global_views_and_eight_smaller(size, local):
     assert sizes == [size] * 2 + [local] * 8
 
 
+def test_an_analysis_gets_views_of_one_size():
+    images, ids = photos(2), torch.arange(2)
+    views, full = Views("dino", 64), Views("dino", 64).full_size()
+    assert views.sizes(4) == [64, 64, 24, 24] and full.sizes(4) == [64] * 4
+    for view in (0, 1):
+        assert torch.equal(full(images, ids, view=view), views(images, ids, view=view))
+    third, first = full(images, ids, view=2), full(images, ids, view=0)
+    assert third.shape == first.shape and not torch.equal(third, first)
+    assert views.sizes(3)[2] == 24, "the set itself is as it was"
+
+
 def test_spec_builds_the_same_views_again():
     for views in (Views("weak", 24), Views("var", 256), Views("mae", 8, mean=[0.1, 0.2, 0.3], std=(1, 1, 1))):
         again = Views.from_spec(json.loads(json.dumps(views.spec())))
