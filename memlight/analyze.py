@@ -6,7 +6,9 @@ Nothing heavy is imported before a command runs, so that `--help` and mistakes i
 import sys
 from collections.abc import Sequence
 
+from memlight.analyses.classmem import classmem
 from memlight.analyses.compare import compare
+from memlight.analyses.features import features
 from memlight.analyses.layermem import layermem
 from memlight.analyses.probe import probe
 from memlight.analyses.report import report
@@ -17,7 +19,9 @@ from memlight.errors import UserError
 COMMANDS: dict[str, Command] = {
     "layermem": layermem,
     "unitmem": unitmem,
+    "classmem": classmem,
     "probe": probe,
+    "features": features,
     "report": report,
     "compare": compare,
 }

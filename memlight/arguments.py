@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -44,6 +45,23 @@ def require_configs(argv: Sequence[str]) -> None:
             raise UserError(f"--config {name}: not valid YAML{where}: {' '.join(str(problem).split())}.") from error
         if not isinstance(content, dict):
             raise UserError(f"--config {name}: not a configuration; train.py fit --print_config shows one.")
+
+
+def configs_first(argv: Sequence[str]) -> list[str]:
+    """The same flags with configuration files before all others.
+
+    Options of a class are known once it is named, which files do; and so a flag wins over a file wherever it stands.
+    """
+    files: list[str] = []
+    others: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name not in ("--config", "-c"):
+            others.append(word)
+        else:
+            files += [word] if equals else [word, *islice(words, 1)]
+    return [*files, *others]
 
 
 def in_one_line(message: str, flags: Collection[str]) -> str:

@@ -53,16 +53,17 @@ def _run(args: list[str]) -> int:
     command = args[0]
     if command not in ("pair", "fit", "validate"):
         raise UserError(f"train.py {command}: no such command; choose pair, fit or validate.")
+    from memlight.arguments import configs_first, require_configs
+
+    require_configs(args[1:])
+    flags = configs_first(args[1:])
     if command == "pair":
         from memlight.pair import train_pair
 
-        return train_pair(args[1:])
-    from memlight.arguments import require_configs
-
-    require_configs(args[1:])
+        return train_pair(flags)
     from memlight.training import run
 
-    run(args)
+    run([command, *flags])
     return 0
 
 

@@ -23,7 +23,7 @@ def build_parser(prog: str, description: str, commands: Mapping[str, Command]) -
         description: shown above the list of commands.
         commands: name and function. Parameters without a default are required flags; `list` and
             `tuple` parameters take several values; `Literal` gives choices; `bool` gives ``--flag / --no-flag``. A
-            parameter that is a dataclass stands for its fields, whose help its ``Attributes`` section gives.
+            parameter that is a dataclass stands for its fields, a group whose help its ``Attributes`` section gives.
 
     Returns:
         A parser whose namespace holds the command's name under ``command``.
@@ -36,10 +36,11 @@ def build_parser(prog: str, description: str, commands: Mapping[str, Command]) -
             name, help=summary, description=summary, allow_abbrev=False, formatter_class=_HelpFormatter
         )
         for parameter, hint in _parameters(function):
-            if is_dataclass(hint):
+            if _is_group(hint):
+                group = sub.add_argument_group(helps.get(parameter.name, ""))
                 _, helps_of_group = read_docstring(hint, section="Attributes")
                 for field, kind in _parameters(hint):
-                    _add_flag(sub, field, kind, helps_of_group.get(field.name, ""))
+                    _add_flag(group, field, kind, helps_of_group.get(field.name, ""))
             else:
                 _add_flag(sub, parameter, hint, helps.get(parameter.name, ""))
     return parser
@@ -51,7 +52,7 @@ def run_command(parser: argparse.ArgumentParser, commands: Mapping[str, Command]
     function = commands[options["command"]]
     arguments = {
         parameter.name: hint(**{field.name: options[field.name] for field in fields(hint)})
-        if is_dataclass(hint)
+        if _is_group(hint)
         else options[parameter.name]
         for parameter, hint in _parameters(function)
     }
@@ -76,6 +77,10 @@ def _parameters(function: Command) -> list[tuple[inspect.Parameter, Any]]:
     return [(parameter, hints[parameter.name]) for parameter in inspect.signature(function).parameters.values()]
 
 
+def _is_group(hint: Any) -> bool:
+    return is_dataclass(hint)
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, argparse.SUPPRESS) or action.required:
@@ -83,7 +88,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def _add_flag(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any, help_text: str) -> None:
+def _add_flag(parser: argparse._ActionsContainer, parameter: inspect.Parameter, hint: Any, help_text: str) -> None:
     kind, many = _element_type(hint)
     options: dict[str, Any] = {"help": help_text.replace("%", "%%"), "dest": parameter.name}
     if parameter.default is inspect.Parameter.empty:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
-from memlight.headlines import COLUMNS, classmem_mean, headlines
+from memlight.headlines import COLUMNS, headlines
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.settings import Setting, differing, flat_settings, recorded_settings, setting_text
 from memlight.tables import (
-    CLASSMEM_TABLE,
+    CLASSMEM_LAYERS,
     COMPARE_LAYERS,
     LAYERMEM_TABLE,
     PROBE_TABLE,
@@ -27,7 +27,7 @@ from memlight.tables import (
 _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "layermem": {"table": LAYERMEM_TABLE},
     "unitmem": {"layers": UNITMEM_LAYERS},
-    "classmem": {"table": CLASSMEM_TABLE},
+    "classmem": {"layers": CLASSMEM_LAYERS},
     "probe": {"table": PROBE_TABLE},
 }
 """Command -> the tables of it that are compared."""
@@ -45,6 +45,7 @@ _SOURCES = {
     "own_max_share": ("unitmem", "own_max_share"),
     "own_max_low": ("unitmem", "own_max_low"),
     "own_max_high": ("unitmem", "own_max_high"),
+    "classmem": ("classmem", "mean"),
 }
 """Column of ``layers.csv`` -> the command and the column it is taken from."""
 
@@ -220,14 +221,12 @@ def _tables(analysis: AnalysisDir) -> dict[str, Table]:
 
 def _layers(tables: Mapping[str, Mapping[str, Table]]) -> Table:
     """The layers that any analysis measured, in execution order, with what each found there."""
-    by_layer = {command: of["layers" if command == "unitmem" else "table"] for command, of in tables.items()}
-    lists = [list(dict.fromkeys(by_layer[command]["layer"].tolist())) for command in by_layer if command != "probe"]
-    names = list(dict.fromkeys(layer for some in sorted(lists, key=len, reverse=True) for layer in some))
+    by_layer = {command: next(iter(of.values())) for command, of in tables.items() if command != "probe"}
+    lists = sorted((table["layer"].tolist() for table in by_layer.values()), key=len, reverse=True)
+    names = list(dict.fromkeys(layer for some in lists for layer in some))
     layers: Table = {"layer": np.array(names, dtype=np.str_), "depth": np.arange(len(names))}
     for column, (command, source) in _SOURCES.items():
         table = by_layer.get(command, {})
         at = dict(zip(table["layer"].tolist(), table[source], strict=True)) if source in table else {}
         layers[column] = np.array([at.get(name, np.nan) for name in names], dtype=np.float64)
-    scores = by_layer.get("classmem")
-    means = [classmem_mean(scores, name) if scores is not None else np.nan for name in names]
-    return {**layers, "classmem": np.array(means, dtype=np.float64)}
+    return layers

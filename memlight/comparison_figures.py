@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from memlight.comparing import Axis
-from memlight.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, layer_ticks
+from memlight.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, layer_ticks, marker_spacing
 from memlight.grouping import Curve, Group, group_curve, run_curve, spread
 from memlight.headlines import INTERVALS
 
@@ -141,9 +141,11 @@ def _x(curve: Curve, axis: Axis) -> np.ndarray:
 
 
 def _curve(ax: Axes, curve: Curve, axis: Axis, colour: str, label: str | None = None, line: str = "-") -> None:
+    if len(curve.x) == 0:
+        return
     x = _x(curve, axis)
     ax.fill_between(x, curve.low, curve.high, color=colour, alpha=0.16, lw=0)
-    ax.plot(x, curve.middle, f"o{line}", color=colour, ms=3.5, label=label, markevery=-(-max(len(x), 1) // 24))
+    ax.plot(x, curve.middle, f"o{line}", color=colour, ms=3.5, label=label, markevery=marker_spacing(x))
 
 
 def _finished(figure: Figure, panels: Sequence[Axes], axis: Axis, label: str, legend: Axes | None = None) -> Figure:

@@ -217,5 +217,5 @@ def _provenance(content: Comparison) -> str:
 
 
 def _how(summary: Mapping[str, Any]) -> str:
-    commit = (summary["git_commit"] or "not a git checkout")[:12]
-    return f"{summary['command_line']} ({summary['finished']}, {summary['device']}, code {commit})"
+    code = f"code {summary['git_commit'][:12]}" if summary["git_commit"] else "not a git checkout"
+    return f"{summary['command_line']} ({summary['finished']}, {summary['device']}, {code})"

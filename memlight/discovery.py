@@ -111,7 +111,8 @@ class _Forward:
         self.names: dict[nn.Module, str] = {module: name for name, module in model.named_modules() if name}
         self.times: Counter[nn.Module] = Counter()
         self.values: list[tuple[str, nn.Module]] = []  # every input and output whose first axis is the batch
-        self.blocks: dict[nn.Module, list[str]] = {}  # transformer block -> its layers
+        self.of_blocks: set[str] = set()  # the layers of transformer blocks
+        self.inside: set[nn.Module] = set()  # modules of their attentions and MLPs
         self.running: list[_Block] = []
         self.last_linear: tuple[nn.Module | None, Tensor | None] = (None, None)
 
@@ -136,9 +137,10 @@ class _Forward:
         y = first_tensor(output)
         self._note(self.names[module], module, y)
         if self.running and self.running[-1].module is module:
-            layers = self.running.pop().layers(self.names, y)
-            if layers is not None:
-                self.blocks[module] = layers
+            block = self.running.pop()
+            if block.is_transformer(y):
+                self.of_blocks.update(block.layers(self.names))
+                self.inside.update(block.attention.modules(), block.mlp.modules())
         for block in self.running:
             block.steps.append(("", module, y))
         if isinstance(module, nn.Linear):
@@ -154,12 +156,10 @@ class _Forward:
         return self.names[linear] if linear is not None and output is result else None
 
     def layers(self) -> list[str]:
-        inside = {part for block in self.blocks for part in block.modules()}
-        wanted = {layer for layers in self.blocks.values() for layer in layers}
-        wanted |= {
+        wanted = self.of_blocks | {
             name
             for module, name in self.names.items()
-            if module not in inside
+            if module not in self.inside
             and (isinstance(module, nn.Conv2d | nn.Linear) or type(module).__name__ in RESIDUAL_BLOCKS)
         }
         return [layer for layer, module in self.values if layer in wanted and self.times[module] == 1]
@@ -172,39 +172,40 @@ class _Block:
         self, module: nn.Module, parts: tuple[nn.Module, nn.Module, nn.Module], entering: Tensor | None
     ) -> None:
         self.module = module
-        self.parts = parts
+        self.attention, self.norm, self.mlp = self.parts = parts
         self.entering = entering
         self.steps: list[tuple[str, nn.Module, Tensor | None]] = []
 
-    def layers(self, names: dict[nn.Module, str], output: Tensor | None) -> list[str] | None:
-        """The block's layers; None where it is not attention and then MLP, each with its norm before it.
+    def is_transformer(self, output: Tensor | None) -> bool:
+        """Whether it is attention and then MLP with a norm before it, each added to what came before.
 
         The calls tell: with norms behind the sub-layers the second norm does not feed the MLP, with both sub-layers in
-        parallel it gets what entered the block, and a third sub-layer has weights outside of these two.
+        parallel it gets what entered the block, and a third sub-layer runs its weights between attention and norm.
         """
-        attention, norm, mlp = self.parts
-        calls = [(end, module) for end, module, _ in self.steps if module in self.parts]
-        if calls != [(end, module) for module in self.parts for end in (INPUT, "")]:
-            return None
+        calls = [(end, module) for end, module, _ in self.steps]
+        if [call for call in calls if call[1] in self.parts] != [(end, p) for p in self.parts for end in (INPUT, "")]:
+            return False
         tensors = {(end, module): tensor for end, module, tensor in self.steps}
-        others = [child for child in self.module.children() if child not in (attention, mlp)]
-        if (
-            tensors[INPUT, mlp] is not tensors["", norm]
-            or _same_memory(tensors[INPUT, norm], self.entering)
-            or _same_memory(tensors[INPUT, norm], tensors["", attention])
-            or _same_memory(output, tensors["", mlp])
-            or any(isinstance(leaf, nn.Conv2d | nn.Linear) for child in others for leaf in child.modules())
-        ):
-            return None
-        hidden = self._hidden(mlp, names)
-        return [names[attention], names[norm] + INPUT, *hidden, names[mlp], names[self.module]]
+        between = calls[calls.index(("", self.attention)) : calls.index((INPUT, self.norm))]
+        return (
+            tensors[INPUT, self.mlp] is tensors["", self.norm]
+            and not _same_memory(tensors[INPUT, self.norm], self.entering)
+            and not _same_memory(tensors[INPUT, self.norm], tensors["", self.attention])
+            and not _same_memory(output, tensors["", self.mlp])
+            and not any(isinstance(module, nn.Conv2d | nn.Linear) for _, module in between[1:])
+        )
 
-    def _hidden(self, mlp: nn.Module, names: dict[nn.Module, str]) -> list[str]:
+    def layers(self, names: dict[nn.Module, str]) -> list[str]:
+        """Attention, the sum after it, the MLP's hidden layer, the MLP and the sum after it."""
+        attention, norm, mlp = (names[part] for part in self.parts)
+        return [attention, norm + INPUT, *self._hidden(names), mlp, names[self.module]]
+
+    def _hidden(self, names: dict[nn.Module, str]) -> list[str]:
         """What goes into the MLP's last Linear, by the name of the activation that made it where one module did.
 
         A gated MLP multiplies two paths and no module returns the product: there it is the last Linear's ``@in``.
         """
-        inside = set(mlp.modules())
+        inside = set(self.mlp.modules())
         steps = [step for step in self.steps if step[1] in inside]
         linears = [
             position

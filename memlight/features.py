@@ -118,7 +118,7 @@ def capture(
         if layer in captured:
             raise ValueError(f"layer {layer} ran twice in one forward, so its output is not one thing; leave it out")
         if x is None:
-            raise ValueError(f"layer {layer} is a {type(value).__name__}; name a layer that is a tensor")
+            raise ValueError(f"layer {layer} gives {type(value).__name__}, not a tensor; leave it out")
         if batch_size not in (None, x.shape[0]):
             raise ValueError(f"layer {layer}: first axis is {x.shape[0]}, not the batch of {batch_size}")
         if reduction is not None:

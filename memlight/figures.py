@@ -61,7 +61,7 @@ def layermem_by_depth(table: Table) -> Figure:
     contrast.set_title("Contrast: 0 where nothing is memorised")
     contrast.set_ylabel("(candidate minus independent) / 2, of mean SSLMem'")
 
-    every = _marker_spacing(x)
+    every = marker_spacing(x)
     published.plot(x, table["layermem"], "o-", color=BLUE, label="candidates (LayerMem)", markevery=every)
     controls = {"independent": (ORANGE, "s--"), "external": (GREEN, "^:"), "shared": (GREY, "v:")}
     for name, (colour, line) in controls.items():
@@ -94,11 +94,12 @@ def unitmem_by_layer(layers: Table) -> Figure:
     x = np.arange(len(layers["layer"]))
 
     scores = axes["A"]
-    every = _marker_spacing(x)
+    every = marker_spacing(x)
     scores.plot(x, layers["max"], ".", color=BLUE, alpha=0.6, label="highest unit")
     scores.plot(x, layers["p95"], "-", color=BLUE, lw=0.9, label="95th percentile of units")
     scores.plot(x, layers["mean"], "o-", color=BLUE, label="mean over units", markevery=every)
-    scores.plot(x, layers["held_out_mean"], "^--", color=GREEN, label="mean, held-out images", markevery=every)
+    if np.isfinite(layers["held_out_mean"]).any():
+        scores.plot(x, layers["held_out_mean"], "^--", color=GREEN, label="mean, held-out images", markevery=every)
     scores.plot(x, layers["null_mean"], ":", color=GREY, label="expected of exchangeable images")
     scores.fill_between(
         x, layers["null_mean"], layers["null_p95"], color=GREY, alpha=0.18, lw=0, label="up to their 95th percentile"
@@ -244,13 +245,13 @@ def _interval(ax: Axes, x: NDArray[Any], table: Table, name: str, colour: str) -
     """A line through ``name`` with its interval as bars, and as a band."""
     middle, low, high = table[name], table[f"{name}_low"], table[f"{name}_high"]
     ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
-    every = _marker_spacing(x)
+    every = marker_spacing(x)
     error = (middle - low, high - middle)
     ax.plot(x, middle, color=colour)
     ax.errorbar(x, middle, error, fmt="o", color=colour, capsize=2.5, elinewidth=1, errorevery=every, markevery=every)
 
 
-def _marker_spacing(x: NDArray[Any]) -> int:
+def marker_spacing(x: NDArray[Any]) -> int:
     """Draw every n-th marker, so that a deep network's markers do not merge into a bar."""
     return -(-len(x) // 24)
 

@@ -48,9 +48,8 @@ def headlines(command: str, tables: Mapping[str, Table]) -> dict[str, float | st
             return _layermem(tables["table"])
         case "unitmem" if "layers" in tables:
             return _unitmem(tables["layers"])
-        case "classmem" if "table" in tables:
-            table = tables["table"]
-            return {"classmem/last": classmem_mean(table, str(table["layer"][-1]))}
+        case "classmem" if "layers" in tables:
+            return {"classmem/last": float(tables["layers"]["mean"][-1])}
         case "probe" if "table" in tables:
             return _probe(tables["table"])
     return {}
@@ -71,18 +70,7 @@ def rows_by_depth(command: str, tables: Mapping[str, Table]) -> Iterator[dict[st
         yield {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
-_BY_DEPTH = {"layermem": "table", "unitmem": "layers"}
-
-
-def classmem_mean(table: Table, layer: str) -> float:
-    """Mean ClassMem over the units of one layer that fire at all; NaN where there are none.
-
-    Args:
-        table: columns ``CLASSMEM_TABLE``.
-        layer: which layer.
-    """
-    alive = (table["layer"] == layer) & (table["mu_max"] + table["mu_rest"] != 0)
-    return float(table["classmem"][alive].mean()) if alive.any() else float("nan")
+_BY_DEPTH = {"layermem": "table", "unitmem": "layers", "classmem": "layers"}
 
 
 def _layermem(table: Table) -> dict[str, float | str]:

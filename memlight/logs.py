@@ -8,8 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -255,38 +254,39 @@ class AnalysisLog:
         return content
 
 
-@contextmanager
-def sweep_run(kind: LoggerKind, run: RunDir) -> Iterator[None]:
-    """The W&B run that a sweep's agent waits for, while `pair` trains the members, which have runs of their own.
+def sweep_run(kind: LoggerKind, run: RunDir, train: Callable[[], int]) -> int:
+    """Train a pair within the W&B run that a sweep's agent waits for; the members' trainings have runs of their own.
 
-    When the block succeeds it has the settings of the run and the last value of every column of both ``metrics.csv``,
-    as ``<role>/<metric>``; when it fails it is marked as failed.
+    When both are trained it has their settings, and the last value of every column of each ``metrics.csv`` as
+    ``<role>/<metric>``.
 
     Args:
-        kind: see `LoggerKind`; with csv there is none, and the agent knows the exit status alone.
+        kind: wandb or wandb-online.
         run: the run directory, which is made.
+        train: trains both members; gives an exit status.
+
+    Returns:
+        The exit status.
     """
-    if kind == "csv":
-        yield
-        return
     import wandb
 
     run.root.mkdir(parents=True, exist_ok=True)
     mode = _wandb_mode(kind)
     quiet = wandb.Settings(silent=mode == "offline", console="off", x_disable_stats=True)
-    wandb_run = wandb.init(dir=run.root, name=run.name, group=run.name, job_type="pair", mode=mode, settings=quiet)
+    point = wandb.init(dir=run.root, name=run.name, group=run.name, job_type="pair", mode=mode, settings=quiet)
+    status = 1
     try:
-        yield
-        keys = pair_keys(run)
-        wandb_run.tags = keys.tags
-        wandb_run.config.update(keys.config, allow_val_change=True)  # type: ignore[no-untyped-call]
-        for member in run.members():
-            last = last_values(member.metrics).items()
-            wandb_run.summary.update({f"{member.role}/{name}": value for name, value in last})
-    except BaseException:
-        wandb_run.finish(exit_code=1)
-        raise
-    wandb_run.finish()
+        status = train()
+        if status == 0:
+            keys = pair_keys(run)
+            point.tags = keys.tags
+            point.config.update(keys.config, allow_val_change=True)  # type: ignore[no-untyped-call]
+            for member in run.members():
+                last = last_values(member.metrics).items()
+                point.summary.update({f"{member.role}/{name}": value for name, value in last})
+        return status
+    finally:
+        point.finish(exit_code=status)
 
 
 def git_commit() -> str | None:

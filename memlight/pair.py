@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock, Thread
@@ -17,8 +17,10 @@ from time import monotonic
 from types import FrameType
 from typing import IO, NoReturn
 
-from memlight.arguments import require_configs, values_of
+from memlight.arguments import values_of
 from memlight.errors import UserError
+from memlight.rundir import RunDir
+from memlight.sweep import default_run, sweep_point, without_sweep
 
 MEMBERS = ("candidate", "independent")
 
@@ -47,7 +49,6 @@ def train_pair(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--parallel", action="store_true", help="train both at once, on disjoint halves of the GPUs")
     own, passed = parser.parse_known_args(argv)
-    require_configs(passed)
     if values_of(passed, "--data.role", "--data.init_args.role"):
         raise UserError("--data.role: `pair` trains both roles; use `train.py fit --data.role ...` for one.")
     if values_of(passed, "--ckpt_path"):
@@ -56,18 +57,35 @@ def train_pair(argv: Sequence[str]) -> int:
         from memlight.training import run
 
         run(["fit", *passed])
+    configs = values_of(passed, "--config", "-c")
+    if sweep_point() and configs and not values_of(passed, "--run"):
+        passed += ["--run", str(default_run(configs[-1]))]
     commands = {
         role: [sys.executable, "-m", "memlight.cli", "fit", *passed, "--data.role", role, "--resume", "true"]
         for role in MEMBERS
     }
     environment = _environment()
-    try:
+
+    def train() -> int:
         if own.parallel:
             shares = _halves(environment, passed)
             return _side_by_side({role: (commands[role], environment | shares[role]) for role in MEMBERS})
         return _in_turn([commands[role] for role in MEMBERS], environment)
+
+    try:
+        return _for_sweep(train, passed) if sweep_point() else train()
     except KeyboardInterrupt:  # the members have said so
         return 130
+
+
+def _for_sweep(train: Callable[[], int], passed: Sequence[str]) -> int:
+    """Train both members as a point of a sweep, with a W&B run that the agent sees; the members do not know of it."""
+    runs, kinds = values_of(passed, "--run"), values_of(passed, "--logger")
+    if not runs or kinds[-1:] == ["csv"]:
+        return train()
+    from memlight.logs import sweep_run
+
+    return sweep_run("wandb-online" if kinds[-1:] == ["wandb-online"] else "wandb", RunDir(Path(runs[-1])), train)
 
 
 def _in_turn(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
@@ -156,9 +174,11 @@ def _stop(processes: Sequence[_Process]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, in which `memlight` is found from any directory."""
+    """This process's, in which `memlight` is found from any directory, and no sweep."""
     root = str(Path(__file__).resolve().parent.parent)
-    return dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+    return dict(
+        without_sweep(os.environ), PYTHONPATH=os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    )
 
 
 def _halves(environment: dict[str, str], passed: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -110,12 +110,7 @@ _RANDOM = f"random weights, seed {SEED}"
 
 
 @contextmanager
-def open_chosen(
-    run: str | None,
-    released: EncoderFlags,
-    trained: Trained = Trained(),
-    where: Where = Where(),  # noqa: B008 - frozen
-) -> Iterator[OpenedRun]:
+def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, where: Where) -> Iterator[OpenedRun]:
     """Open a run, or an encoder and images where those are named.
 
     Raises:

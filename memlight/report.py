@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from memlight import page
 from memlight.figures import training_curves
-from memlight.page import Cell, decimals, interval, number, word
+from memlight.page import Cell, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import (
     LAYERMEM_TABLE,
@@ -24,6 +24,7 @@ from memlight.tables import (
     read_table,
     write_text,
 )
+from memlight.words import contrast_words, joined, unitmem_words
 
 SPLITS = ("shared", "candidate", "independent", "external")
 
@@ -43,40 +44,17 @@ def write_report(run: RunDir) -> Path:
     Raises:
         UserError: a table or summary is damaged.
     """
+    trained = not run.released.is_file()
     sections = [
-        ("Where it memorises", _layermem(run)),
+        *([("Where it memorises", _layermem(run))] if trained else [("What encoder", _released(run))]),
         ("Units", _unitmem(run)),
-        ("Accuracy", _probe(run)),
-        ("Training", _training(run)),
+        *([("Accuracy", _probe(run))] if trained or any(run.analyses("probe")) else []),
+        *([("Training", _training(run))] if trained else []),
         ("How it was made", _provenance(run)),
     ]
-    write_text(run.report, page.page(f"What {run.name} memorises", _opening(run), sections))
+    title = f"What {run.name} memorises" if trained else f"The units of {run.name}"
+    write_text(run.report, page.page(title, _opening(run), sections))
     return run.report
-
-
-def contrast_words(table: Table) -> str:
-    """The headline in words that follow the numbers.
-
-    Args:
-        table: columns ``LAYERMEM_TABLE``.
-    """
-    layers, low, high = table["layer"].tolist(), table["contrast_low"], table["contrast_high"]
-    above = [name for name, bound in zip(layers, low, strict=True) if bound > 0]
-    below = [name for name, bound in zip(layers, high, strict=True) if bound < 0]
-    if not above:
-        text = f"No memorisation is measured in any of {len(layers)} layers: no contrast lies above 0."
-    else:
-        top = int(np.nanargmax(np.where(low > 0, table["contrast"], np.nan)))
-        text = (
-            f"Memorisation is measured in {len(above)} of {len(layers)} layers, most in {layers[top]}: contrast "
-            f"{decimals(table['contrast'][top])}, 95 % interval {decimals(low[top])} to {decimals(high[top])}."
-        )
-        silent = [name for name, a, b in zip(layers, low, high, strict=True) if a <= 0 <= b]
-        if silent:
-            text += f" No memorisation is measured in {_join(silent)} (interval includes 0)."
-    if below:
-        text += f" In {_join(below)} the contrast lies below 0, which memorisation cannot explain."
-    return text
 
 
 def contrast_verdict(low: float, high: float) -> Cell:
@@ -93,18 +71,45 @@ def contrast_verdict(low: float, high: float) -> Cell:
 def _opening(run: RunDir) -> str:
     layermem = next(run.analyses("layermem"), None)
     lead = page.paragraph(contrast_words(read_table(layermem.table(), LAYERMEM_TABLE)), "lead") if layermem else ""
-    return lead + page.paragraph(_what_was_trained(run), "soft")
+    return lead + page.paragraph(_what_was_measured(run), "soft")
 
 
-def _what_was_trained(run: RunDir) -> str:
-    members = _join([member.role for member in run.members() if member.encoder.is_file()]) or "none yet"
+def _what_was_measured(run: RunDir) -> str:
+    if run.released.is_file():
+        return "An encoder that was not trained here, measured on images of one's own."
+    members = joined([member.role for member in run.members() if member.encoder.is_file()]) or "none yet"
     if not run.splits.is_file():
         return f"Encoders trained: {members}."
     splits = read_json(run.splits)
-    sizes = ", ".join(
-        f"{len(splits[n])} {n}" for n in ("shared", "candidate", "independent", "external") if n in splits
-    )
+    sizes = ", ".join(f"{len(splits[n])} {n}" for n in SPLITS if n in splits)
     return f"Data: {splits['dataset']} ({sizes} images). Encoders trained: {members}."
+
+
+def _released(run: RunDir) -> str:
+    """Name, weights and images of an encoder that was not trained here."""
+    made, splits = read_json(run.released), read_json(run.splits)
+    weights, views = made["weights"], made["views"]
+    origin = (
+        [("weights", f"{weights['file']}: {weights['words']}"), ("weights, sha256", weights["sha256"])]
+        if weights
+        else [("weights", f"random weights, seed {made['init_seed']}: nothing was learned")]
+    )
+    held_out = f"{len(splits['external'])} of {made['held_out'] or made['images']}" if splits["external"] else "none"
+    pairs = [
+        ("encoder", made["encoder"]),
+        *origin,
+        ("images measured", f"{len(splits['candidate'])} of {made['images']}"),
+        ("images held out", held_out),
+        ("views", f"{views['name']} unless the command names others, {views['size']} pixels"),
+        ("mean and std", "; ".join(", ".join(f"{value:g}" for value in views[name]) for name in ("mean", "std"))),
+    ]
+    explained = page.paragraph(
+        "Without a second encoder that was trained on other images, what is memorised cannot be told from what is "
+        "merely striking: compare with the held-out images, with the null, and with the same encoder with random "
+        "weights (--member random).",
+        "soft",
+    )
+    return page.facts(pairs) + explained
 
 
 def _layermem(run: RunDir) -> str:
@@ -152,8 +157,8 @@ def _control_tests(analysis: AnalysisDir) -> str:
 def _unitmem(run: RunDir) -> str:
     explained = page.paragraph(
         "UnitMem is high for a unit that answers to one image far more than to the others. It is not 0 for noise: the "
-        "null is what exchangeable images would score, and the held-out column is the same units on images that no "
-        "encoder was trained on. t and p compare the top with the bottom 10 % of units, as published; they select on "
+        "null is what exchangeable images would score, and the held-out column is the same units on images held out "
+        "from training. t and p compare the top with the bottom 10 % of units, as published; they select on "
         "what they test, so a tiny p says nothing about memorisation.",
         "soft",
     )
@@ -211,25 +216,6 @@ def _pair_cells(row: Mapping[str, Any]) -> list[Cell]:
     ]
 
 
-def unitmem_words(layers: Table) -> str:
-    """What the units show, in words that follow the numbers.
-
-    Args:
-        layers: columns ``UNITMEM_LAYERS``.
-    """
-    last = {name: column[-1] for name, column in layers.items()}
-    text = (
-        f"Mean UnitMem goes from {layers['mean'][0]:.3f} in {layers['layer'][0]} to {last['mean']:.3f} in "
-        f"{last['layer']}; on held-out images the units of {last['layer']} score {last['held_out_mean']:.3f}, and "
-        f"exchangeable images would score {last['null_mean']:.3f}."
-    )
-    if "unit_contrast" in layers:
-        names = layers["layer"][layers["unit_contrast_low"] > 0].tolist()
-        where = f"above 0 in {_join(names)}" if names else "not above 0 in any layer"
-        text += f" The unit contrast of the pair, which is free of which images are striking, is {where}."
-    return text
-
-
 def _probe(run: RunDir) -> str:
     found = []
     for analysis in run.analyses("probe"):
@@ -253,7 +239,7 @@ def _training(run: RunDir) -> str:
         return page.paragraph("No epoch was logged yet.", "missing")
     png = io.BytesIO()
     training_curves(metrics).savefig(png, format="png")
-    return page.picture(png.getvalue(), f"Training of {_join(list(metrics))}, as logged in metrics.csv.")
+    return page.picture(png.getvalue(), f"Training of {joined(list(metrics))}, as logged in metrics.csv.")
 
 
 def _provenance(run: RunDir) -> str:
@@ -261,7 +247,7 @@ def _provenance(run: RunDir) -> str:
     for command in ("layermem", "unitmem", "probe"):
         for analysis in run.analyses(command):
             made = read_json(analysis.summary)
-            checkpoints = [f"{role} {digest[:12]}" for role, digest in made["checkpoints"].items()]
+            checkpoints = [f"{role} {_short(digest)}" for role, digest in made["checkpoints"].items()]
             pairs = [
                 ("command", made["command_line"]),
                 ("finished", f"{made['finished']}, {made['seconds']:.1f} s, {made['images_per_second']:.0f} images/s"),
@@ -279,9 +265,19 @@ def _provenance(run: RunDir) -> str:
 
 
 def _missing(run: RunDir, command: str) -> str:
+    which = ""
+    if run.released.is_file():
+        made = read_json(run.released)
+        weights = f" --weights {made['weights']['file']}" if made["weights"] else ""
+        which = f" --encoder {made['encoder']}{weights} --images {made['images']}"
     return page.paragraph(
-        "Not measured yet. Make it with", "missing", code=f"python analyze.py {command} --run {run.root}"
+        "Not measured yet. Make it with", "missing", code=f"python analyze.py {command}{which} --run {run.root}"
     )
+
+
+def _short(digest: str) -> str:
+    """The first twelve characters of a hash; words as they are."""
+    return digest if " " in digest else digest[:12]
 
 
 def _heading(analysis: AnalysisDir) -> str:
@@ -296,7 +292,3 @@ def _figures(analysis: AnalysisDir) -> str:
 
 def _rows(table: Table) -> list[dict[str, Any]]:
     return [dict(zip(table, cells, strict=True)) for cells in zip(*(c.tolist() for c in table.values()), strict=True)]
-
-
-def _join(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -36,6 +36,7 @@ from memlight.preflight import (
 from memlight.quiet import silence
 from memlight.rundir import RunDir
 from memlight.settings import comparable
+from memlight.sweep import default_run
 from memlight.tables import write_text
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -106,7 +107,7 @@ class MemlightCLI(LightningCLI):
         if not options.run:
             if options.run is not None or not options.config:
                 raise UserError("--run: name the run directory, or give a --config whose name it takes.")
-            options.run = str(Path("runs") / Path(str(options.config[-1])).stem)
+            options.run = str(default_run(str(options.config[-1])))
         self.run_dir = RunDir(Path(options.run))
         self.keeps = self.subcommand == "fit" and not options.trainer.fast_dev_run
         require_options(options, training=self.keeps)

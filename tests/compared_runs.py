@@ -1,5 +1,6 @@
 """Run directories with made-up settings and numbers, for the tests of comparisons."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import yaml
 
 from memlight.rundir import RunDir
 from memlight.tables import (
-    CLASSMEM_TABLE,
+    CLASSMEM_LAYERS,
     LAYERMEM_TABLE,
     PROBE_TABLE,
     UNITMEM_LAYERS,
@@ -58,7 +59,7 @@ def write_analysis(run: RunDir, command: str, tables: dict[str, tuple[Table, Seq
         write_table(analysis.table(name), table, columns)
     summary = {
         "command_line": f"analyze.py {command} --run {run.root} {flags}".rstrip(),
-        "checkpoints": {"candidate": f"hash of {run.root}"},
+        "checkpoints": {"candidate": hashlib.sha256(str(run.root).encode()).hexdigest()},
         "finished": "2026-11-20T07:45:36+00:00",
         "device": "CPU",
         "git_commit": None,
@@ -105,9 +106,24 @@ def add_probe(run: RunDir, knn: float, linear: float) -> None:
     write_analysis(run, "probe", {"table": (table, PROBE_TABLE)})
 
 
-def add_classmem(run: RunDir, scores: Sequence[tuple[str, float, bool]]) -> None:
-    """``analysis/classmem`` with (layer, score, dead) of each unit."""
-    layer, score, dead = (np.array(column) for column in zip(*scores, strict=True))
-    table: Table = dict.fromkeys(CLASSMEM_TABLE, np.zeros(len(scores)))
-    table |= {"layer": layer, "classmem": score, "mu_max": np.where(dead, 0.0, 1.0)}
-    write_analysis(run, "classmem", {"table": (table, CLASSMEM_TABLE)})
+def add_classmem(run: RunDir, mean: Sequence[float], *, layers: Sequence[str] = LAYERS) -> None:
+    """``analysis/classmem`` with these means."""
+    table: Table = dict.fromkeys(CLASSMEM_LAYERS, np.zeros(len(layers)))
+    table |= {"layer": np.array(layers), "mean": np.array(mean)}
+    write_analysis(run, "classmem", {"layers": (table, CLASSMEM_LAYERS)})
+
+
+CONTRAST = {(repeat, seed): [0.0, 0.001 * seed, 0.002, 0.004 * repeat, 0.001 * repeat + 0.0005 * seed]
+            for repeat in (1, 4) for seed in (0, 1, 2)}  # fmt: skip
+"""(repeat, seed) -> contrast by layer in the runs of `make_study`; the fourth of five is the highest."""
+
+
+def make_study(root: Path) -> list[str]:
+    """Two doses, three seeds each; UnitMem of all, probes of the lower dose only."""
+    for (repeat, seed), contrast in CONTRAST.items():
+        run = make_run(root / f"r{repeat}_s{seed}", config(repeat=repeat, seed=seed))
+        add_layermem(run, contrast)
+        add_unitmem(run, [0.3, 0.3, 0.4, 0.5, 0.6 + seed / 100])
+        if repeat == 1:
+            add_probe(run, knn=0.4 + seed / 10, linear=0.7)
+    return [str(root / f"r{repeat}_s{seed}") for repeat, seed in CONTRAST]

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from typing import Literal
 
 import pytest
@@ -79,3 +80,38 @@ def test_read_docstring_joins_continued_lines_and_stops_at_the_next_section() ->
     assert list(helps) == ["run", "ratios", "mode", "views", "layers", "verify"]
     assert helps["ratios"] == "shares of units, in per cent of 100 %."
     assert helps["verify"] == "look twice."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where.
+
+    Attributes:
+        device: cpu or
+            cuda.
+        tag: a word.
+    """
+
+    device: str = "cpu"
+    tag: str | None = None
+
+
+def look(run: str, place: Place = Place()) -> tuple[str, Place]:  # noqa: B008 - frozen
+    """Look.
+
+    Args:
+        run: which.
+        place: device and name
+    """
+    return run, place
+
+
+def test_a_dataclass_stands_for_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = {"look": look}
+    parser = build_parser("analyze.py", "about", commands)
+    assert run_command(parser, commands, ["look", "--run", "r", "--tag", "t"]) == ("r", Place("cpu", "t"))
+    assert run_command(parser, commands, ["look", "--run", "r"]) == look("r")
+    with pytest.raises(SystemExit):
+        run_command(parser, commands, ["look", "--help"])
+    help_text = capsys.readouterr().out
+    assert "device and name:" in help_text and "cpu or cuda. (default: cpu)" in help_text

@@ -3,10 +3,16 @@ from functools import partial
 import pytest
 import torch
 from timm.layers import GluMlp, SwiGLU
+from timm.models.cait import LayerScaleBlock
+from timm.models.eva import EvaBlock
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import Block, ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
 from timm.models.xcit import XCABlock
 from torch import nn
 from torchvision.models import resnet18
+from torchvision.models.swin_transformer import SwinTransformerBlock
+from torchvision.models.vision_transformer import EncoderBlock
 
 from memlight.discovery import evaluating, first_tensor, list_layers
 from memlight.features import capture, count_units
@@ -17,14 +23,17 @@ from tests.tiny_net import Toy, assert_unchanged, snapshot
 class OneBlock(nn.Module):
     """A stem, four tokens through one block, and nothing else."""
 
-    def __init__(self, block: nn.Module, size: tuple[int, ...] = ()) -> None:
+    def __init__(self, block: nn.Module, size: tuple[int, ...] = (), as_map: bool = False) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 2, 2)
         self.block = block
         self.size = size
+        self.as_map = as_map
 
     def forward(self, x):
-        return self.block(self.stem(x).flatten(2).transpose(1, 2), *self.size).mean(1)
+        x_BHWC = self.stem(x).permute(0, 2, 3, 1)
+        x = self.block(x_BHWC if self.as_map else x_BHWC.flatten(1, 2), *self.size)
+        return x.flatten(1, -2).mean(1)
 
 
 def layers_of_block(block: nn.Module, size: tuple[int, ...] = ()) -> list[str]:
@@ -137,6 +146,32 @@ def test_a_block_of_another_order_is_not_taken_for_one(block, size, expected):
     assert layers_of_block(block, size) == [f"block.{name}".rstrip(".") for name in expected]
 
 
+SMALL_SWIN = {"img_size": 32, "patch_size": 4, "embed_dim": 8, "depths": (2, 1), "num_heads": (2, 2), "window_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("build", "of_first_block", "of_last_block"),
+    [
+        (SwinTransformer, ["norm2@in", "mlp.act", "mlp", ""], FIVE),
+        (SwinTransformerV2, ["mlp.fc1", "mlp.fc2", ""], ["attn.proj", "mlp.fc1", "mlp.fc2", ""]),
+    ],
+)
+def test_attention_within_windows_is_left_out_until_one_window_is_the_image(build, of_first_block, of_last_block):
+    model = build(**SMALL_SWIN, num_classes=0)
+    layers = list_layers(model, image_size=32)
+    last = [name.removeprefix("block").removeprefix(".") for name in of_last_block]
+
+    assert [layer for layer in layers if layer.startswith("layers.0.blocks.0")] == [
+        f"layers.0.blocks.0.{name}".rstrip(".") for name in of_first_block
+    ]
+    assert [layer for layer in layers if layer.startswith("layers.1.blocks.0")] == [
+        f"layers.1.blocks.0.{name}".rstrip(".") for name in last
+    ]
+    units = count_units(model, layers, image_size=32)
+    assert {units[layer] for layer in layers if layer.startswith("layers.0")} == {8, 32}
+    assert {units[layer] for layer in layers if layer.startswith("layers.1")} == {16, 64}
+
+
 class Reordered(nn.Module):
     """The parts of a transformer block, put together in another way."""
 
@@ -172,36 +207,51 @@ def test_only_the_usual_order_of_calls_makes_a_block(order):
         assert sorted(found) == ["block.attn", "block.mlp.0", "block.mlp.2"]
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "block", "attention", "norm"),
-    [
-        ("vit_tiny_patch4", 16, "blocks.3", "attn", "norm2"),
-        ("timm:vit_small_patch14_reg4_dinov2", 28, "blocks.3", "attn", "norm2"),
-        ("timm:vit_small_patch16_dinov3", 32, "blocks.3", "attn", "norm2"),
-        ("timm:cait_xxs24_224", 32, "blocks.3", "attn", "norm2"),
-        ("torchvision:vit_b_32", 32, "encoder.layers.encoder_layer_3", "self_attention", "ln_2"),
-        ("torchvision:swin_t", 32, "features.3.1", "attn", "norm2"),
-    ],
-)
-def test_the_sums_are_what_their_names_say(name, size, block, attention, norm):
-    encoder = build_encoder(name, seed=0, image_size=size).eval()
-    wanted = [f"{block}@in", f"{block}.{attention}", f"{block}.{norm}@in", f"{block}.mlp", block]
-    assert set(wanted[1:]) <= set(list_layers(encoder))
+def test_a_stage_that_changes_width_projects_its_shortcut_and_is_still_a_block():
+    class Widening(Reordered):
+        def __init__(self) -> None:
+            super().__init__("usual")
+            self.attn, self.shortcut = nn.Linear(8, 8), nn.Linear(8, 8)
 
-    layer_scales = [p for n, p in encoder.get_submodule(block).named_parameters() if "gamma" in n] or [
-        torch.ones(())
-    ] * 2
-    if isinstance(layer_scales[0], nn.Parameter):
-        for scale in layer_scales:
-            nn.init.uniform_(scale, 0.5, 1.5)
-    x = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), capture(encoder, wanted, reduce="none") as out:
-        encoder(x)
+        def forward(self, x):
+            x = self.shortcut(x) + self.attn(self.norm1(x))
+            return x + self.mlp(self.norm2(x))
+
+    assert layers_of_block(Widening()) == [
+        *("block.shortcut", "block.attn", "block.norm2@in"),
+        *("block.mlp.1", "block.mlp", "block"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("block", "as_map", "attention", "norm"),
+    [
+        (lambda: Block(8, 2), False, "attn", "norm2"),
+        (lambda: Block(8, 2, init_values=0.5), False, "attn", "norm2"),
+        (lambda: EvaBlock(8, 2, init_values=0.5), False, "attn", "norm2"),
+        (lambda: LayerScaleBlock(8, 2, init_values=0.5), False, "attn", "norm2"),
+        (lambda: EncoderBlock(2, 8, 16, 0.0, 0.0), False, "self_attention", "ln_2"),
+        (lambda: SwinTransformerBlock(8, 2, [1, 1], [0, 0]), True, "attn", "norm2"),
+    ],
+    ids=["ViT", "DINOv2", "DINOv3", "CaiT", "torchvision's ViT", "torchvision's Swin"],
+)
+def test_the_sums_are_what_their_names_say(block, as_map, attention, norm):
+    torch.manual_seed(0)
+    model = OneBlock(block(), as_map=as_map).eval()
+    wanted = ["block@in", f"block.{attention}", f"block.{norm}@in", "block.mlp", "block"]
+    assert set(wanted[1:]) <= set(list_layers(model, image_size=4))
+
+    scales = [weight for name, weight in model.named_parameters() if "gamma" in name]
+    for scale in scales:
+        nn.init.uniform_(scale, 0.5, 1.5)
+    first, second = scales or [1, 1]
+    with torch.no_grad(), capture(model, wanted, reduce="none") as out:
+        model(torch.randn(3, 3, 4, 4))
     into, att, after_att, mlp, after_mlp = (out[layer] for layer in wanted)
 
     assert not torch.allclose(after_att, into, atol=1e-3) and not torch.allclose(after_mlp, after_att, atol=1e-3)
-    torch.testing.assert_close(after_att, into + layer_scales[0] * att)
-    torch.testing.assert_close(after_mlp, after_att + layer_scales[1] * mlp)
+    torch.testing.assert_close(after_att, into + first * att)
+    torch.testing.assert_close(after_mlp, after_att + second * mlp)
 
 
 def test_the_hidden_layer_is_what_the_last_linear_gets():

@@ -2,33 +2,14 @@ import math
 
 import pytest
 import torch
+from timm.layers import LayerNorm2d, Mlp
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import VisionTransformer
 
 from memlight.errors import UserError
-from memlight.features import capture, check_finite, check_layers, count_units, evaluating, list_layers
+from memlight.features import capture, check_finite, count_units
 from memlight.models.encoders import build_encoder
-
-
-class Toy(nn.Module):
-    """Conv, in-place ReLU, conv run out of the order of definition, a layer never run, one run twice, a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(5, 7)
-        self.second = nn.Conv2d(4, 5, 1)
-        self.first = nn.Conv2d(3, 4, 3)
-        self.unused = nn.Conv2d(3, 4, 3)
-        self.shared = nn.Conv2d(5, 5, 1)
-        self.norm = nn.BatchNorm2d(4)
-        self.act = nn.ReLU(inplace=True)
-        self.drop = nn.Dropout(0.5)
-
-    def forward(self, x):
-        x = self.act(self.norm(self.first(x)))
-        x = self.act(self.second(self.drop(x)))
-        x = self.shared(self.shared(x))
-        return self.head(x.mean((2, 3)))
+from tests.tiny_net import Toy, assert_unchanged, snapshot
 
 
 class Tokens(nn.Module):
@@ -46,23 +27,6 @@ class Tokens(nn.Module):
         map_BHWC = self.map(x.permute(0, 2, 3, 1))
         tokens_BTC = map_BHWC.flatten(1, 2)[:, :5]
         return self.norm(tokens_BTC + self.embed(x.flatten(2).transpose(1, 2))[:, :5]).mean(1)
-
-
-def snapshot(model):
-    return (
-        {name: tensor.clone() for name, tensor in model.state_dict().items()},
-        [module.training for module in model.modules()],
-        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
-        torch.get_rng_state(),
-    )
-
-
-def assert_unchanged(model, before):
-    tensors, modes, hooks, rng = before
-    now = snapshot(model)
-    assert all(torch.equal(tensor, now[0][name]) for name, tensor in tensors.items())
-    assert (modes, hooks) == now[1:3]
-    assert torch.equal(rng, now[3])
 
 
 def unit_oracle(x, activation):
@@ -189,6 +153,103 @@ def test_tokens_and_channels_last_maps():
     assert torch.allclose(got["cls"]["map"], raw["map"].mean((1, 2)))
 
 
+class Sublayers(nn.Module):
+    """A module that returns a tuple, one that overwrites its input, and one that is called with a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(3, 1, batch_first=True)
+        self.act = nn.ReLU(inplace=True)
+        self.last = nn.Linear(3, 5)
+
+    def forward(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        x, _ = self.attention(query=x, key=x, value=x, need_weights=False)
+        return self.last(input=self.act(x + 0)).mean(1)
+
+
+def test_inputs_and_the_first_tensor_of_a_tuple():
+    torch.manual_seed(0)
+    model, x = Sublayers().eval(), torch.randn(4, 3, 3, 3)
+    layers = ["attention@in", "attention", "act@in", "act", "last@in", "last"]
+    with torch.no_grad(), capture(model, layers, reduce="none") as out:
+        model(x)
+    tokens = x.flatten(2).transpose(1, 2)
+    with torch.no_grad():
+        expected = model.attention(tokens, tokens, tokens)[0]
+
+    assert list(out) == layers
+    assert torch.equal(out["attention@in"], tokens)
+    torch.testing.assert_close(out["attention"], expected)
+    assert torch.equal(out["act@in"], out["attention"]) and (out["act@in"] < 0).any()
+    assert torch.equal(out["act"], out["act@in"].relu()) and torch.equal(out["last@in"], out["act"])
+    assert count_units(model, ["last@in", "last"], image_size=4) == {"last@in": 3, "last": 5}
+
+
+def test_a_layer_without_a_tensor_is_an_error():
+    class Counting(nn.Module):
+        def forward(self, x):
+            return len(x)
+
+    model = nn.Sequential(Counting())
+    with pytest.raises(ValueError, match="layer 0 gives int, not a tensor"), capture(model, ["0"]):
+        model(torch.zeros(2, 3))
+
+
+class Maps(nn.Module):
+    """Modules whose 4-D values have the channels last, beside their twins that have them second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp_last, self.mlp_second = Mlp(3, 5), Mlp(3, 5, use_conv=True)
+        self.norm_last, self.norm_second = nn.LayerNorm(3), LayerNorm2d(3)
+
+    def forward(self, x):
+        self.mlp_second(self.norm_second(x))
+        return self.mlp_last(self.norm_last(x.permute(0, 2, 3, 1)))
+
+
+def test_the_units_of_a_map_are_its_channels_whichever_axis_they_are_on():
+    inside = {"": 3, "@in": 3, ".fc1": 5, ".act": 5, ".drop1": 5, ".fc2@in": 5, ".fc2": 3}
+    for order in ("last", "second"):
+        expected = {f"mlp_{order}{name}": units for name, units in inside.items()} | {f"norm_{order}@in": 3}
+        assert count_units(Maps(), list(expected), image_size=4) == expected
+
+
+@pytest.mark.parametrize(
+    ("build", "prefix", "cls"),
+    [
+        (lambda: build_encoder("timm:test_vit", image_size=32), 1, True),
+        (lambda: build_encoder("timm:test_vit2", image_size=32), 1, False),  # a register, no class token
+        (lambda: build_encoder("timm:deit_tiny_distilled_patch16_224", image_size=32), 2, True),
+        (lambda: VisionTransformer(32, 16, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16), 1, True),
+    ],
+    ids=["class token", "register", "distillation token", "torchvision"],
+)
+def test_tokens_before_the_patches(build, prefix, cls):
+    model = build().eval()
+    layer = next(name for name, _ in model.named_modules() if name.endswith("mlp"))
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad(), capture(model, [layer], reduce="none") as raw:
+        model(x)
+    with torch.no_grad(), capture(model, [layer], activation="identity", tokens="patch") as out:
+        model(x)
+    torch.testing.assert_close(out[layer], raw[layer][:, prefix:].mean(1))
+    if cls:
+        with torch.no_grad(), capture(model, [layer], activation="identity", tokens="cls") as out:
+            model(x)
+        torch.testing.assert_close(out[layer], raw[layer][:, 0])
+    else:
+        with pytest.raises(UserError, match="--tokens cls: this encoder has no class token"):
+            capture(model, [layer], tokens="cls").__enter__()
+
+
+def test_a_class_token_that_joins_late_is_none():
+    model = build_encoder("timm:xcit_nano_12_p16_224", seed=0, image_size=32)
+    with pytest.raises(UserError, match="--tokens patch"):
+        capture(model, ["blocks.0"], tokens="patch").__enter__()
+
+
 def test_vectors_get_the_activation_alone():
     model, x = Toy().eval(), torch.randn(2, 3, 8, 8)
     with torch.no_grad(), capture(model, ["head"], activation="relu") as out:
@@ -196,7 +257,7 @@ def test_vectors_get_the_activation_alone():
     assert torch.equal(out["head"], result.relu())
 
 
-def test_a_compiled_model_is_listed_and_captured_too():
+def test_a_compiled_model_is_captured_too():
     model, x = Toy().eval(), torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         with capture(model, ["first", "second"]) as plain:
@@ -206,7 +267,6 @@ def test_a_compiled_model_is_listed_and_captured_too():
         with capture(model, ["first", "second"]) as compiled:
             model(x)
     assert all(torch.equal(plain[layer], compiled[layer]) for layer in plain)
-    assert list_layers(model, image_size=8) == ["first", "second"]
 
 
 def test_layers_that_run_never_or_twice_and_bad_words_are_errors():
@@ -239,7 +299,6 @@ def test_a_layer_whose_first_axis_is_not_the_batch_is_an_error():
     model = Windows()
     with pytest.raises(ValueError, match="first axis is 8, not the batch of 2"), capture(model, ["inner"]):
         model(torch.randn(2, 3, 4, 4))
-    assert list_layers(model, image_size=4) == []
 
 
 def test_check_finite_names_the_first_bad_layer():
@@ -248,5 +307,3 @@ def test_check_finite_names_the_first_bad_layer():
     check_finite({})
     with pytest.raises(UserError, match="--weights: layer b gives NaN"):
         check_finite({"a": good, "b": bad, "c": bad * math.nan}, flag="--weights")
-
-

@@ -29,11 +29,28 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": BASE | {"models", "rundir"},
     "figures": {"tables", "errors"},
     "block_figures": {"tables", "figures"},
+    "class_figures": {"tables", "figures"},
+    "class_section": {"tables", "errors", "rundir", "page"},
+    "feature_store": {"tables", "errors"},
+    "feature_writer": {"tables", "errors", "feature_store"},
     "pictures": {"tables", "errors"},
     "page": {"tables", "errors"},
-    "report": {"tables", "errors", "rundir", "figures", "page"},
-    "logs": BASE | {"rundir", "metrics_csv"},
-    "studies": BASE | {"data", "metrics", "figures", "block_figures", "pictures", "logs"},
+    "words": {"tables", "page"},
+    "report": {"tables", "errors", "rundir", "figures", "page", "words"},
+    "settings": {"errors", "rundir", "tables"},
+    "headlines": {"rundir", "tables"},
+    "sweep": set(),
+    "wandb_keys": {"errors", "rundir", "settings"},
+    "comparing": {"errors", "headlines", "rundir", "settings", "tables"},
+    "grouping": {"comparing", "errors", "headlines", "settings", "tables"},
+    "comparison_figures": {"comparing", "figures", "grouping", "headlines"},
+    "comparison_page": {"comparing", "grouping", "headlines", "page", "settings"},
+    "comparison": {"comparing", "comparison_figures", "comparison_page", "errors", "grouping"}
+    | {"page", "rundir", "tables"},
+    "logs": BASE | {"rundir", "metrics_csv", "headlines", "sweep", "wandb_keys"},
+    "studies": BASE
+    | {"data", "metrics", "figures", "block_figures", "class_figures", "pictures", "logs"}
+    | {"feature_store", "feature_writer"},
     "callbacks": BASE | {"data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"},
 }
 """Room -> rooms it may import. Rooms that are not here (the command lines) may import everything."""
@@ -49,6 +66,7 @@ COMMAND_LINES = {
     "analyze",
     "commands",
     "opening",
+    "released",
 }
 
 NO_TORCH = {
@@ -56,8 +74,13 @@ NO_TORCH = {
     "rundir",
     "figures",
     "block_figures",
+    "class_figures",
+    "class_section",
+    "feature_store",
+    "feature_writer",
     "pictures",
     "page",
+    "words",
     "report",
     "cli",
     "arguments",
@@ -65,6 +88,15 @@ NO_TORCH = {
     "commands",
     "errors",
     "stats",
+    "settings",
+    "headlines",
+    "sweep",
+    "wandb_keys",
+    "comparing",
+    "grouping",
+    "comparison_figures",
+    "comparison_page",
+    "comparison",
 }
 
 

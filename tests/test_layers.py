@@ -60,7 +60,10 @@ def test_outside_of_blocks_it_is_the_row_before() -> None:
     ("layers", "references"),
     [
         (["blocks.0.attn", "blocks.0.norm2@in"], [None, None]),  # nothing before
-        (["stem", "blocks.1.attn", "blocks.1.norm2@in", "blocks.1.mlp"], [None, None, None, 2]),  # blocks.0 is not there
+        (
+            ["stem", "blocks.1.attn", "blocks.1.norm2@in", "blocks.1.mlp"],
+            [None, None, None, 2],
+        ),  # blocks.0 is not there
         (["blocks.0", "blocks.1.attn", "blocks.1.mlp", "blocks.1"], [None, 0, None, None]),  # norm2@in is not there
         (["blocks.9", "blocks.10.attn.qkv", "blocks.10.norm2@in", "blocks.10.mlp.fc1"], [None, 0, 0, 2]),
         (["0.norm2@in", "0.norm2", "0.mlp.fc2@in", "0"], [None, 0, 0, 0]),

@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,13 @@ from memlight.errors import UserError
 from memlight.logs import AnalysisLog, make_loggers
 from memlight.pictures import image_grid
 from memlight.rundir import RunDir
-from memlight.tables import LAYERMEM_TABLE, PROBE_TABLE, read_json, read_table
+from memlight.settings import SHORT_NAMES, comparable
+from memlight.sweep import VARIABLES
+from memlight.tables import LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS, read_json, read_table
+from tests.compared_runs import config, make_run
 from tests.ddp import run_ddp
-from tests.synthetic_run import layermem_table, probe_table
+from tests.synthetic_run import layermem_table, probe_table, unitmem_layers, unitmem_table
+from tests.wandb_files import OfflineRun, read_offline_run
 
 MADE_FROM: dict[str, Any] = {
     "seed": 3,
@@ -35,7 +38,8 @@ def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for name in ("WANDB_MODE", "WANDB_PROJECT", *VARIABLES):
+        monkeypatch.delenv(name, raising=False)
     yield
 
 
@@ -46,15 +50,6 @@ def write_probe(run: RunDir, top1: float) -> None:
         log.figure("grid", GRID, "A caption.")
         log.headline({"top1": np.float64(top1)})
         log.images = 50
-
-
-def read_finished(file: Path, last: bytes) -> bytes:
-    """A .wandb file once W&B's writer process has flushed it."""
-    for _ in range(100):
-        if last in (record := file.read_bytes()):
-            return record
-        time.sleep(0.1)
-    raise AssertionError(f"{last!r} never reached {file}")
 
 
 def test_an_analysis_leaves_tables_figures_and_how_it_was_made(tmp_path: Path) -> None:
@@ -95,51 +90,94 @@ def test_only_rank_0_writes(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "analysis").iterdir()] == ["probe"]
 
 
-def test_an_offline_wandb_run_holds_table_figure_headline_and_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def offline_run(directory: Path) -> OfflineRun:
+    """The only one of a run directory, or of a member's."""
+    (offline,) = (directory / "wandb").glob("offline-run-*")
+    return read_offline_run(offline)
+
+
+def test_an_offline_wandb_run_holds_tables_figures_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "WANDB_TABLE_ROWS", 9)
-    run = RunDir(tmp_path / "simclr")
-    table = layermem_table()
-    with AnalysisLog(run, "layermem", **MADE_FROM) as log:
-        log.table("table", table, LAYERMEM_TABLE)
+    run = make_run(tmp_path / "simclr", config(repeat=4))
+    with AnalysisLog(run, "layermem", tag="x", **MADE_FROM) as log:
+        log.table("table", layermem_table(), LAYERMEM_TABLE)
         log.table("probe", probe_table(), PROBE_TABLE)
         log.figure("grid", GRID, "A caption.")
-        log.headline({"contrast_res6": 0.0655})
+        log.headline({"contrast/res6": 0.0655})
     (offline,) = (run.root / "wandb").glob("offline-run-*")
     (file,) = offline.glob("files/media/table/layermem/probe*.json")
     content = json.loads(file.read_text())
     assert content["columns"] == list(PROBE_TABLE)
     assert content["data"][0] == ["candidate", "pooled", "linear", 0.7044, 0.981, 40_000, 5_000]
     (png,) = offline.glob("files/media/images/layermem/grid*.png")
-    assert png.read_bytes() == (run.analysis("layermem").figures / "grid.png").read_bytes()
-    assert (offline / "files/layermem-table.csv").read_bytes() == run.analysis("layermem").table().read_bytes()
-    (file,) = offline.glob("*.wandb")
-    record = read_finished(file, b"contrast_res6")
-    for text in (b"memlight", b"simclr/layermem", b"analyze", b"split_sha256", b"A caption."):
-        assert text in record
+    analysis = run.analysis("layermem", "x")
+    assert png.read_bytes() == (analysis.figures / "grid.png").read_bytes()
+    assert (offline / "files/layermem-x-table.csv").read_bytes() == analysis.table().read_bytes()
+    found = read_offline_run(offline)
+    assert (found.name, found.group, found.job_type) == ("simclr/layermem-x", "simclr", "analyze")
+    assert (found.project, found.sweep_id, found.exit_code) == ("memlight", "", 0)
+    assert found.tags == ["cifar10", "layermem", "resnet9", "simclr"]
+    assert found.config["analysis"]["figures"] == {"grid": "A caption."}
+    assert found.config["analysis"]["seed"] == 3 and found.config["seed"] == 0  # of the views, and of the training
+    assert (found.config["command"], found.config["role"], found.config["run"]) == ("layermem", "candidate", "simclr")
 
 
-def test_a_training_logs_to_both_and_resumes_the_same_wandb_run(tmp_path: Path) -> None:
+def test_the_headline_numbers_stand_at_the_top_level_and_layers_over_depth(tmp_path: Path) -> None:
+    run, table = RunDir(tmp_path / "simclr"), layermem_table()
+    with AnalysisLog(run, "layermem", **MADE_FROM) as log:
+        log.table("table", table, LAYERMEM_TABLE)
+    found = offline_run(run.root)
+    summary = {name: found.summary[f"contrast/{name}"] for name in ("last", "last_low", "peak", "peak_layer")}
+    assert summary == {"last": 0.0655, "last_low": 0.0655 - 0.0012, "peak": 0.0655, "peak_layer": "res6"}
+    curve = [row for row in found.history if "layermem_by_depth/depth" in row]
+    assert [row["layermem_by_depth/depth"] for row in curve] == list(range(1, 11))
+    assert [row["layermem_by_depth/contrast"] for row in curve] == table["contrast"].tolist()
+    assert [row["layermem_by_depth/relative_depth"] for row in curve] == [index / 9 for index in range(10)]
+    assert "layermem_by_depth/delta" not in curve[0] and "layermem_by_depth/delta" in curve[1]  # NaN is left out
+
+
+def test_trainings_and_analyses_of_a_run_group_by_the_same_keys(tmp_path: Path) -> None:
+    settings = config(method="DINO", encoder="vit_tiny_patch4", repeat=16, seed=2)
+    run = make_run(tmp_path / "dino", settings)
+    for logger in make_loggers("wandb", run, "candidate", comparable(settings)):
+        logger.log_metrics({"train/loss": 1.5}, 4)
+        logger.finalize("success")
     import wandb
 
+    wandb.finish()
+    made_from = MADE_FROM | {"checkpoints": {"candidate": "cd" * 32, "independent": "ef" * 32}}
+    layers = unitmem_layers(unitmem_table(np.random.default_rng(0)))
+    with AnalysisLog(run, "unitmem", **made_from) as log:
+        log.table("layers", layers, UNITMEM_LAYERS)
+    training, analysis = offline_run(run.member("candidate").dir), offline_run(run.root)
+    assert training.group == analysis.group == "dino"
+    assert (training.job_type, analysis.job_type) == ("candidate", "analyze")
+    assert (training.config["role"], analysis.config["role"]) == ("candidate", "pair")
+    assert training.tags == ["candidate", "cifar10", "dino", "vit_tiny_patch4"]
+    keys = (*SHORT_NAMES.values(), "run", "model", "data", "trainer")
+    assert {key: training.config[key] for key in keys} == {key: analysis.config[key] for key in keys}
+    expected = {"method": "dino", "encoder": "vit_tiny_patch4", "repeat": 16, "seed": 2, "epochs": 60, "lr": 0.06}
+    assert {key: training.config[key] for key in expected} == expected
+    assert analysis.summary["unitmem/last"] == pytest.approx(layers["mean"][-1], rel=1e-12)
+
+
+def test_a_training_logs_to_both_and_resumes_the_same_wandb_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_PROJECT", "elsewhere")
     run = RunDir(tmp_path / "simclr")
-    ids = set()
     for step in (4, 9):
-        for logger in make_loggers("wandb", run, "candidate", {"lr": 0.25}):
+        for logger in make_loggers("wandb", run, "candidate", comparable(config())):
             logger.log_metrics({"train/loss": 1.5}, step)
             logger.finalize("success")
-        assert wandb.run is not None
-        ids.add(wandb.run.id)
-        assert (wandb.run.group, wandb.run.job_type, wandb.run.name) == ("simclr", "candidate", "simclr/candidate")
-        assert (wandb.run.project, wandb.run.config["lr"], wandb.run.offline) == ("memlight", 0.25, True)
         wandb.finish()
-    assert len(ids) == 1
     np.testing.assert_array_equal(read_table(run.member("candidate").metrics)["step"], [4, 9])
-    files = list(run.member("candidate").dir.glob("wandb/offline-run-*/*.wandb"))
-    assert files
-    for file in files:
-        read_finished(file, b"train/loss")
+    found = [read_offline_run(path) for path in run.member("candidate").dir.glob("wandb/offline-run-*")]
+    assert len({one.run_id for one in found}) == 1
+    for one in found:
+        assert (one.name, one.project, one.summary["train/loss"]) == ("simclr/candidate", "elsewhere", 1.5)
 
 
 def test_wandb_mode_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

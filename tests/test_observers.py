@@ -1,12 +1,26 @@
 """Callbacks that measure do not change what they measure: training is bit-identical with and without them."""
 
+from pathlib import Path
+
 import lightning.pytorch as L
+import numpy as np
 import pytest
 import torch
 
 from memlight.rundir import RunDir
 from memlight.tables import read_table
-from tests.tiny_pair import KEPT, ROLES, TinyPair, callback_flags, checkpoint, encoder_state, fit, same_tensors
+from tests.tiny_pair import (
+    EPOCHS,
+    KEPT,
+    ROLES,
+    TinyPair,
+    callback_flags,
+    checkpoint,
+    encoder_state,
+    fit,
+    random_states,
+    same_tensors,
+)
 
 
 def test_the_callbacks_measured(observed_pair: TinyPair) -> None:
@@ -51,6 +65,25 @@ def test_what_training_logs_is_the_same_and_the_measurements_stand_beside_it(
         for name in ("contrast", "layermem"):
             logged = [observed[f"layermem/{name}/{layer}"][7] for layer in table["layer"]]
             assert logged == pytest.approx(table[name].tolist(), rel=1e-6)
+
+
+def test_a_training_that_is_evaluated_is_the_one_that_is_not(plain_pair: TinyPair, tmp_path: Path) -> None:
+    """`OnlineEvaluation` at the end of every epoch, and its probe at the end of the training."""
+    run = RunDir(tmp_path / "run")
+    assert fit(run.root, *callback_flags("OnlineEvaluation", every_n_epochs=1)) == 0
+    assert random_states() == plain_pair.random_states["candidate"]
+    assert same_tensors(encoder_state(run.root), encoder_state(plain_pair.root))
+    for name in (KEPT, "last"):
+        plain, evaluated = (checkpoint(root, name) for root in (plain_pair.root, run.root))
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+            assert same_tensors(plain[part], evaluated[part]), part
+    logged = read_table(run.member("candidate").metrics)
+    accuracy = logged.pop("knn/top1")
+    assert np.isfinite(accuracy).sum() == EPOCHS
+    for column, values in read_table(RunDir(plain_pair.root).member("candidate").metrics).items():
+        assert logged.pop(column).tobytes() == values.tobytes(), column
+    assert not logged
+    assert run.analysis("probe", "candidate").summary.is_file()
 
 
 def test_the_random_state_is_one_that_observers_could_have_moved(tmp_path_factory: pytest.TempPathFactory) -> None:

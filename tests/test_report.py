@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from memlight.errors import UserError
-from memlight.report import contrast_words, unitmem_words, write_report
+from memlight.report import write_report
 from memlight.rundir import RunDir
 from memlight.tables import LAYERMEM_TABLE, Table, write_table, write_text
+from memlight.words import contrast_words, unitmem_words
 from tests.synthetic_run import LAYERS, analyse, layermem_table, make_trained, unitmem_layers, unitmem_table
 
 

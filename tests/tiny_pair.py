@@ -108,8 +108,13 @@ def train_pair(root: Path, *, observed: bool = False) -> TinyPair:
     flags = [flag for name in names for flag in callback_flags(f"memlight.callbacks.{name}", **options)]
     for role in ROLES:
         assert fit(root, *flags, role=role) == 0
-        states[role] = (torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate())
+        states[role] = random_states()
     return TinyPair(root, states)
+
+
+def random_states() -> tuple[Any, ...]:
+    """Where the generators of torch, NumPy and Python are."""
+    return torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate()
 
 
 def encoder_state(run: Path, role: str = "candidate") -> dict[str, Tensor]:

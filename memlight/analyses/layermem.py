@@ -28,8 +28,8 @@ def layermem(
         scale: ratio (paper, eq 2), range (authors' code) or none (eq 1).
         view_set: augmentation set; the one that was trained with if unset.
         seed: of the views; the training's if unset.
-        trained: which state of the networks.
-        where: data, device and results.
+        trained: which state of the trained networks
+        where: data, device and results
     """
     at_least(2, views=views)
     from memlight.opening import open_run

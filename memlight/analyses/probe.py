@@ -21,8 +21,8 @@ def probe(
         k: neighbours.
         temperature: of the neighbours' votes.
         l2: penalty of the linear probe.
-        trained: which state of the networks.
-        where: data, device and results.
+        trained: which state of the trained networks
+        where: data, device and results
     """
     at_least(1, k=k)
     at_least(0, l2=l2)

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from memlight.analyses.flags import Member, Split, Trained, Where, at_least
+from memlight.analyses.flags import EncoderFlags, Member, Split, Trained, Where, at_least
 from memlight.errors import UserError
 
 
 def unitmem(
-    run: str,
+    run: str | None = None,
     member: Member = "candidate",
     split: Split = "candidate",
     layers: list[str] | None = None,
@@ -19,6 +19,7 @@ def unitmem(
     pair: bool = True,
     view_set: str | None = None,
     seed: int | None = None,
+    released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     where: Where = Where(),  # noqa: B008 - frozen
 ) -> None:
@@ -27,7 +28,7 @@ def unitmem(
     Results other than the candidate's on its own split are tagged by member and split, unless --tag says otherwise.
 
     Args:
-        run: run directory.
+        run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose units; random is the same architecture with the run's initial weights.
         split: which images.
         layers: layers to measure; all that the encoder has if unset.
@@ -40,17 +41,18 @@ def unitmem(
             images only).
         view_set: augmentation set; the one that was trained with if unset.
         seed: of the views; the training's if unset.
-        trained: which state of the networks.
-        where: data, device and results.
+        released: an encoder that was not trained in a run
+        trained: which state of the trained networks
+        where: data, device and results
     """
     at_least(1, views=views, topk=topk)
     checkpoint = trained.checkpoint
     if member == "random" and checkpoint is not None:
         raise UserError(f"--checkpoint {checkpoint}: the random member was not trained; leave it out.")
-    from memlight.opening import open_run
+    from memlight.released import open_chosen
     from memlight.studies.unitmem import UnitMemOptions, study_unitmem, unitmem_tag
 
-    with open_run(run, root=where.root, network=trained.network, device=where.device) as opened:
+    with open_chosen(run, released, trained, where) as opened:
         opened.require_images(split, flag="--split")
         options = UnitMemOptions(
             split=split,

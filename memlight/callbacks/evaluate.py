@@ -16,13 +16,14 @@ class OnlineEvaluation(ObserverCallback):
     The vote is that of ``analyze.py probe`` (cosine similarity, 20 neighbours, temperature 0.1): images of the shared
     split vote on images of the external one, as they are. Where the limits leave no image out, the number is the one
     that ``analyze.py probe --checkpoint epoch=N`` gives. The probe is trained after the fact on frozen features; its
-    table lies in ``analysis/probe-<role>`` and has both evaluations on whole splits.
+    table lies in ``analysis/probe-<role>`` and has both evaluations, on whole splits.
 
     Args:
         every_n_epochs: how often.
         num_train: most shared images that vote, evenly spaced.
         num_test: most external images that are voted on, evenly spaced.
         probe: whether to probe the trained encoder when training ends.
+        network: which network of methods that have several (teacher or student); the default one if null.
         max_forward: most images in one forward.
     """
 
@@ -32,28 +33,32 @@ class OnlineEvaluation(ObserverCallback):
         num_train: int = 10_000,
         num_test: int = 5_000,
         probe: bool = True,
+        network: str | None = None,
         max_forward: int = 1024,
     ) -> None:
-        super().__init__(every_n_epochs, None)
+        super().__init__(every_n_epochs, None, network)
         for name, count in (("num_train", num_train), ("num_test", num_test), ("max_forward", max_forward)):
             if count < 1:
-                raise UserError(f"--{name} {count}: must be 1 or more.")
+                raise UserError(f"--trainer.callbacks.{name} {count}: must be 1 or more.")
         self.limits = {"shared": num_train, "external": num_test}
         self.probe = probe
         self.max_forward = max_forward
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse images that cannot be voted on before the first step.
+        """Refuse a network or images that cannot be evaluated before the first step."""
+        super().setup(trainer, pl_module, stage)
+        self.require_images(self.data(trainer))
+
+    def require_images(self, data: ImageDataModule) -> None:
+        """Refuse images that cannot vote or be voted on.
 
         Raises:
             UserError: a split is empty, or holds images without a class.
         """
-        super().setup(trainer, pl_module, stage)
-        data = self.data(trainer)
         for split in self.limits:
             labels = data.labels_of(data.split.ids(split))
             if len(labels) == 0:
-                raise UserError(f"--data.num_{split} 0: OnlineEvaluation needs images there; or leave it out.")
+                raise UserError(f"--data.num_{split} 0: OnlineEvaluation needs {split} images; give some.")
             if labels.min() < 0:
                 raise UserError(
                     f"--data.root {data.root}: OnlineEvaluation needs images with classes (train/<class>/, "
@@ -76,7 +81,8 @@ class OnlineEvaluation(ObserverCallback):
         """Probe the trained encoder, also where nothing was left to train; not after a trial run."""
         if not self.probe or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        data: ImageDataModule = self.data(trainer)
-        with self.log_to_disk(trainer, "probe", data.role) as log:
+        data = self.data(trainer)
+        tag = "-".join(filter(None, (self.network, data.role)))
+        with self.log_to_disk(trainer, "probe", tag) as log:
             encoders = {data.role: self.encoder(pl_module)}
             study_probe(encoders, data, log, max_forward=self.max_forward, progress=False)

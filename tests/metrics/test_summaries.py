@@ -14,12 +14,14 @@ from memlight.tables import LAYERMEM_SAMPLES, LAYERMEM_TABLE, UNITMEM_LAYERS, UN
 SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}
 
 
-def layermem_results(images: int = 120) -> dict[str, dict[str, LayerMemResult]]:
+def layermem_results(
+    images: int = 120, layers: tuple[str, ...] = ("0", "1", "late")
+) -> dict[str, dict[str, LayerMemResult]]:
     results: dict[str, dict[str, LayerMemResult]] = {}
     for split, start in SPLITS.items():
         generator = torch.Generator().manual_seed(start)
         results[split] = {}
-        for depth, layer in enumerate(("0", "1", "late")):
+        for depth, layer in enumerate(layers):
             gain = 0.05 * depth * (split == "candidate")
             metric = LayerMem()
             f, g = torch.rand(2, images, generator=generator) + 0.5
@@ -49,6 +51,32 @@ def test_layermem_table() -> None:
     first = results["candidate"]["0"].scores.numpy()
     np.testing.assert_allclose(table["top50"], [*(first[order[:50]].mean(),), *table["top50"][1:]], rtol=1e-12)
     np.testing.assert_allclose(table["least50"][2], np.sort(late["candidate"])[:50].mean(), rtol=1e-12)
+
+
+def test_delta_of_a_transformer_is_against_the_stream_that_feeds_the_layer() -> None:
+    layers = ("stem", *(f"blocks.{n}{part}" for n in range(3) for part in (".attn", ".norm2@in", ".mlp", "")))
+    table = summaries.layermem_table(layermem_results(20, layers))
+    layermem = dict(zip(layers, table["layermem"], strict=True))
+    delta = dict(zip(layers, table["delta"], strict=True))
+
+    for n in range(3):  # [P] eq 4 and Table 10; the sums are compared with the stream before them
+        res_mlp_before = layermem[f"blocks.{n - 1}" if n else "stem"]
+        res_att = layermem[f"blocks.{n}.norm2@in"]
+        expected = {
+            f"blocks.{n}.attn": layermem[f"blocks.{n}.attn"] - res_mlp_before,
+            f"blocks.{n}.norm2@in": res_att - res_mlp_before,
+            f"blocks.{n}.mlp": layermem[f"blocks.{n}.mlp"] - res_att,
+            f"blocks.{n}": layermem[f"blocks.{n}"] - res_att,
+        }
+        for layer, value in expected.items():
+            assert delta[layer] == value, layer
+    assert np.isnan(delta["stem"]) and len(set(layermem.values())) == len(layers)
+
+
+def test_delta_is_nan_where_the_stream_was_not_measured() -> None:
+    table = summaries.layermem_table(layermem_results(20, ("stem", "blocks.1.attn", "blocks.1.mlp", "head")))
+    assert np.isnan(table["delta"][:3]).all()
+    assert table["delta"][3] == table["layermem"][3] - table["layermem"][2]
 
 
 def test_missing_splits_give_nan() -> None:

@@ -2,16 +2,20 @@ import io
 import json
 import os
 import pickle
+from dataclasses import asdict
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from memlight.errors import UserError
-from memlight.models import encoders
+from memlight.models import architectures, encoders
 from memlight.models.encoders import (
     build_encoder,
+    build_from_metadata,
     encoder_spec,
     load_encoder,
     load_state,
@@ -39,6 +43,11 @@ def saved(tmp_path):
         ("resnet50", "imagenet", 64),
         (SMALL_TIMM, "imagenet", 64),
         ("timm:mobilenetv3_small_050", "imagenet", 64),
+        ("vit_tiny_patch4", "imagenet", 32),
+        ("vit_tiny_patch16", "imagenet", 64),
+        ("torchvision:resnet18", "imagenet", 64),  # fc
+        ("torchvision:mobilenet_v3_small", "imagenet", 64),  # classifier[-1], of two Linears
+        ("torchvision:squeezenet1_1", "imagenet", 64),  # a convolution gives the class scores
     ],
 )
 def test_output_is_as_wide_as_the_spec_says(name, stem, size):
@@ -59,6 +68,65 @@ def test_cifar_stem_keeps_the_resolution_and_the_paths_stay_torchvisions():
 
     assert sizes["layer1"] == 32
     assert isinstance(encoder.get_submodule("layer3.1.conv2"), nn.Conv2d)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "heads", "size"),
+    [("vit_tiny_patch4", 192, 3, 32), ("vit_tiny_patch8", 192, 3, 32), ("vit_small_patch16", 384, 6, 224)],
+)
+def test_vits_are_timms_with_the_widths_of_deit(name, width, heads, size):
+    encoder = build_encoder(name, seed=0)
+    patch = int(name.rpartition("patch")[2])
+
+    assert isinstance(encoder, VisionTransformer)
+    assert encoder_spec(encoder) == encoders.EncoderSpec(name, "imagenet", 3, width, size)
+    assert len(encoder.blocks) == 12 and encoder.blocks[0].attn.num_heads == heads
+    assert encoder.pos_embed.shape == (1, (size // patch) ** 2 + 1, width)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch4", SMALL_TIMM, "timm:vit_tiny_patch16_224"])
+def test_vits_take_smaller_and_larger_views(name):
+    encoder = build_encoder(name, seed=0, image_size=32).eval()
+    with torch.no_grad():
+        for size in (16, 32, 48):
+            assert encoder(torch.rand(2, 3, size, size)).shape == (2, encoder_spec(encoder).num_features)
+
+
+@pytest.mark.parametrize(
+    ("short", "size"),
+    [
+        ("vit_tiny_patch16_224", 32),
+        ("deit_tiny_distilled_patch16_224", 32),
+        ("eva02_tiny_patch14_224", 28),
+    ],
+)
+def test_taking_any_size_changes_nothing_at_the_native_one(short, size):
+    encoder = build_encoder(f"timm:{short}", seed=0, image_size=size).eval()
+    plain = timm.create_model(short, num_classes=0, img_size=size).eval()
+    plain.load_state_dict(encoder.state_dict())
+    x = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        assert encoder.dynamic_img_size and torch.equal(encoder(x), plain(x))
+
+
+def test_models_that_take_one_size_start_from_the_same_weights_as_timms():
+    torch.manual_seed(3)
+    plain = timm.create_model("resnet10t", num_classes=0).state_dict()
+    state = torch.get_rng_state()
+    torch.manual_seed(3)
+    encoder = build_encoder("timm:resnet10t")
+
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(plain[key], tensor) for key, tensor in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch8", "torchvision:squeezenet1_1", "timm:test_vit"])
+def test_a_stored_spec_builds_the_same_architecture_again(name):
+    encoder = build_encoder(name, seed=0, image_size=64)
+    again = build_from_metadata({"architecture": asdict(encoder_spec(encoder))}, seed=0, source="--run x")
+    assert encoder_spec(again) == encoder_spec(encoder)
+    state = again.state_dict()
+    assert all(torch.equal(state[key], tensor) for key, tensor in encoder.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["resnet9", "resnet18", SMALL_TIMM])
@@ -89,6 +157,17 @@ def test_without_a_seed_the_global_generator_decides():
     [
         ("resnet81", {}, ["--model.encoder", "--encoder", "resnet81", "resnet18"]),
         ("timm:resnet_18", {}, ["--model.encoder", "timm:resnet18"]),
+        ("torchvision:resnet_18", {}, ["--encoder", "no such classification model", "torchvision:resnet18"]),
+        ("torchvision:fcn_resnet50", {}, ["no such classification model", "torchvision:"]),
+        ("torch:resnet18", {}, ["no such encoder", "torchvision:NAME"]),
+        ("vit_tiny", {}, ["--model.encoder", "vit_tiny_patch4"]),
+        ("vit_tiny_patch0", {}, ["no such encoder", "vit_tiny_patch4"]),
+        ("vit_huge_patch14", {}, ["no such encoder", "vit_tiny_patch"]),
+        ("vit_tiny_patch5", {}, ["32-pixel", "5-pixel patches", "--data.view_size 30 or 35"]),
+        ("vit_tiny_patch16", {"image_size": 8}, ["--data.view_size 16"]),
+        ("timm:vit_tiny_patch16_224", {"image_size": 40}, ["16-pixel patches", "--data.view_size 32 or 48"]),
+        ("torchvision:vit_b_16", {"image_size": 40}, ["16-pixel patches", "--data.view_size 32 or 48"]),
+        ("torchvision:maxvit_t", {"image_size": 100}, ["torchvision cannot build it", "100"]),
         ("timm:resnet18.nobody", {}, ["--model.encoder", "nobody"]),
         ("resnet9", {"image_size": 8}, ["8-pixel", "--data.view_size 16"]),
         ("resnet18", {"stem": "cifr"}, ["--model.stem", "imagenet"]),
@@ -135,7 +214,7 @@ def test_tensors_shared_by_two_names_are_kept_under_both(tmp_path, monkeypatch):
             self.b.weight = self.a.weight
             self.spec = encoders.EncoderSpec("tied", "cifar", 3, 4, 32)
 
-    monkeypatch.setitem(encoders._BUILDERS, "tied", lambda *_: Tied())
+    monkeypatch.setitem(architectures._BUILDERS, "tied", lambda *_: Tied())
     encoder, path = Tied(), tmp_path / "tied.safetensors"
     save_encoder(path, encoder, {})
     loaded = load_encoder(path)

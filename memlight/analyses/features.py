@@ -1,0 +1,90 @@
+"""`analyze.py features`."""
+
+from pathlib import Path
+from typing import Literal
+
+from memlight.analyses.flags import Member, Split, Trained, at_least
+from memlight.errors import UserError
+
+
+def features(
+    run: str,
+    out: str,
+    member: Member = "candidate",
+    split: Split = "candidate",
+    layers: list[str] | None = None,
+    reduce: Literal["unit", "flat", "none"] = "unit",
+    views: int = 0,
+    activation: Literal["identity", "abs", "relu", "abs_of_mean"] | None = None,
+    tokens: Literal["mean", "patch", "cls"] | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    shard_size: int = 1024,
+    view_set: str | None = None,
+    seed: int | None = None,
+    trained: Trained = Trained(),  # noqa: B008 - frozen
+    root: str | None = None,
+    device: str = "auto",
+    max_forward: int = 1024,
+) -> None:
+    """Write the outputs of layers to disk, whole or as units, to be read in a notebook.
+
+    Called again after an interruption, it writes what is missing.
+
+    Args:
+        run: run directory.
+        out: directory of the features, apart from the run.
+        member: whose layers; random is the same architecture with the run's initial weights.
+        split: which images.
+        layers: layers to store; all that the encoder has if unset.
+        reduce: unit averages each channel over positions, flat stores every position in a row, none in the shape it
+            has.
+        views: views of each image, stored one beside the other; 0 for the untouched image alone.
+        activation: applied to every element before averaging over positions; abs if unset. Only with --reduce unit.
+        tokens: which tokens count, for token models; mean if unset. Only with --reduce unit.
+        dtype: of the numbers on the disk.
+        shard_size: images in a file.
+        view_set: augmentation set, with --views; the one that was trained with if unset.
+        seed: of the views; the training's if unset.
+        trained: which state of the networks.
+        root: where the images are now; where they were at training if unset.
+        device: auto, cpu, cuda, cuda:1.
+        max_forward: most views (or images) in one forward; lower it when memory runs out.
+    """
+    at_least(0, views=views)
+    at_least(1, shard_size=shard_size, max_forward=max_forward)
+    if reduce != "unit":
+        for flag, word in (("activation", activation), ("tokens", tokens)):
+            if word is not None:
+                raise UserError(f"--{flag} {word}: belongs to --reduce unit; {reduce} stores what the layer gives.")
+    if view_set is not None and views == 0:
+        raise UserError(f"--view-set {view_set}: no views are made; ask for some with --views 10.")
+    if member == "random" and trained.checkpoint is not None:
+        raise UserError(f"--checkpoint {trained.checkpoint}: the random member was not trained; leave it out.")
+    from memlight.opening import open_run
+    from memlight.studies.features import FeatureOptions, study_features
+
+    with open_run(run, root=root, network=trained.network, device=device) as opened:
+        opened.require_images(split, at_least=1, flag="--split")
+        options = FeatureOptions(
+            split=split,
+            reduce=reduce,
+            num_views=views,
+            activation=activation or ("abs" if reduce == "unit" else "identity"),
+            tokens=tokens or "mean",
+            dtype=dtype,
+            shard_size=shard_size,
+            views=opened.views(view_set),
+            seed=seed,
+            max_forward=max_forward,
+        )
+        encoder = opened.encoder(member, trained.checkpoint)
+        made_from = {
+            "run": opened.run.name,
+            "member": member,
+            "network": trained.network,
+            "checkpoint": trained.checkpoint,
+            "encoder_sha256": next(iter(opened.hashes.values()), None),
+        }
+        names = opened.layers(encoder, layers)
+        opened.read_images()
+        study_features(encoder, opened.data, names, options, Path(out), made_from)
