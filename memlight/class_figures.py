@@ -34,7 +34,7 @@ def classmem_by_layer(layers: Table) -> Figure:
     ax.set_title("ClassMem beside its controls")
     ax.set_ylabel("ClassMem")
     ax.set_ylim(0, 1.02)
-    ax.legend(fontsize=8, loc="upper left", ncols=2)
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     layer_ticks(ax, layers["layer"], most=30)
     return figure
 
@@ -43,7 +43,8 @@ def classmem_by_layer(layers: Table) -> Figure:
 def classmem_scatter(table: Table, unitmem: Table) -> Figure:
     """Each unit's ClassMem against its UnitMem, one small panel per layer; at most 12, spread over the depth.
 
-    Units that fire for single images lie at the lower right, units that fire for a whole class towards the diagonal.
+    Units that fire for single images lie at the lower right, units that fire for a whole class alike on the diagonal
+    or above it.
 
     Args:
         table: columns ``CLASSMEM_TABLE``.

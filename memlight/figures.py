@@ -35,6 +35,9 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 4.5,
 }
 
+LONGEST_TICK = 22
+"""Letters of a layer's name along an axis; of longer ones the end is shown."""
+
 NOTE_BOX = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
 
 TRAINING_PANELS = {
@@ -73,8 +76,8 @@ def layermem_by_depth(table: Table) -> Figure:
     published.legend(fontsize=7.5)
 
     delta.bar(x, table["delta"], color=np.where(np.nan_to_num(table["delta"]) < 0, ORANGE, BLUE), width=0.7)
-    delta.set_title("Published step from layer to layer")
-    delta.set_ylabel("delta: LayerMem minus\nthe layer before")
+    delta.set_title("Published step")
+    delta.set_ylabel("delta: LayerMem minus that\nof what feeds the layer")
     for ax in axes.values():
         ax.axhline(0, color="black", lw=0.8)
         layer_ticks(ax, table["layer"])
@@ -260,11 +263,12 @@ def layer_ticks(ax: Axes, layers: NDArray[Any], *, axis: str = "x", most: int = 
     """Name the layers along an axis, leaving names out where they would run into one another."""
     step = -(-len(layers) // most)
     ticks = np.arange(0, len(layers), step)
+    names = [name if len(name) <= LONGEST_TICK else f"…{name[1 - LONGEST_TICK :]}" for name in layers[ticks].tolist()]
     if axis == "y":
-        ax.set_yticks(ticks, layers[ticks], fontsize=8)
+        ax.set_yticks(ticks, names, fontsize=8)
         return
     ax.set_xlim(-0.6, len(layers) - 0.4)
     if max(len(name) for name in layers) > 3 and len(ticks) > 4:
-        ax.set_xticks(ticks, layers[ticks], rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
+        ax.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
     else:
-        ax.set_xticks(ticks, layers[ticks])
+        ax.set_xticks(ticks, names)

@@ -4,8 +4,6 @@ srun and second machines are imitated by what they set in the environment; all p
 """
 
 import os
-import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -18,9 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-from memlight import analyze as analyses
-from memlight.cli import main as train_main
-from memlight.commands import build_parser
 from memlight.rundir import RunDir
 from memlight.tables import read_table
 from tests.tiny_pair import (
@@ -43,14 +38,6 @@ from tests.tiny_pair import (
 )
 
 pytestmark = pytest.mark.ddp
-
-SCRIPTS = ("train.py", "analyze.py")
-PAGE = (ROOT / "docs" / "DISTRIBUTED.md").read_text()
-BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL))
-LINES = BLOCKS.replace("\\\n", "").replace("$command", "probe").replace("$role", "candidate").splitlines()
-WORDS = [shlex.split(line, comments=True) for line in LINES]
-COMMANDS = [words[words.index(script) :] for words in WORDS for script in SCRIPTS if script in words]
-"""What is given to either script on the page, the script first."""
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 EVALUATE = callback_flags("OnlineEvaluation", every_n_epochs=1)
@@ -158,19 +145,6 @@ def test_tasks_of_srun_share_an_analysis(run: Path) -> None:
     assert analyze(run, "layermem", "--tag=alone", *THREE_LAYERS) == 0
     shared, alone = (RunDir(run).analysis("layermem", tag) for tag in ("tasks", "alone"))
     assert_same_tables(shared, alone, ["samples", "table", "tests"])
-
-
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:2]))
-def test_commands_of_the_page_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    script, command, *flags = words
-    if script == "analyze.py":
-        assert build_parser(script, "", analyses.COMMANDS).parse_args([command, *flags]).command == command
-        return
-    assert command in ("pair", "fit")
-    with pytest.raises(SystemExit) as stopped:
-        train_main(["fit", *(flag for flag in flags if flag != "--parallel"), "--print_config"])
-    assert stopped.value.code == 0
 
 
 @pytest.mark.slow

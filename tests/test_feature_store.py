@@ -130,7 +130,7 @@ def test_a_directory_belongs_to_one_set_of_features(root: Path, tmp_path: Path) 
         writer(tmp_path / "notes")
     with pytest.raises(UserError, match="is a file; name a directory"):
         writer(tmp_path / "notes" / "mine.txt")
-    with pytest.raises(UserError, match="--out .*no features here"):
+    with pytest.raises(UserError, match=r"--out .*no features here"):
         FeatureStore(tmp_path / "notes")
     (root / MANIFEST).write_text("{")
     with pytest.raises(UserError, match=r"^--out: .*manifest.json cannot be read"):

@@ -52,9 +52,11 @@ class ClassLabels:
         Raises:
             UserError: an image has no class, a class has no image, or there are fewer than two classes.
         """
-        if (why := self.lacking(ids)) is not None:
-            way_out = "complete the file" if self.flag.startswith("--labels") else "give other classes with --labels"
-            raise UserError(f"{self.flag}: {split} split: {why}; choose another --split or {way_out}")
+        if (why := self.lacking(ids)) is None:
+            return
+        if self.flag.startswith("--labels"):
+            raise UserError(f"{self.flag}: {split} split: {why}; complete the file or choose another --split")
+        raise UserError(f"{self.flag}: {why}; choose another --split or give other classes with --labels FILE.csv")
 
 
 def own_labels(source: JoinedSource, split: str) -> ClassLabels:
