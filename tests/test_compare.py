@@ -13,11 +13,11 @@ import pytest
 
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
-from memlight.comparing import common_axis, measured_otherwise, open_runs
-from memlight.comparison import default_directory, write_comparison
-from memlight.comparison_figures import LEGEND_ROWS, contrast_by_depth, contrast_by_group, headline_dots
+from memlight.compare.directory import default_directory, write_comparison
+from memlight.compare.figures import LEGEND_ROWS, contrast_by_depth, contrast_by_group, headline_dots
+from memlight.compare.groups import group_runs
+from memlight.compare.runs import common_axis, measured_otherwise, open_runs
 from memlight.errors import UserError
-from memlight.grouping import group_runs
 from memlight.headlines import COLUMNS, HEADLINES, INTERVALS
 from memlight.rundir import RunDir
 from memlight.settings import SHORT_NAMES
@@ -36,7 +36,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture
 def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures: drawing takes longest."""
-    monkeypatch.setattr("memlight.comparison._draw", lambda *_: {})
+    monkeypatch.setattr("memlight.compare.directory._draw", lambda *_: {})
 
 
 def page_of(*argv: str) -> Reader:
@@ -205,7 +205,7 @@ def test_an_interrupted_comparison_leaves_the_one_before(
     def stop(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("memlight.comparison.comparison_page", stop)
+    monkeypatch.setattr("memlight.compare.directory.comparison_page", stop)
     with pytest.raises(KeyboardInterrupt):
         write_comparison(runs, [], out)
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before

@@ -59,7 +59,7 @@ def test_layermem_leads_with_the_contrast_and_shows_controls() -> None:
     np.testing.assert_array_equal(published["candidates (LayerMem)"], table["layermem"])
     for split in ("independent", "external", "shared"):
         np.testing.assert_array_equal(published[f"{split} (control)"], table[f"control_{split}"])
-    bars = axes["Published step from layer to layer"].patches
+    bars = axes["Published step"].patches
     np.testing.assert_array_equal([bar.get_height() for bar in bars], table["delta"])
 
 

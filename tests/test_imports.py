@@ -41,12 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     "headlines": {"rundir", "tables"},
     "sweep": set(),
     "wandb_keys": {"errors", "rundir", "settings"},
-    "comparing": {"errors", "headlines", "rundir", "settings", "tables"},
-    "grouping": {"comparing", "errors", "headlines", "settings", "tables"},
-    "comparison_figures": {"comparing", "figures", "grouping", "headlines"},
-    "comparison_page": {"comparing", "grouping", "headlines", "page", "settings"},
-    "comparison": {"comparing", "comparison_figures", "comparison_page", "errors", "grouping"}
-    | {"page", "rundir", "tables"},
+    "compare": {"errors", "figures", "headlines", "page", "rundir", "settings", "tables"},
+    "launch": {"errors"},
     "logs": BASE | {"rundir", "metrics_csv", "headlines", "sweep", "wandb_keys"},
     "studies": BASE
     | {"data", "metrics", "figures", "block_figures", "class_figures", "pictures", "logs"}
@@ -92,11 +88,8 @@ NO_TORCH = {
     "headlines",
     "sweep",
     "wandb_keys",
-    "comparing",
-    "grouping",
-    "comparison_figures",
-    "comparison_page",
-    "comparison",
+    "compare",
+    "launch",
 }
 
 

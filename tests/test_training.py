@@ -94,6 +94,7 @@ def test_metadata_say_what_the_encoder_is(plain_pair: TinyPair, role: str) -> No
     assert metadata == {
         "format": 1,
         "method": "simclr",
+        "network": "encoder",
         "init_seed": 0,
         "role": role,
         "split_sha256": PairSplit.load(run.splits).sha256,
@@ -106,7 +107,7 @@ def test_metadata_say_what_the_encoder_is(plain_pair: TinyPair, role: str) -> No
     assert again.split.sha256 == PairSplit.load(run.splits).sha256
     assert again.views.spec() == views
     kept = json.loads(json.dumps(checkpoint(plain_pair.root, KEPT, role)["memlight"]))
-    assert kept == {**read_metadata(run.member(role).encoder), "epochs": 2}
+    assert kept == {**read_metadata(run.member(role).encoder), "epochs": 2, "prefixes": {"encoder": "encoder."}}
 
 
 def test_metrics_have_a_row_per_step_with_losses_at_the_ends_of_epochs(plain_pair: TinyPair) -> None:

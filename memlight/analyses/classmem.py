@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from memlight.analyses.flags import Member, Split, Trained, Where, at_least
+from memlight.analyses.flags import EncoderFlags, Member, Split, Trained, Where, at_least
 from memlight.errors import UserError
 
 
 def classmem(
-    run: str,
+    run: str | None = None,
     member: Member = "candidate",
     split: Split = "candidate",
     layers: list[str] | None = None,
@@ -20,6 +20,7 @@ def classmem(
     permutations: int = 20,
     view_set: str | None = None,
     seed: int | None = None,
+    released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     where: Where = Where(),  # noqa: B008 - frozen
 ) -> None:
@@ -28,7 +29,7 @@ def classmem(
     Results other than the candidate's on its own split are tagged by member and split, unless --tag says otherwise.
 
     Args:
-        run: run directory.
+        run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose units; random is the same architecture with the run's initial weights.
         split: which images.
         layers: layers to measure; all that the encoder has if unset.
@@ -40,8 +41,9 @@ def classmem(
         permutations: how many times labels are shuffled for the null.
         view_set: augmentation set, with --views; the one that was trained with if unset.
         seed: of the views and of the shuffles; the training's if unset.
-        trained: which state of the networks.
-        where: data, device and results.
+        released: an encoder that was not trained in a run
+        trained: which state of the trained networks
+        where: data, device and results
     """
     at_least(0, views=views)
     at_least(1, permutations=permutations)
@@ -51,10 +53,10 @@ def classmem(
     if view_set is not None and views == 0:
         raise UserError(f"--view-set {view_set}: no views are made; ask for some with --views 10.")
     from memlight.data.labels import LabelFile, own_labels
-    from memlight.opening import open_run
+    from memlight.released import open_chosen
     from memlight.studies.classmem import ClassMemOptions, classmem_tag, study_classmem
 
-    with open_run(run, root=where.root, network=trained.network, device=where.device) as opened:
+    with open_chosen(run, released, trained, where) as opened:
         opened.require_images(split, flag="--split")
         file = None if labels is None else LabelFile.read(Path(labels))
         options = ClassMemOptions(

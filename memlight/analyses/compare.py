@@ -11,9 +11,9 @@ def compare(runs: list[str], out: str | None = None, by: list[str] | None = None
         out: directory of the page, its tables and figures; runs/compare-NAMES if unset.
         by: settings to group by, such as repeat or model.temperature; all that differ, the seeds aside, if unset.
     """
-    from memlight.comparing import open_runs
-    from memlight.comparison import default_directory, is_comparison, require_replaceable, write_comparison
-    from memlight.grouping import default_keys
+    from memlight.compare.directory import default_directory, is_comparison, require_replaceable, write_comparison
+    from memlight.compare.groups import default_keys
+    from memlight.compare.runs import open_runs
 
     paths = [path for path in runs if not is_comparison(path)]
     directory = Path(out) if out is not None else default_directory(paths)

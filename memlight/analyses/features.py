@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from memlight.analyses.flags import Member, Split, Trained, at_least
+from memlight.analyses.flags import EncoderFlags, Member, Split, Trained, Where, at_least
 from memlight.errors import UserError
 
 
 def features(
-    run: str,
     out: str,
+    run: str | None = None,
     member: Member = "candidate",
     split: Split = "candidate",
     layers: list[str] | None = None,
@@ -21,6 +21,7 @@ def features(
     shard_size: int = 1024,
     view_set: str | None = None,
     seed: int | None = None,
+    released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     root: str | None = None,
     device: str = "auto",
@@ -31,8 +32,8 @@ def features(
     Called again after an interruption, it writes what is missing.
 
     Args:
-        run: run directory.
         out: directory of the features, apart from the run.
+        run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose layers; random is the same architecture with the run's initial weights.
         split: which images.
         layers: layers to store; all that the encoder has if unset.
@@ -45,13 +46,15 @@ def features(
         shard_size: images in a file.
         view_set: augmentation set, with --views; the one that was trained with if unset.
         seed: of the views; the training's if unset.
-        trained: which state of the networks.
+        released: an encoder that was not trained in a run
+        trained: which state of the trained networks
         root: where the images are now; where they were at training if unset.
         device: auto, cpu, cuda, cuda:1.
         max_forward: most views (or images) in one forward; lower it when memory runs out.
     """
     at_least(0, views=views)
-    at_least(1, shard_size=shard_size, max_forward=max_forward)
+    at_least(1, shard_size=shard_size)
+    where = Where(root, device, max_forward)
     if reduce != "unit":
         for flag, word in (("activation", activation), ("tokens", tokens)):
             if word is not None:
@@ -60,10 +63,10 @@ def features(
         raise UserError(f"--view-set {view_set}: no views are made; ask for some with --views 10.")
     if member == "random" and trained.checkpoint is not None:
         raise UserError(f"--checkpoint {trained.checkpoint}: the random member was not trained; leave it out.")
-    from memlight.opening import open_run
+    from memlight.released import open_chosen
     from memlight.studies.features import FeatureOptions, study_features
 
-    with open_run(run, root=root, network=trained.network, device=device) as opened:
+    with open_chosen(run, released, trained, where) as opened:
         opened.require_images(split, at_least=1, flag="--split")
         options = FeatureOptions(
             split=split,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from memlight.data.images import ImageDataModule
 from memlight.metrics.classmem import shuffled_labels
@@ -195,6 +196,30 @@ def test_the_data_sets_own_classes_and_a_held_out_split_that_lacks_one(
     assert classes["images"].sum() == 48
     assert np.isfinite(layers["held_out_mean"]).all() == complete
     assert ("held-out column left empty: no image of" in capsys.readouterr().out) != complete
+
+
+def test_an_encoder_and_images_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Classes by folder, and by the paths of the files; none of the held-out ones is named."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for split, count in (("train", 6), ("test", 3)):
+        for kind in ("cat", "dog"):
+            (tmp_path / "pets" / split / kind).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "pets" / split / kind / f"{number}.png")
+                rows.append(f"{split}/{kind}/{number}.png,{'even' if number % 2 == 0 else 'odd'}")
+    (tmp_path / "parity.csv").write_text("\n".join(["path,label", *rows[:12]]))
+    flags = ["--encoder=resnet9", "--image-size=16", f"--images={tmp_path / 'pets'}", "--layers=layer1"]
+    assert analyze(tmp_path / "run", "classmem", *flags) == 0
+    assert analyze(tmp_path / "run", "classmem", *flags, f"--labels={tmp_path / 'parity.csv'}") == 0
+    assert "held-out column left empty: 6 of 6 images have no class (id 12, " in capsys.readouterr().out
+    run = RunDir(tmp_path / "run")
+    for tag, names in ((None, ["cat", "dog"]), ("by-parity", ["even", "odd"])):
+        done = run.analysis("classmem", tag)
+        classes, layers = read_table(done.table("classes")), read_table(done.table("layers"))
+        assert (classes["class_name"].tolist(), classes["images"].tolist()) == (names, [6, 6])
+        assert np.isnan(layers["held_out_mean"][0]) == (tag is not None)
 
 
 def test_results_are_told_apart() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memlight.comparing import Axis, ComparedRun
+from memlight.compare.runs import Axis, ComparedRun
 from memlight.errors import UserError
 from memlight.headlines import HEADLINES, INTERVALS
 from memlight.settings import SEEDS, Setting, differing, setting_text

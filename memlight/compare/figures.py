@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from memlight.comparing import Axis
+from memlight.compare.groups import Curve, Group, group_curve, run_curve, spread
+from memlight.compare.runs import Axis
 from memlight.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, layer_ticks, marker_spacing
-from memlight.grouping import Curve, Group, group_curve, run_curve, spread
 from memlight.headlines import INTERVALS
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#882255", "#999933", GREY)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memlight.comparing import common_axis, layers_table, open_runs, same_encoders
-from memlight.comparison_page import Comparison, comparison_page
-from memlight.grouping import default_keys, group_curve, group_runs, run_curve, spread, spread_words
+from memlight.compare.groups import default_keys, group_curve, group_runs, run_curve, spread, spread_words
+from memlight.compare.page import Comparison, comparison_page
+from memlight.compare.runs import common_axis, layers_table, open_runs, same_encoders
 from memlight.headlines import COLUMNS, headlines, rows_by_depth
 from memlight.rundir import RunDir
 from memlight.settings import comparable, differing, flat_settings

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from memlight import page
-from memlight.comparing import Axis, ComparedRun, measured_otherwise, same_encoders
-from memlight.grouping import Group, spread, spread_words
+from memlight.compare.groups import Group, spread, spread_words
+from memlight.compare.runs import Axis, ComparedRun, measured_otherwise, same_encoders
 from memlight.headlines import INTERVALS
 from memlight.page import Cell, decimals, number, word
 from memlight.settings import SHORT_NAMES, differing, setting_text

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memlight import page
-from memlight.comparing import ComparedRun, common_axis, layers_table, runs_table
-from memlight.comparison_figures import contrast_by_depth, contrast_by_group, headline_dots, unitmem_by_depth
-from memlight.comparison_page import Comparison, comparison_page
+from memlight.compare.figures import contrast_by_depth, contrast_by_group, headline_dots, unitmem_by_depth
+from memlight.compare.groups import group_runs, groups_table
+from memlight.compare.page import Comparison, comparison_page
+from memlight.compare.runs import ComparedRun, common_axis, layers_table, runs_table
 from memlight.errors import UserError
-from memlight.grouping import group_runs, groups_table
 from memlight.rundir import RunDir
 from memlight.tables import COMPARE_LAYERS, replace_directory, write_table, write_text
 
@@ -27,7 +27,7 @@ def write_comparison(runs: Sequence[ComparedRun], by: Sequence[str], out: Path) 
 
     Args:
         runs: at least two.
-        by: settings to group by; see `memlight.grouping`.
+        by: settings to group by; see `memlight.compare.groups`.
         out: the directory to make or replace; see `require_replaceable`.
 
     Returns:

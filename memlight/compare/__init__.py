@@ -1,0 +1,1 @@
+"""Several runs side by side: settings, headline numbers, groups, one page. No torch."""
