@@ -1,6 +1,5 @@
 """A run opened for analysis: its data, splits and encoders, checked against one another before anything is measured."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError
 from memlight.features import check_layers, list_layers
+from memlight.launch import launch
 from memlight.logs import AnalysisLog, LoggerKind
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.rundir import RunDir
@@ -183,7 +183,7 @@ class OpenedRun:
 def open_run(
     run: str, *, root: str | None = None, network: str | None = None, device: str = "auto"
 ) -> Iterator[OpenedRun]:
-    """Open a run, alone or as one of torchrun's processes.
+    """Open a run, alone or as one of the processes of torchrun or srun.
 
     Args:
         run: run directory.
@@ -229,19 +229,20 @@ def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule
 
 @contextmanager
 def process_group(device: str) -> Iterator[torch.device]:
-    """This process's device, with a process group around it when torchrun started several.
+    """This process's device, with a process group around it when torchrun or srun started several.
 
     Raises:
         UserError: there is no such device.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")) if processes > 1 else None)
-    if processes == 1 or distributed.is_initialized():
-        yield chosen
+    here = launch()
+    if here is None or here.processes == 1 or distributed.is_initialized():
+        yield _device(device, None)
         return
+    chosen = _device(device, here.local_rank)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, here.init_method, world_size=here.processes, rank=here.rank)
     try:
         yield chosen
     finally:

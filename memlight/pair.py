@@ -19,6 +19,7 @@ from typing import IO, NoReturn
 
 from memlight.arguments import values_of
 from memlight.errors import UserError
+from memlight.launch import launch
 from memlight.rundir import RunDir
 from memlight.sweep import default_run, sweep_point, without_sweep
 
@@ -57,6 +58,11 @@ def train_pair(argv: Sequence[str]) -> int:
         from memlight.training import run
 
         run(["fit", *passed])
+    if (here := launch()) is not None and here.processes > 1:
+        raise UserError(
+            f"pair: torchrun or srun started it {here.processes} times; start `train.py fit --data.role candidate` so, "
+            "then `--data.role independent`, each with --resume true."
+        )
     configs = values_of(passed, "--config", "-c")
     if sweep_point() and configs and not values_of(passed, "--run"):
         passed += ["--run", str(default_run(configs[-1]))]

@@ -12,6 +12,7 @@ from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import SPLITS, role_splits
 from memlight.errors import UserError
 from memlight.features import evaluating
+from memlight.launch import settle_devices
 from memlight.models.encoders import read_metadata
 from memlight.rundir import RunDir
 from memlight.settings import IGNORED_DATA, comparable, plain
@@ -65,27 +66,41 @@ def require_options(options: Any, *, training: bool) -> None:
 
 
 def require_devices(trainer: Any) -> int:
-    """Refuse more devices than there are.
+    """Refuse more devices than there are, and other ones than torchrun or srun started processes for.
 
     Returns:
-        How many processes the training will have, as far as the options say.
+        How many processes the training will have.
 
     Raises:
         UserError: names the flag.
     """
+    started = settle_devices(trainer)
     devices, accelerator = trainer.devices, trainer.accelerator
     available = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and available == 0:
         raise UserError(f"--trainer.accelerator {accelerator}: no GPU is visible here; use cpu.")
-    count = int(devices) if isinstance(devices, int | str) and str(devices).isdigit() else None
-    if count is None:
-        count = len(devices) if isinstance(devices, list) else 1
-    elif accelerator in ("gpu", "cuda", "auto") and count > max(available, int(accelerator == "auto")):
+    count = _count(devices, 1 if accelerator == "cpu" else max(1, available))
+    if accelerator in ("gpu", "cuda", "auto") and count > max(1, available):
         raise UserError(
             f"--trainer.devices {devices}: {available} GPU(s) are visible here."
             + (" For as many processes on the CPU add --trainer.accelerator cpu." if not available else "")
         )
-    return max(1, count) * int(trainer.num_nodes)
+    processes = count * int(trainer.num_nodes)
+    if started not in (None, processes):
+        raise UserError(
+            f"--trainer.devices {devices}: {processes} process(es) on {trainer.num_nodes} node(s), where torchrun or "
+            f"SLURM started {started}; start as many, or leave --trainer.devices and --trainer.num_nodes out."
+        )
+    return processes
+
+
+def _count(devices: int | str | list[int], every: int) -> int:
+    """How many devices ``--trainer.devices`` names: a number, indices, or auto and -1 for every one."""
+    if isinstance(devices, list):
+        return len(devices)
+    if "," in str(devices):
+        return len([index for index in str(devices).split(",") if index.strip()])
+    return max(1, int(devices)) if str(devices).isdigit() else every
 
 
 def require_encoder_takes(encoder: nn.Module, views: Views, num_views: int) -> None:

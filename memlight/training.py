@@ -185,7 +185,7 @@ class MemlightCLI(LightningCLI):
     def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Train, unless `--resume` finds the member finished."""
         if self.finished and self.options.resume:
-            print(f"{self.run_dir.member(self.role).dir} is finished; nothing to train.")
+            rank_zero_only(print)(f"{self.run_dir.member(self.role).dir} is finished; nothing to train.")
             return
         self._check_parts(model)
         if self.keeps:
@@ -228,6 +228,9 @@ class MemlightCLI(LightningCLI):
         data.prepare_data()
         data.open()
         model.require_classes(data.num_classes)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ObserverCallback):
+                callback.require_images(data)
         data.setup()
 
 

@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "random": set(),
     "dist": set(),
     "stats": set(),
+    "launch": {"errors"},
     "layers": {"errors"},
     "discovery": {"layers"},
     "features": {"errors", "layers", "discovery"},
@@ -42,7 +43,6 @@ ALLOWED: dict[str, set[str]] = {
     "sweep": set(),
     "wandb_keys": {"errors", "rundir", "settings"},
     "compare": {"errors", "figures", "headlines", "page", "rundir", "settings", "tables"},
-    "launch": {"errors"},
     "logs": BASE | {"rundir", "metrics_csv", "headlines", "sweep", "wandb_keys"},
     "studies": BASE
     | {"data", "metrics", "figures", "block_figures", "class_figures", "pictures", "logs"}
@@ -83,13 +83,13 @@ NO_TORCH = {
     "pair",
     "commands",
     "errors",
+    "launch",
     "stats",
     "settings",
     "headlines",
     "sweep",
     "wandb_keys",
     "compare",
-    "launch",
 }
 
 

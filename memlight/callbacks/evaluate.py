@@ -44,11 +44,6 @@ class OnlineEvaluation(ObserverCallback):
         self.probe = probe
         self.max_forward = max_forward
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a network or images that cannot be evaluated before the first step."""
-        super().setup(trainer, pl_module, stage)
-        self.require_images(self.data(trainer))
-
     def require_images(self, data: ImageDataModule) -> None:
         """Refuse images that cannot vote or be voted on.
 

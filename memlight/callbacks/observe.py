@@ -37,11 +37,17 @@ class ObserverCallback(L.Callback, ABC):
         self.observed(pl_module)
         if self.layers is not None:
             check_layers(self.encoder(pl_module), self.layers)
+        self.require_images(self.data(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure after every N epochs."""
+        """Measure after every N epochs, but not in a trial run, which must leave a run directory as it is."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self.observe(trainer, pl_module)
+
+    def require_images(self, data: ImageDataModule) -> None:
+        """Refuse images that cannot be measured, before anything is written; by default there are none such."""
 
     @abstractmethod
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -20,7 +20,7 @@ class EpochLines(L.Callback):
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         numbers = "  ".join(
             f"{name} {float(trainer.callback_metrics[name]):.4g}"
-            for name in ("train/loss", "train/embedding_std", "val/loss")
+            for name in ("train/loss", "train/embedding_std", "val/loss", "knn/top1")
             if name in trainer.callback_metrics
         )
         left = f"{(last - epoch) * seconds / 60:.0f} min left" if last > 0 else ""
