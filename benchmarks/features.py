@@ -1,11 +1,11 @@
 """Features of all layers written to disk, against the bare forward of the same views and against one thing at a time.
 
-    python benchmarks/features.py --views 1 --images 500                            # CPU, ResNet9 at 32 px: 2 minutes
+    python benchmarks/features.py --views 1 --images 500 --threads 1                # CPU, ResNet9 at 32 px: 2 minutes
     python benchmarks/features.py --device cuda --encoder resnet50 --stem imagenet --size 224 --views 1 --bf16
 
 Once as units and once as the layers give them, float16, files synced. The ratio is the cost of capturing and writing:
 ready-made views on both sides. The other way takes every layer and image in a forward of its own, and saves it alone.
-Expected with ResNet9 at 32 px on two CPU cores: .9 of the bare forward; see docs/FEATURES.md.
+Expected with ResNet9 at 32 px on a busy CPU core: .8 of the bare forward for units, .7 for whole layers.
 """
 
 import argparse

@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import Full, Queue
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,6 +16,12 @@ from numpy.typing import NDArray
 from memlight.errors import UserError
 from memlight.feature_store import FORMAT, MANIFEST, Dtype, Ids, Layout, read_manifest
 from memlight.tables import atomic_write, write_json
+
+Features = Mapping[str, NDArray[Any]]
+"""Layer -> ``(b, ...)`` of the same b images."""
+
+PENDING = 2
+"""Batches that may wait to be written."""
 
 
 class ShardFiles:
@@ -142,6 +150,56 @@ class StoreWriter:
             raise UserError(
                 f"--out {root}: holds other features ({difference}); use the flags it was made with, or another --out"
             )
+
+
+@contextmanager
+def writing_behind(writer: StoreWriter, shards: Sequence[int]) -> Iterator[Callable[[Features], None]]:
+    """Fill shards in a thread of their own: forwards go on while files are written and synced.
+
+    Args:
+        writer: where to.
+        shards: which, in this order.
+
+    Yields:
+        What takes the features of the next images, none of which are of two shards, and waits while ``PENDING``
+        batches are to be written. When the block ends, the last of them has been.
+
+    Raises:
+        UserError: as `StoreWriter.shard`.
+        ValueError: the shards were not filled.
+    """
+    pending: Queue[Features | None] = Queue(PENDING)
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(_fill, writer, shards, pending)
+
+        def put(features: Features | None) -> None:
+            while not written.done():
+                try:
+                    return pending.put(features, timeout=0.1)
+                except Full:
+                    continue
+
+        def add(features: Features) -> None:
+            put(features)
+            if written.done():
+                written.result()
+
+        try:
+            yield add
+        finally:
+            put(None)
+        written.result()
+
+
+def _fill(writer: StoreWriter, shards: Sequence[int], pending: "Queue[Features | None]") -> None:
+    for index in shards:
+        with writer.shard(index) as files:
+            while min(files.filled.values()) < writer.layout.count(index):
+                features = pending.get()
+                if features is None:
+                    raise ValueError(f"shard {index} was not filled")
+                for layer, values in features.items():
+                    files.append(layer, values)
 
 
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from memlight import page
+from memlight.class_section import class_section
 from memlight.figures import training_curves
 from memlight.page import Cell, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
@@ -48,6 +49,7 @@ def write_report(run: RunDir) -> Path:
     sections = [
         *([("Where it memorises", _layermem(run))] if trained else [("What encoder", _released(run))]),
         ("Units", _unitmem(run)),
+        *([("Classes", classes)] if (classes := class_section(run)) else []),
         *([("Accuracy", _probe(run))] if trained or any(run.analyses("probe")) else []),
         *([("Training", _training(run))] if trained else []),
         ("How it was made", _provenance(run)),
@@ -244,7 +246,7 @@ def _training(run: RunDir) -> str:
 
 def _provenance(run: RunDir) -> str:
     parts = []
-    for command in ("layermem", "unitmem", "probe"):
+    for command in ("layermem", "unitmem", "classmem", "probe"):
         for analysis in run.analyses(command):
             made = read_json(analysis.summary)
             checkpoints = [f"{role} {_short(digest)}" for role, digest in made["checkpoints"].items()]

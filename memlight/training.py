@@ -209,10 +209,7 @@ class MemlightCLI(LightningCLI):
             )
         if not isinstance(data, ImageDataModule):
             raise UserError(f"--data {type(data).__name__}: has no splits; use ImageDataModule.")
-        if model.num_views not in (None, data.num_views):
-            raise UserError(
-                f"--data.num_views {data.num_views}: {type(model).__name__} compares {model.num_views} views."
-            )
+        model.require_views(data.num_views, data.view_size)
         require_encoder_takes(model.encoder, data.views, data.num_views)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:

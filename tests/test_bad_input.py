@@ -87,6 +87,12 @@ class Trap:
             ["--model=DINO", "--model.encoder=resnet9", "--data.views=dino", "--data.num_views=3"],
             "--data.view_size 16: the smaller crops of --data.views dino have 8 pixels: the encoder cannot take",
         ),
+        (["--model=DINO", "--data.num_views=1"], "--data.num_views 1: DINO takes 2 views of each image, or more"),
+        (["--model=DINO", "--model.weight_decay_end=-1"], "--model.weight_decay_end -1.0: must be 0 or more"),
+        (
+            ["--model=MAE", "--data.num_views=1", "--model.image_size=32"],
+            "--data.view_size 16: --model.image_size",
+        ),
         (
             ["--model=Supervised", "--model.num_classes=7", "--data.num_views=1"],
             "--model.num_classes 7: the images have 10",

@@ -96,7 +96,7 @@ class Place:
     tag: str | None = None
 
 
-def look(run: str, place: Place = Place()) -> tuple[str, Place]:  # noqa: B008 - frozen
+def look(run: str, place: Place = Place()) -> tuple[str, Place]:
     """Look.
 
     Args:

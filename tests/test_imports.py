@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "pictures": {"tables", "errors"},
     "page": {"tables", "errors"},
     "words": {"tables", "page"},
-    "report": {"tables", "errors", "rundir", "figures", "page", "words"},
+    "report": {"tables", "errors", "rundir", "figures", "page", "words", "class_section"},
     "settings": {"errors", "rundir", "tables"},
     "headlines": {"rundir", "tables"},
     "sweep": set(),

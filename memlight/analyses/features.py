@@ -84,7 +84,7 @@ def features(
         made_from = {
             "run": opened.run.name,
             "member": member,
-            "network": trained.network,
+            "network": opened.network,
             "checkpoint": trained.checkpoint,
             "encoder_sha256": next(iter(opened.hashes.values()), None),
         }

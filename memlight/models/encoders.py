@@ -115,7 +115,7 @@ def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) ->
         save_file(tensors, temporary, metadata={_METADATA_KEY: record})
 
 
-def load_encoder(path: Path, map_location: str | torch.device = "cpu", *, flag: str = "--weights") -> nn.Module:
+def load_encoder(path: str | Path, map_location: str | torch.device = "cpu", *, flag: str = "--weights") -> nn.Module:
     """Read an encoder that ``save_encoder`` wrote, in eval mode.
 
     Args:
@@ -127,7 +127,7 @@ def load_encoder(path: Path, map_location: str | torch.device = "cpu", *, flag: 
         UserError: no such file, truncated, a pickle, or tensors that do not fit the recorded architecture.
     """
     source = f"{flag} {path}"
-    with _safetensors(path, source) as file:
+    with _safetensors(Path(path), source) as file:
         record = _metadata(file, source)
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
     encoder = build_from_metadata(record, seed=0, source=source)

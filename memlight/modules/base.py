@@ -65,10 +65,11 @@ class SSLModule(L.LightningModule, ABC):
         compile: compile the encoder with torch.compile.
 
     Attributes:
-        num_views: views of each image that the method needs; None takes any number.
+        num_views: views of each image that the method needs; None takes any number from ``min_views`` on.
     """
 
     num_views: ClassVar[int | None] = None
+    min_views: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -98,6 +99,23 @@ class SSLModule(L.LightningModule, ABC):
     def networks(self) -> Mapping[str, nn.Module]:
         """Every network that can be analysed, by name; the first is, unless ``--network`` names another."""
         return {"encoder": self.encoder}
+
+    def require_views(self, num_views: int, size: int) -> None:
+        """Refuse views that the method cannot learn from, before training.
+
+        Args:
+            num_views: of each image in a step.
+            size: side of a (global) view, pixels.
+
+        Raises:
+            UserError: names the flag.
+        """
+        if self.num_views not in (None, num_views):
+            views = f"{self.num_views} view{'s' * (self.num_views != 1)}"
+            raise UserError(f"--data.num_views {num_views}: {type(self).__name__} takes {views} of each image.")
+        if num_views < self.min_views:
+            few = f"{self.min_views} views of each image, or more"
+            raise UserError(f"--data.num_views {num_views}: {type(self).__name__} takes {few}.")
 
     def require_classes(self, num_classes: int) -> None:
         """Refuse images that a method cannot learn from, before training; by default none are.

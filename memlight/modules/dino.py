@@ -1,7 +1,5 @@
 """DINO (Caron et al., ICCV 2021): a student says of every crop what its own moving average says of the global ones."""
 
-import math
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -9,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
 from memlight.models.encoders import build_encoder, encoder_spec
 from memlight.modules.base import SSLModule, features_of_views
-from memlight.modules.optim import OptimConfig
-from memlight.random import seeded
+from memlight.modules.checks import at_least, below_one, positive
+from memlight.modules.heads import dino_head
+from memlight.modules.optim import OptimConfig, cosine, ramp
 
 GLOBAL_VIEWS = 2
 """Views 0 and 1 of the augmentation set are the global crops, which the teacher sees."""
@@ -46,6 +44,8 @@ class DINO(SSLModule):
         output_dim: number of prototypes.
     """
 
+    min_views = GLOBAL_VIEWS
+
     def __init__(
         self,
         encoder: str = "vit_tiny_patch4",
@@ -67,42 +67,33 @@ class DINO(SSLModule):
         bottleneck_dim: int = 256,
         output_dim: int = 65536,
     ) -> None:
-        for name, value in (("momentum_start", momentum_start), ("center_momentum", center_momentum)):
-            if not 0 <= value < 1:
-                raise UserError(f"--model.{name} {value}: must be 0 or more, and below 1.")
-        for name, value in (
-            ("student_temperature", student_temperature),
-            ("teacher_temperature", teacher_temperature),
-            ("teacher_temperature_start", teacher_temperature_start),
-        ):
-            if value <= 0:
-                raise UserError(f"--model.{name} {value}: must be above 0.")
-        for name, width in (
-            ("hidden_dim", hidden_dim),
-            ("bottleneck_dim", bottleneck_dim),
-            ("output_dim", output_dim),
-        ):
-            if width < 1:
-                raise UserError(f"--model.{name} {width}: must be 1 or more.")
+        below_one(momentum_start=momentum_start, center_momentum=center_momentum)
+        positive(
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+            teacher_temperature_start=teacher_temperature_start,
+        )
+        at_least(1, hidden_dim=hidden_dim, bottleneck_dim=bottleneck_dim, output_dim=output_dim)
+        at_least(
+            0,
+            weight_decay_end=weight_decay_end,
+            teacher_temperature_epochs=teacher_temperature_epochs,
+            freeze_last_layer_epochs=freeze_last_layer_epochs,
+        )
         from lightly.loss import DINOLoss
-        from lightly.models.modules.heads import DINOProjectionHead
 
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
         self.teacher = build_encoder(encoder, stem=stem, seed=init_seed, image_size=image_size)
         self.teacher.to(memory_format=self.memory_format).requires_grad_(False)
-        width = encoder_spec(self.encoder).num_features
-        heads = []
-        for _ in ("student", "teacher"):
-            with seeded(init_seed), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*weight_norm.* is deprecated", category=FutureWarning)
-                heads.append(DINOProjectionHead(width, hidden_dim, bottleneck_dim, output_dim))
-        self.head, self.teacher_head = heads
+        if compile:
+            self.teacher.compile()
+        widths = (encoder_spec(self.encoder).num_features, hidden_dim, bottleneck_dim, output_dim)
+        self.head, self.teacher_head = dino_head(*widths, init_seed), dino_head(*widths, init_seed)
         self.teacher_head.requires_grad_(False)
         self.criterion = DINOLoss(output_dim, student_temp=student_temperature, center_momentum=center_momentum)
         self.weight_decay_end = weight_decay_end
         self.momentum_start = momentum_start
-        self.teacher_temperature = teacher_temperature
-        self.teacher_temperature_start = teacher_temperature_start
+        self.teacher_temperatures = (teacher_temperature_start, teacher_temperature)
         self.teacher_temperature_epochs = teacher_temperature_epochs
         self.freeze_last_layer_epochs = freeze_last_layer_epochs
 
@@ -121,9 +112,10 @@ class DINO(SSLModule):
         with torch.no_grad():
             teacher_logits = self._logits(self.teacher, self.teacher_head, views[:GLOBAL_VIEWS])[1]
         features, student_logits = self._logits(self.encoder, self.head, views)
+        temperature = ramp(*self.teacher_temperatures, self.current_epoch, self.teacher_temperature_epochs)
         with torch.autocast(features[0].device.type, enabled=False):
             center = self.criterion.center.clone()
-            loss: Tensor = self.criterion(teacher_logits, student_logits, teacher_temp=self._teacher_temperature())
+            loss: Tensor = self.criterion(teacher_logits, student_logits, teacher_temp=temperature)
             if not self.training:  # the criterion also moves its centre
                 self.criterion.center.copy_(center)
         return loss, features[0]
@@ -133,23 +125,14 @@ class DINO(SSLModule):
         features = features_of_views(encoder, views)
         return features, list(head(torch.cat(features)).float().chunk(len(views)))
 
-    def _teacher_temperature(self) -> float:
-        warm = min(1.0, self.current_epoch / max(1, self.teacher_temperature_epochs))
-        start, end = self.teacher_temperature_start, self.teacher_temperature
-        return end if self.teacher_temperature_epochs == 0 else start + (end - start) * warm
-
     def on_after_backward(self) -> None:
         """Hold the head's last layer still in the first epochs."""
         if self.current_epoch < self.freeze_last_layer_epochs:
-            for parameter in self.head.last_layer.parameters():
+            for parameter in self.head.get_submodule("last_layer").parameters():
                 parameter.grad = None
 
     def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Set the step's weight decay, step, and move the teacher towards the student."""
         done = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
@@ -164,8 +147,3 @@ class DINO(SSLModule):
 
         update_momentum(self.encoder, self.teacher, momentum)
         update_momentum(self.head, self.teacher_head, momentum)
-
-
-def cosine(start: float, end: float, done: float) -> float:
-    """Value on the way from ``start`` to ``end`` along half a cosine, ``done`` in [0, 1]."""
-    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, done))) / 2

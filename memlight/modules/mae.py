@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from memlight.batch import ViewBatch
 from memlight.errors import UserError
 from memlight.modules.base import SSLModule
+from memlight.modules.checks import at_least
 from memlight.modules.optim import OptimConfig
-from memlight.modules.pixels import patches, pixel_error
+from memlight.modules.pixels import patches, pixel_error, take_tokens
 from memlight.random import ANALYSIS, seeded, uniforms
 
 _MASK_STREAM = 0x6D61736B
@@ -55,9 +56,7 @@ class MAE(SSLModule):
         decoder_depth: int = 8,
         decoder_heads: int = 16,
     ) -> None:
-        for name, count in {"dim": decoder_dim, "depth": decoder_depth, "heads": decoder_heads}.items():
-            if count < 1:
-                raise UserError(f"--model.decoder_{name} {count}: must be 1 or more.")
+        at_least(1, decoder_dim=decoder_dim, decoder_depth=decoder_depth, decoder_heads=decoder_heads)
         if decoder_dim % math.lcm(4, decoder_heads):
             raise UserError(f"--model.decoder_dim {decoder_dim}: must be a multiple of 4 and of --model.decoder_heads.")
         from lightly.models.modules import MaskedVisionTransformerDecoderTIMM
@@ -91,16 +90,24 @@ class MAE(SSLModule):
             vit.blocks.compile()
             self.decoder.blocks.compile()
 
+    def require_views(self, num_views: int, size: int) -> None:
+        """Refuse views of another size than the decoder paints.
+
+        Raises:
+            UserError: another size, or more than one view.
+        """
+        super().require_views(num_views, size)
+        if size != self.image_size:
+            raise UserError(f"--data.view_size {size}: --model.image_size must be the same.")
+
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Squared error of the hidden patches' pixels; the embedding is the mean of the visible patches' tokens."""
         view = self._as_weights(batch.views[0])
-        if view.shape[-1] != self.image_size:
-            raise UserError(f"--data.view_size {view.shape[-1]}: --model.image_size must be the same.")
         order_BL = self.patch_order(batch)
         tokens_BTD = self.encode_visible(view, order_BL)
         prediction_BMP = self.paint_hidden(tokens_BTD, order_BL).float()
         with torch.autocast(view.device.type, enabled=False):
-            hidden_BMP = _take(patches(view.float(), self.patch_size), order_BL[:, self.num_visible :])
+            hidden_BMP = take_tokens(patches(view.float(), self.patch_size), order_BL[:, self.num_visible :])
             loss = pixel_error(prediction_BMP, hidden_BMP, normalize=self.norm_pix_loss)
         return loss, tokens_BTD[:, self.num_prefix :].float().mean(dim=1)
 
@@ -123,27 +130,17 @@ class MAE(SSLModule):
         vit: Any = self.encoder
         tokens_BTD = vit._pos_embed(vit.patch_embed(view))
         prefix, patch_tokens = tokens_BTD[:, : self.num_prefix], tokens_BTD[:, self.num_prefix :]
-        visible = _take(patch_tokens, order_BL[:, : self.num_visible])
+        visible = take_tokens(patch_tokens, order_BL[:, : self.num_visible])
         encoded: Tensor = vit.blocks(vit.norm_pre(torch.cat([prefix, visible], dim=1)))
         normed: Tensor = vit.fc_norm(vit.norm(encoded))  # one of the two is the identity
         return normed
 
     def paint_hidden(self, tokens_BTD: Tensor, order_BL: Tensor) -> Tensor:
-        """Pixels of the hidden patches, ``(B, hidden, 3 * side**2)``, in the order of `patch_order`.
-
-        Args:
-            tokens_BTD: from `encode_visible`.
-            order_BL: from `patch_order`.
-        """
+        """Pixels ``(B, hidden, 3 * side**2)`` of the hidden patches, from what `encode_visible` gave, in order."""
         tokens = self.embed(tokens_BTD)
         prefix, visible = tokens[:, : self.num_prefix], tokens[:, self.num_prefix :]
         blank = self.decoder.mask_token.to(tokens.dtype).expand(len(tokens), self.num_patches - self.num_visible, -1)
-        in_place = _take(torch.cat([visible, blank], dim=1), order_BL.argsort(dim=1))
+        in_place = take_tokens(torch.cat([visible, blank], dim=1), order_BL.argsort(dim=1))
         decoded = self.decoder(torch.cat([prefix, in_place], dim=1))
-        painted: Tensor = self.predict(_take(decoded[:, self.num_prefix :], order_BL[:, self.num_visible :]))
+        painted: Tensor = self.predict(take_tokens(decoded[:, self.num_prefix :], order_BL[:, self.num_visible :]))
         return painted
-
-
-def _take(tokens_BLD: Tensor, index_BK: Tensor) -> Tensor:
-    """The tokens with these numbers, ``(B, K, D)``."""
-    return tokens_BLD.take_along_dim(index_BK[:, :, None], dim=1)

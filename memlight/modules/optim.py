@@ -1,5 +1,6 @@
 """Optimizers and the cosine schedule with warm-up that every training method here shares."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +46,16 @@ class OptimConfig:
     def scaled_lr(self, global_batch_size: int) -> float:
         """Peak learning rate for a global batch of this many samples."""
         return self.lr * global_batch_size / self.lr_batch_size if self.lr_batch_size else self.lr
+
+
+def cosine(start: float, end: float, done: float) -> float:
+    """Value on the way from ``start`` to ``end`` along half a cosine, ``done`` in [0, 1]."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def ramp(start: float, end: float, step: int, steps: int) -> float:
+    """Value on the straight way from ``start`` to ``end``, reached after ``steps``."""
+    return start + (end - start) * min(1.0, step / steps) if steps else end
 
 
 def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:

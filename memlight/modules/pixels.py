@@ -24,3 +24,8 @@ def pixel_error(prediction_BMP: Tensor, pixels_BMP: Tensor, *, normalize: bool) 
         variance, mean = torch.var_mean(pixels_BMP, dim=2, keepdim=True)
         pixels_BMP = (pixels_BMP - mean) / (variance + _EPSILON).sqrt()
     return nn.functional.mse_loss(prediction_BMP, pixels_BMP)
+
+
+def take_tokens(tokens_BLD: Tensor, index_BK: Tensor) -> Tensor:
+    """The tokens (or patches) with these numbers, ``(B, K, D)``."""
+    return tokens_BLD.take_along_dim(index_BK[:, :, None], dim=1)

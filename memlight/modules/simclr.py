@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule
+from memlight.modules.checks import at_least, positive
 from memlight.modules.optim import OptimConfig
 from memlight.random import seeded
 
@@ -44,10 +44,9 @@ class SimCLR(SSLModule):
         hidden_dim: int = 0,
         output_dim: int = 128,
     ) -> None:
-        if temperature <= 0:
-            raise UserError(f"--model.temperature {temperature}: must be above 0.")
-        if hidden_dim < 0 or output_dim < 1:
-            raise UserError(f"--model.hidden_dim {hidden_dim} --model.output_dim {output_dim}: must be 1 or more.")
+        positive(temperature=temperature)
+        at_least(0, hidden_dim=hidden_dim)
+        at_least(1, output_dim=output_dim)
         # lightly loads timm, most of a second that `train.py fit --help` need not wait for
         from lightly.loss import NTXentLoss
         from lightly.models.modules.heads import SimCLRProjectionHead

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule
+from memlight.modules.checks import at_least
 from memlight.modules.optim import OptimConfig
 from memlight.random import seeded
 
@@ -44,13 +44,7 @@ class SimSiam(SSLModule):
         output_dim: int = 2048,
         prediction_dim: int = 512,
     ) -> None:
-        for name, width in (
-            ("hidden_dim", hidden_dim),
-            ("output_dim", output_dim),
-            ("prediction_dim", prediction_dim),
-        ):
-            if width < 1:
-                raise UserError(f"--model.{name} {width}: must be 1 or more.")
+        at_least(1, hidden_dim=hidden_dim, output_dim=output_dim, prediction_dim=prediction_dim)
         from lightly.loss import NegativeCosineSimilarity
         from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
 

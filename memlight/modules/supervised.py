@@ -9,6 +9,7 @@ from memlight.batch import ViewBatch
 from memlight.errors import UserError
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule
+from memlight.modules.checks import at_least, below_one
 from memlight.modules.optim import OptimConfig
 from memlight.random import seeded
 
@@ -40,10 +41,8 @@ class Supervised(SSLModule):
         num_classes: int = 10,
         label_smoothing: float = 0.0,
     ) -> None:
-        if num_classes < 2:
-            raise UserError(f"--model.num_classes {num_classes}: must be 2 or more.")
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"--model.label_smoothing {label_smoothing}: must be 0 or more, and below 1.")
+        at_least(2, num_classes=num_classes)
+        below_one(label_smoothing=label_smoothing)
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
         with seeded(init_seed):
             self.head = nn.Linear(encoder_spec(self.encoder).num_features, num_classes)

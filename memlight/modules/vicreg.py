@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule
+from memlight.modules.checks import at_least
 from memlight.modules.optim import OptimConfig
 from memlight.random import seeded
 
@@ -51,12 +51,8 @@ class VICReg(SSLModule):
         hidden_dim: int = 8192,
         output_dim: int = 8192,
     ) -> None:
-        for name, weight in (("invariance", invariance), ("variance", variance), ("covariance", covariance)):
-            if weight < 0:
-                raise UserError(f"--model.{name} {weight}: must be 0 or more.")
-        for name, width in (("hidden_dim", hidden_dim), ("output_dim", output_dim)):
-            if width < 1:
-                raise UserError(f"--model.{name} {width}: must be 1 or more.")
+        at_least(0, invariance=invariance, variance=variance, covariance=covariance)
+        at_least(1, hidden_dim=hidden_dim, output_dim=output_dim)
         from lightly.loss import VICRegLoss
         from lightly.models.modules.heads import VICRegProjectionHead
 

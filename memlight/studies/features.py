@@ -20,7 +20,7 @@ from memlight.data.sources import ImageSource
 from memlight.data.splits import Ids
 from memlight.errors import UserError
 from memlight.feature_store import Dtype, FeatureStore
-from memlight.feature_writer import StoreWriter, readable
+from memlight.feature_writer import StoreWriter, readable, writing_behind
 from memlight.features import Activation, Reduce, Tokens, capture, check_finite
 from memlight.metrics.passes import device_of, images_at_once, observing, view_batches
 
@@ -189,10 +189,17 @@ def write_features(
         UserError: as `study_features`.
         ValueError: the batches are not those of the shards.
     """
-    layers, layout = list(writer.layout.shapes), writer.layout
-    views = max(1, options.num_views)
-    with observing(encoder), _captured(encoder, layers, options) as captured:
-        stream = view_batches(
+    layers, views = list(writer.layout.shapes), max(1, options.num_views)
+    expected = np.concatenate(
+        [np.empty(0, dtype=np.int64), *(writer.ids[writer.layout.rows(shard)] for shard in shards)]
+    )
+    done = 0
+    with (
+        observing(encoder),
+        _captured(encoder, layers, options) as captured,
+        writing_behind(writer, shards) as write,
+    ):
+        for images, batch in view_batches(
             batches,
             make_views,
             num_views=views,
@@ -200,23 +207,17 @@ def write_features(
             device=device_of(encoder),
             progress=progress,
             title=f"features {options.split}",
-        )
-        for shard in shards:
-            ids = writer.ids[layout.rows(shard)]
-            done = 0
-            with writer.shard(shard) as files:
-                while done < len(ids):
-                    images, batch = next(stream)
-                    if not np.array_equal(batch.ids.cpu().numpy(), ids[done : done + len(batch.ids)]):
-                        raise ValueError(f"shard {shard}: these are not its images")
-                    encoder(images)
-                    for layer, features in _converted(captured, layers, options.dtype).items():
-                        by_image = features.view(views, len(batch.ids), *features.shape[1:]).transpose(0, 1)
-                        kept = by_image if options.num_views else by_image[:, 0]
-                        files.append(layer, kept.cpu().numpy())
-                    done += len(batch.ids)
-        if next(stream, None) is not None:
-            raise ValueError("more images than the shards have")
+        ):
+            count = len(batch.ids)
+            if not np.array_equal(batch.ids.cpu().numpy(), expected[done : done + count]):
+                raise ValueError(f"image {done} is not that of the shards")
+            encoder(images)
+            features = {}
+            for layer, values in _converted(captured, layers, options.dtype).items():
+                by_image = values.view(views, count, *values.shape[1:]).transpose(0, 1)
+                features[layer] = (by_image if options.num_views else by_image[:, 0]).cpu().numpy()
+            write(features)
+            done += count
 
 
 def weights_sha256(encoder: nn.Module) -> str:

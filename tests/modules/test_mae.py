@@ -248,4 +248,4 @@ def test_bad_numbers_are_refused(options: dict[str, float], words: str) -> None:
 
 def test_views_of_another_size_are_refused() -> None:
     with pytest.raises(UserError, match=r"--data\.view_size 32: --model\.image_size must be the same"):
-        small().embed_and_loss(view_batch(32))
+        small().require_views(1, 32)

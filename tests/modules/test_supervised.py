@@ -1,6 +1,4 @@
 import math
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from torch import Tensor
@@ -45,12 +43,10 @@ def test_both_members_start_from_the_same_weights_and_leave_the_global_generator
 
 def test_images_must_have_the_classes_of_the_classifier() -> None:
     module = small()
+    module.require_classes(3)
     for found, words in ((0, "these images have no classes"), (10, "--model.num_classes 3: the images have 10")):
-        module._trainer = cast(Any, SimpleNamespace(datamodule=SimpleNamespace(num_classes=found)))
         with pytest.raises(UserError, match=words):
-            module.setup("fit")
-    module._trainer = cast(Any, SimpleNamespace(datamodule=SimpleNamespace(num_classes=3)))
-    module.setup("fit")
+            module.require_classes(found)
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_classes", 1), ("label_smoothing", 1.0), ("label_smoothing", -0.1)])

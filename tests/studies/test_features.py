@@ -230,10 +230,14 @@ def test_numbers_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_images_of_other_shards_are_refused(tmp_path: Path) -> None:
     tiny = Tiny(tmp_path / "tiny", TinyEncoder(), FeatureOptions(), shards=3)
-    with pytest.raises(ValueError, match="shard 0: these are not its images"):
-        tiny.write(tiny.batches[1:])
-    with pytest.raises(ValueError, match="more images than the shards have"):
-        tiny.write([*tiny.batches, tiny.batches[0]])
+    for wrong, words in (
+        (tiny.batches[1:], "image 0 is not that of the shards"),
+        ([*tiny.batches, tiny.batches[0]], "image 6 is not that of the shards"),
+        (tiny.batches[:1], "shard 1 was not filled"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            tiny.write(wrong)
+        tiny = Tiny(tmp_path / words, TinyEncoder(), FeatureOptions(), shards=3)
 
 
 @pytest.mark.parametrize("page", ["FEATURES.md", "CLASSMEM.md"])
