@@ -110,7 +110,7 @@ def unitmem_by_layer(layers: Table) -> Figure:
     scores.set_title("UnitMem beside its controls")
     scores.set_ylabel("UnitMem")
     scores.set_ylim(0, 1.02)
-    scores.legend(fontsize=8, loc="upper left")
+    scores.legend(fontsize=8, loc="best")
     if pair:
         _interval(axes["B"], x, layers, "unit_contrast", BLUE)
         axes["B"].axhline(0, color="black", lw=0.8)
