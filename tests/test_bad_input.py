@@ -70,7 +70,7 @@ class Trap:
         (["--model.optim.momentum=1"], "--model.optim.momentum 1.0: must be "),
         (["--model.optim.weight_decay=-1"], "--model.optim.weight_decay -1.0: must be 0 or more"),
         (["--model.temperature=0"], "--model.temperature 0.0: must be above 0"),
-        (["--model.hidden_dim=-1"], "--model.hidden_dim -1 "),
+        (["--model.hidden_dim=-1"], "--model.hidden_dim -1: must be 0 or more"),
         (["--seed_everything=-1"], "--seed_everything -1: must be "),
         (["--run="], "--run: name the run directory"),
         (["--data.views=nice"], "--data.views nice: no such augmentation set; choose from clean, simclr"),
@@ -81,7 +81,7 @@ class Trap:
         (["--data.num_external=9999"], "--data.num_external 9999: there are 300 test images"),
         (["--data.num_shared=9999"], "--data.num_shared 9999 "),
         (["--data.repeat=0"], "--data.repeat 0: "),
-        (["--data.num_views=1"], "--data.num_views 1: SimCLR compares 2 views"),
+        (["--data.num_views=1"], "--data.num_views 1: SimCLR takes 2 views of each image"),
         (["--data.view_size=4"], "--data.view_size 4: the encoder cannot take"),
         (
             ["--model=DINO", "--model.encoder=resnet9", "--data.views=dino", "--data.num_views=3"],

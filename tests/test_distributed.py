@@ -138,6 +138,7 @@ def test_torchrun_trains_as_devices_does_and_evaluation_changes_nothing(by_light
     assert_same_tables(run.analysis("probe", "candidate"), run.analysis("probe", "finished"), ["table"])
 
 
+@pytest.mark.slow
 def test_tasks_of_srun_share_an_analysis(run: Path) -> None:
     flags = ["layermem", f"--run={run}", f"--views={VIEWS}", "--logger=csv", "--tag=tasks", *THREE_LAYERS]
     outputs = tasks([str(ROOT / "analyze.py"), *flags])

@@ -2,14 +2,13 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from memlight.batch import ViewBatch
 from memlight.errors import UserError
 from memlight.modules import SimCLR
 from memlight.modules.base import embedding_std
 from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule, parameter_groups
-from tests.ddp import run_ddp
 
 GLOBAL_BATCH = 8
 
@@ -36,31 +35,6 @@ def test_loss_is_nt_xent() -> None:
     z_0, z_1 = embeddings()
     module = SimCLR(temperature=0.3)
     assert torch.allclose(module.criterion(z_0, z_1), nt_xent_by_loops(z_0, z_1, 0.3), rtol=1e-9)
-
-
-def gathered_loss() -> tuple[float, Tensor]:
-    rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    z_0, z_1 = embeddings()
-    share = slice(rank * GLOBAL_BATCH // world_size, (rank + 1) * GLOBAL_BATCH // world_size)
-    weight = torch.ones(5, dtype=torch.float64, requires_grad=True)
-    loss = SimCLR(temperature=0.3).criterion(z_0[share] * weight, z_1[share] * weight)
-    loss.backward()
-    assert weight.grad is not None
-    return float(loss), weight.grad
-
-
-@pytest.mark.ddp
-def test_two_processes_give_the_loss_and_the_gradient_of_the_global_batch() -> None:
-    z_0, z_1 = embeddings()
-    weight = torch.ones(5, dtype=torch.float64, requires_grad=True)
-    expected = nt_xent_by_loops(z_0 * weight, z_1 * weight, 0.3)
-    expected.backward()
-    results = run_ddp(gathered_loss, 2)
-    loss = sum(result[0] for result in results) / 2
-    gradient = sum(result[1] for result in results) / 2  # what DDP does to the gradients of its processes
-    assert loss == pytest.approx(expected.item(), rel=1e-9)
-    assert weight.grad is not None
-    assert torch.allclose(gradient, weight.grad, rtol=1e-8)
 
 
 def test_both_members_start_from_the_same_weights_and_leave_the_global_generator_alone() -> None:

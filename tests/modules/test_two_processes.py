@@ -11,7 +11,7 @@ import torch
 from torch import distributed, nn
 
 from memlight.batch import ViewBatch
-from memlight.modules import DINO, MAE, SimSiam, Supervised, VICReg
+from memlight.modules import DINO, MAE, SimCLR, SimSiam, Supervised, VICReg
 from memlight.modules.base import SSLModule
 from tests.ddp import run_ddp
 from tests.modules.tiny import TINY_VIT, share_of, view_batch
@@ -36,6 +36,12 @@ def mae() -> tuple[SSLModule, ViewBatch]:
     return MAE(TINY_VIT, decoder_dim=16, decoder_depth=1, decoder_heads=2), view_batch(32, images=8)
 
 
+def simclr() -> tuple[SSLModule, ViewBatch]:
+    module = SimCLR(TINY_VIT, output_dim=8)
+    module.head = linear(8)  # type: ignore[assignment]
+    return module, view_batch(32, 32, images=8)
+
+
 def simsiam() -> tuple[SSLModule, ViewBatch]:
     module = SimSiam(TINY_VIT, output_dim=WIDTH)
     module.head, module.predictor = linear(WIDTH), linear(WIDTH)  # type: ignore[assignment]
@@ -53,7 +59,7 @@ def vicreg() -> tuple[SSLModule, ViewBatch]:
 
 
 METHODS: dict[str, Callable[[], tuple[SSLModule, ViewBatch]]] = {
-    method.__name__: method for method in (dino, mae, simsiam, supervised, vicreg)
+    method.__name__: method for method in (dino, mae, simclr, simsiam, supervised, vicreg)
 }
 
 
@@ -62,7 +68,7 @@ def measured(module: SSLModule, batch: ViewBatch) -> dict[str, Any]:
     loss, _ = module.embed_and_loss(batch)
     loss.backward()
     gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-    memory = {name: buffer for name, buffer in module.named_buffers() if name.startswith("criterion")}
+    memory = {name: buffer for name, buffer in module.named_buffers() if name == "criterion.center"}
     return {"loss": loss.detach(), "gradients": gradients, "memory": memory}
 
 
