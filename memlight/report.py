@@ -25,7 +25,7 @@ from memlight.tables import (
     read_table,
     write_text,
 )
-from memlight.words import contrast_words, joined, unitmem_words
+from memlight.words import blocks_words, contrast_words, joined, unitmem_words
 
 SPLITS = ("shared", "candidate", "independent", "external")
 
@@ -144,6 +144,8 @@ def _layermem_of(analysis: AnalysisDir) -> str:
         for row in _rows(table)
     ]
     in_words = _heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
+    parts = blocks_words(read_json(analysis.summary)["headline"])
+    in_words += page.paragraph(parts) if parts else ""
     return in_words + page.table(header, rows) + _control_tests(analysis) + _figures(analysis)
 
 

@@ -1,11 +1,15 @@
 """Sentences about results, which follow the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from memlight.page import decimals
 from memlight.tables import Table
+
+LONGEST_LIST = 8
+"""Names in a sentence; deep networks have many more layers than a reader takes in."""
 
 
 def contrast_words(table: Table) -> str:
@@ -27,7 +31,7 @@ def contrast_words(table: Table) -> str:
         )
         silent = [name for name, a, b in zip(layers, low, high, strict=True) if a <= 0 <= b]
         if silent:
-            text += f" No memorisation is measured in {joined(silent)} (interval includes 0)."
+            text += f" No memorisation is measured in {joined(silent, 'the others')} (interval includes 0)."
     if below:
         text += f" In {joined(below)} the contrast lies below 0, which memorisation cannot explain."
     return text
@@ -53,6 +57,28 @@ def unitmem_words(layers: Table) -> str:
     return text
 
 
-def joined(names: Sequence[str]) -> str:
-    """Names as a list in a sentence: ``a, b and c``."""
+def blocks_words(headline: Mapping[str, Any]) -> str:
+    """Whether attention or MLP memorises more, in words that follow the numbers; empty for other architectures.
+
+    Args:
+        headline: of the summary of ``layermem``.
+    """
+    if "mlp_minus_attention" not in headline:
+        return ""
+    value, low, high = (headline[f"mlp_minus_attention{end}"] for end in ("", "_low", "_high"))
+    verdict = "neither memorises measurably more than the other"
+    if low > 0:
+        verdict = "the MLPs memorise more"
+    elif high < 0:
+        verdict = "the attentions memorise more"
+    return (
+        f"MLP minus attention, image by image and averaged over the blocks: contrast {decimals(value)}, 95 % interval "
+        f"{decimals(low)} to {decimals(high)}; {verdict}."
+    )
+
+
+def joined(names: Sequence[str], instead: str = "") -> str:
+    """Names as a list in a sentence: ``a, b and c``; of a long list how many they are, or what is said instead."""
+    if len(names) > LONGEST_LIST:
+        return instead or f"{len(names)} layers"
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -13,7 +13,7 @@ from memlight.errors import UserError
 from memlight.report import write_report
 from memlight.rundir import RunDir
 from memlight.tables import LAYERMEM_TABLE, Table, write_table, write_text
-from memlight.words import contrast_words, unitmem_words
+from memlight.words import blocks_words, contrast_words, joined, unitmem_words
 from tests.synthetic_run import LAYERS, analyse, layermem_table, make_trained, unitmem_layers, unitmem_table
 
 
@@ -161,3 +161,23 @@ def test_a_damaged_table_leaves_the_old_page(analysed: RunDir) -> None:
     with pytest.raises(UserError, match="cut short"):
         write_report(analysed)
     assert analysed.report.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((0.01, 0.005, 0.015), "the MLPs memorise more"),
+        ((-0.01, -0.015, -0.005), "the attentions memorise more"),
+        ((0.01, -0.005, 0.025), "neither memorises measurably more than the other"),
+    ],
+)
+def test_words_about_blocks_follow_the_interval(interval: tuple[float, float, float], verdict: str) -> None:
+    names = ("mlp_minus_attention", "mlp_minus_attention_low", "mlp_minus_attention_high")
+    assert blocks_words(dict(zip(names, interval, strict=True))).endswith(f"; {verdict}.")
+    assert blocks_words({"contrast/layer1": 0.1}) == ""
+
+
+def test_long_lists_of_layers_are_counted() -> None:
+    names = [f"layer{n}" for n in range(9)]
+    assert joined(names[:8]).endswith("layer6 and layer7")
+    assert joined(names) == "9 layers" and joined(names, "the others") == "the others"
