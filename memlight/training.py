@@ -108,6 +108,9 @@ class MemlightCLI(LightningCLI):
             if options.run is not None or not options.config:
                 raise UserError("--run: name the run directory, or give a --config whose name it takes.")
             options.run = str(default_run(str(options.config[-1])))
+        for part, name in ((options.model, "init_seed"), (options.data, "seed")):
+            if part and part.get("init_args") and name in part.init_args and part.init_args[name] is None:
+                part.init_args[name] = options.seed_everything
         self.run_dir = RunDir(Path(options.run))
         self.keeps = self.subcommand == "fit" and not options.trainer.fast_dev_run
         require_options(options, training=self.keeps)

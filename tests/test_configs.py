@@ -71,9 +71,9 @@ def test_every_point_of_the_sweep_is_a_command_that_parses(
     assert set(sweep) == {"program", "project", "name", "method", "parameters", "command"}
     assert sweep["method"] == "grid" and Path(sweep["program"]).is_file()
     values = {name: parameter["values"] for name, parameter in sweep["parameters"].items()}
-    repeats, seeds = values["data.repeat"], values["data.seed"]
+    repeats, seeds = values["data.repeat"], values["seed_everything"]
     for index, config in enumerate(values["config"]):
-        point = {"data.repeat": repeats[index], "data.seed": seeds[-1 - index], "config": config}  # in any order
+        point = {"data.repeat": repeats[index], "seed_everything": seeds[-1 - index], "config": config}  # in any order
         filled = create_sweep_command_args({"args": {name: {"value": value} for name, value in point.items()}})
         words = [part for word in create_sweep_command(sweep["command"]) for part in filled.get(word[2:-1], [word])]
         assert words[:4] == ["${env}", "${interpreter}", "${program}", "pair"]  # which the agent fills in
@@ -82,10 +82,7 @@ def test_every_point_of_the_sweep_is_a_command_that_parses(
         assert stopped.value.code == 0
         printed = yaml.safe_load(capsys.readouterr().out)
         data = printed["data"]["init_args"]
-        assert (data["repeat"], data["seed"], data["root"]) == (
-            point["data.repeat"],
-            point["data.seed"],
-            "data/cifar10",
-        )
+        assert (data["repeat"], data["root"]) == (point["data.repeat"], "data/cifar10")
+        assert (printed["seed_everything"], data["seed"]) == (point["seed_everything"], None)
         assert printed["logger"] == "wandb-online"
         assert printed["model"]["class_path"] == yaml.safe_load(Path(config).read_text())["model"]["class_path"]

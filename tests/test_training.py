@@ -131,15 +131,24 @@ def test_validate_gives_the_loss_that_training_logged(plain_pair: TinyPair, caps
     assert float(printed) == pytest.approx(logged, rel=1e-6)
 
 
-def test_members_start_from_the_same_weights_whatever_the_global_seed(tmp_path: Path) -> None:
-    initial = []
-    for seed, role in enumerate(ROLES):
-        record = callback_flags("tests.tiny_pair.Record", directory=tmp_path / role)
-        once = ["--trainer.max_epochs=1", f"--seed_everything={seed}", "--data.num_external=0"]
-        assert fit(tmp_path / "runs" / role, *once, *record, role=role) == 0
-        initial.append(torch.load(tmp_path / role / "0.pt")["initial"])
-    assert same_tensors(*initial)
-    assert {"encoder.layer1.conv.weight", "head.layers.0.weight"} & initial[0].keys()
+def test_weights_and_images_have_seeds_of_their_own_that_follow_the_global_one(tmp_path: Path) -> None:
+    def begun(name: str, *flags: str, role: str = "candidate") -> tuple[Any, PairSplit, dict[str, Any]]:
+        record = callback_flags("tests.tiny_pair.Record", directory=tmp_path / name)
+        once = ["--trainer.max_epochs=1", "--data.num_external=0", *flags]
+        assert fit(tmp_path / "runs" / name, *once, *record, role=role) == 0
+        run = RunDir(tmp_path / "runs" / name)
+        return torch.load(tmp_path / name / "0.pt"), PairSplit.load(run.splits), read_metadata(run.member(role).encoder)
+
+    zero, split, _ = begun("zero", "--seed_everything=0")
+    one, other_split, metadata = begun("one", "--seed_everything=1")
+    assert {"encoder.layer1.conv.weight", "head.layers.0.weight"} & zero["initial"].keys()
+    assert not same_tensors(zero["initial"], one["initial"])
+    assert (metadata["init_seed"], metadata["data"]["seed"]) == (1, 1)
+    assert split.sha256 != other_split.sha256
+    own = ["--seed_everything=1", "--model.init_seed=0", "--data.seed=0"]
+    partner, same_split, _ = begun("partner", *own, role="independent")
+    assert same_tensors(zero["initial"], partner["initial"])
+    assert split.sha256 == same_split.sha256
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])

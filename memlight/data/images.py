@@ -52,7 +52,7 @@ class ImageDataModule(L.LightningDataModule):
         num_candidate: training images that only the candidate sees.
         num_independent: training images that only the independent member sees.
         num_external: test images, seen by neither.
-        seed: of the splits, the training order and the views.
+        seed: of the splits, the training order and the views; null takes --seed_everything (0 in Python).
         num_workers: processes that decode ahead; images that are in memory need none.
         memory_limit_gb: images whose pixels fit in so many 10^9 bytes, for training and for test images each, are
             decoded once and kept in memory.
@@ -79,7 +79,7 @@ class ImageDataModule(L.LightningDataModule):
         num_candidate: int = 5_000,
         num_independent: int = 5_000,
         num_external: int = 5_000,
-        seed: int = 0,
+        seed: int | None = None,
         num_workers: int = 0,
         memory_limit_gb: float = 4.0,
         on_error: str = "raise",
@@ -107,7 +107,7 @@ class ImageDataModule(L.LightningDataModule):
         self.num_candidate = num_candidate
         self.num_independent = num_independent
         self.num_external = num_external
-        self.seed = seed
+        self.seed = seed or 0
         self.num_workers = num_workers
         self.memory_limit_gb = memory_limit_gb
         self.on_error = on_error

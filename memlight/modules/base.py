@@ -59,7 +59,8 @@ class SSLModule(L.LightningModule, ABC):
         encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
-        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
+            --seed_everything (0 in Python).
         optim: optimizer and schedule.
         channels_last: memory format of the encoder and the views.
         compile: compile the encoder with torch.compile.
@@ -76,15 +77,15 @@ class SSLModule(L.LightningModule, ABC):
         encoder: str = "resnet9",
         stem: Literal["cifar", "imagenet"] = "cifar",
         image_size: int = 32,
-        init_seed: int = 0,
+        init_seed: int | None = None,
         optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
         channels_last: bool = True,
         compile: bool = False,
     ) -> None:
         super().__init__()
         self.optim = optim
-        self.init_seed = init_seed
-        self.encoder = build_encoder(encoder, stem=stem, seed=init_seed, image_size=image_size)
+        self.init_seed = init_seed or 0
+        self.encoder = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.encoder.to(memory_format=self.memory_format)
         if compile:

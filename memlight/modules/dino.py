@@ -27,7 +27,8 @@ class DINO(SSLModule):
         encoder: name for `build_encoder`; it must take views of several sizes unless there are global crops only.
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the global views in pixels, for encoders that must know it (ViTs).
-        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
+            --seed_everything (0 in Python).
         optim: optimizer and schedule; its weight decay is the one of the first step.
         channels_last: memory format of the encoder and the views.
         compile: compile the encoder with torch.compile.
@@ -51,7 +52,7 @@ class DINO(SSLModule):
         encoder: str = "vit_tiny_patch4",
         stem: Literal["cifar", "imagenet"] = "cifar",
         image_size: int = 32,
-        init_seed: int = 0,
+        init_seed: int | None = None,
         optim: OptimConfig = OptimConfig("adamw", lr=5e-4, weight_decay=0.04),  # noqa: B008 - frozen
         channels_last: bool = True,
         compile: bool = False,
@@ -83,12 +84,12 @@ class DINO(SSLModule):
         from lightly.loss import DINOLoss
 
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
-        self.teacher = build_encoder(encoder, stem=stem, seed=init_seed, image_size=image_size)
+        self.teacher = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
         self.teacher.to(memory_format=self.memory_format).requires_grad_(False)
         if compile:
             self.teacher.compile()
         widths = (encoder_spec(self.encoder).num_features, hidden_dim, bottleneck_dim, output_dim)
-        self.head, self.teacher_head = dino_head(*widths, init_seed), dino_head(*widths, init_seed)
+        self.head, self.teacher_head = (dino_head(*widths, self.init_seed) for _ in range(2))
         self.teacher_head.requires_grad_(False)
         self.criterion = DINOLoss(output_dim, student_temp=student_temperature, center_momentum=center_momentum)
         self.weight_decay_end = weight_decay_end

@@ -28,7 +28,7 @@ class MAE(SSLModule):
         encoder: name for `build_encoder`: ``vit_tiny_patch4``, ``vit_base_patch16``, ``timm:NAME`` of a plain ViT.
         stem: of ResNets; ViTs have one only.
         image_size: side of the views in pixels.
-        init_seed: initial weights and masks are a function of it, so both members of a pair get the same.
+        init_seed: initial weights and masks are a function of it, so both members get the same; null as in SimCLR.
         optim: optimizer and schedule.
         channels_last: memory format of the encoder and the views.
         compile: compile the blocks of encoder and decoder with torch.compile.
@@ -46,7 +46,7 @@ class MAE(SSLModule):
         encoder: str = "vit_tiny_patch4",
         stem: Literal["cifar", "imagenet"] = "cifar",
         image_size: int = 32,
-        init_seed: int = 0,
+        init_seed: int | None = None,
         optim: OptimConfig = OptimConfig("adamw", lr=1.5e-4, weight_decay=0.05),  # noqa: B008 - frozen
         channels_last: bool = True,
         compile: bool = False,
@@ -80,7 +80,7 @@ class MAE(SSLModule):
         self.num_prefix = vit.num_prefix_tokens
         self.image_size = image_size
         self.norm_pix_loss = norm_pix_loss
-        with seeded(init_seed):
+        with seeded(self.init_seed):
             self.embed = nn.Linear(vit.embed_dim, decoder_dim)
             self.decoder = MaskedVisionTransformerDecoderTIMM(
                 self.num_patches, decoder_dim, decoder_depth, decoder_heads, self.num_prefix

@@ -20,7 +20,8 @@ class SimSiam(SSLModule):
         encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
-        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
+            --seed_everything (0 in Python).
         optim: optimizer and schedule, for the predictor too.
         channels_last: memory format of the encoder and the views.
         compile: compile the encoder with torch.compile.
@@ -36,7 +37,7 @@ class SimSiam(SSLModule):
         encoder: str = "resnet9",
         stem: Literal["cifar", "imagenet"] = "cifar",
         image_size: int = 32,
-        init_seed: int = 0,
+        init_seed: int | None = None,
         optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
         channels_last: bool = True,
         compile: bool = False,
@@ -49,7 +50,7 @@ class SimSiam(SSLModule):
         from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
 
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
-        with seeded(init_seed):
+        with seeded(self.init_seed):
             self.head = SimSiamProjectionHead(encoder_spec(self.encoder).num_features, hidden_dim, output_dim)
             self.predictor = SimSiamPredictionHead(output_dim, prediction_dim, output_dim)
         self.criterion = NegativeCosineSimilarity()

@@ -21,7 +21,8 @@ class Supervised(SSLModule):
         encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
-        init_seed: the initial weights are a function of it alone, so both members of a pair start equal.
+        init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
+            --seed_everything (0 in Python).
         optim: optimizer and schedule.
         channels_last: memory format of the encoder and the views.
         compile: compile the encoder with torch.compile.
@@ -34,7 +35,7 @@ class Supervised(SSLModule):
         encoder: str = "resnet9",
         stem: Literal["cifar", "imagenet"] = "cifar",
         image_size: int = 32,
-        init_seed: int = 0,
+        init_seed: int | None = None,
         optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
         channels_last: bool = True,
         compile: bool = False,
@@ -44,7 +45,7 @@ class Supervised(SSLModule):
         at_least(2, num_classes=num_classes)
         below_one(label_smoothing=label_smoothing)
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
-        with seeded(init_seed):
+        with seeded(self.init_seed):
             self.head = nn.Linear(encoder_spec(self.encoder).num_features, num_classes)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
