@@ -51,6 +51,11 @@ class OpenedRun:
     network: str | None = None
     hashes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def probe_split(self) -> str:
+        """The images that a probe is trained on; those that both members of a pair were trained on."""
+        return "shared"
+
     def members(self) -> list[str]:
         """Trained members, then ``random``: their architecture with the run's initial weights."""
         return [*self.metadata, "random"]

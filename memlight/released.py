@@ -45,6 +45,11 @@ class ReleasedRun(OpenedRun):
     loaded: nn.Module
     record: dict[str, Any]
 
+    @property
+    def probe_split(self) -> str:
+        """The images that were given."""
+        return "candidate"
+
     def members(self) -> list[str]:
         """The encoder, and beside one with weights the same with random ones."""
         return ["encoder", "random"] if self.record["weights"] else ["encoder"]
@@ -83,11 +88,23 @@ class ReleasedRun(OpenedRun):
         """None."""
         return None
 
+    def require_images(self, *splits: str, at_least: int = 2, flag: str = "--run") -> None:
+        """Refuse images that are too few to be measured.
+
+        Raises:
+            UserError: names the flag they were given by.
+        """
+        for split, given in (("candidate", "--images"), ("external", "--held-out")):
+            count = len(self.split.ids(split))
+            if flag == "--run" and split in splits and count < at_least:
+                raise UserError(f"{given}: {count} images; at least {at_least} are needed.")
+        super().require_images(*splits, at_least=at_least, flag=flag)
+
     def read_images(self, *, labelled: bool = False) -> None:
         """Read the images; last of all, as it can take longest.
 
         Args:
-            labelled: refuse images without classes.
+            labelled: refuse images without classes, and held-out ones of other classes.
 
         Raises:
             UserError: they cannot be read.
@@ -95,6 +112,8 @@ class ReleasedRun(OpenedRun):
         self.data.setup()
         if labelled and not self.data.classes:
             raise UserError(f"--images {self.data.root}: images with classes (one folder each) are needed.")
+        if labelled and (self.data.labels_of(self.split.external) < 0).any():
+            raise UserError("--held-out: has images of classes (folders) that --images has not.")
 
     @contextmanager
     def log(self, command: str, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:

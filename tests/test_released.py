@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import re
 import shlex
@@ -18,12 +19,14 @@ import torchvision
 from PIL import Image
 
 from memlight.analyses.flags import EncoderFlags, Trained, Where
-from memlight.commands import build_parser, run_command
+from memlight.analyze import COMMANDS, main
+from memlight.commands import build_parser
 from memlight.data.augment import Views
 from memlight.data.given import GivenImages
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import PairSplit
 from memlight.errors import UserError
+from memlight.metrics.knn import knn_accuracy
 from memlight.models.encoders import build_encoder, save_encoder
 from memlight.random import ANALYSIS
 from memlight.released import IMAGENET_MEAN, IMAGENET_STD, ReleasedRun, open_chosen, open_released
@@ -398,23 +401,44 @@ def test_a_command_opens_what_its_flags_name(photos, tmp_path, run):
         open_chosen(None, EncoderFlags(), *plain).__enter__()
 
 
-def test_the_flags_of_an_encoder_all_have_their_help(capsys):
-    def unitmem(run: str | None = None, released: EncoderFlags = EncoderFlags()) -> EncoderFlags:  # noqa: B008
-        """One.
+@pytest.mark.parametrize("command", ["unitmem", "classmem", "features", "probe"])
+def test_the_flags_of_an_encoder_all_have_their_help(command):
+    parser = build_parser("analyze.py", "", COMMANDS)
+    (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    names = {field.name for field in dataclasses.fields(EncoderFlags)}
+    found = {action.dest: action.help for action in commands.choices[command]._actions if action.dest in names}
+    assert found.keys() == names and all(found.values())
 
-        Args:
-            run: directory.
-            released: encoder and images.
-        """
-        return released
 
-    parser = build_parser("analyze.py", "", {"unitmem": unitmem})
-    words = ["unitmem", "--encoder", "resnet18", "--stem", "cifar", "--images", "d", "--mean", "0", "0.5", "1"]
-    given = run_command(parser, {"unitmem": unitmem}, [*words, "--std", "1", "1", "1", "--limit", "7"])
-    assert given == EncoderFlags("resnet18", stem="cifar", images="d", mean=[0, 0.5, 1], std=[1, 1, 1], limit=7)
-    assert run_command(parser, {"unitmem": unitmem}, ["unitmem"]) == EncoderFlags()
-    (command,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    assert all(action.help for action in command.choices["unitmem"]._actions)
+def test_a_probe_is_trained_on_the_given_images_and_tested_on_the_held_out_ones(pets, tmp_path, capsys):
+    own = ["--encoder=resnet9", f"--image-size={SIDE}", f"--run={tmp_path / 'run'}", "--logger=csv", "--k=3"]
+    assert main(["probe", f"--images={pets}", *own]) == 0
+    table = read_table(RunDir(tmp_path / "run").analysis("probe").table())
+    assert table["member"].tolist() == ["encoder"] * 2
+    assert table["n_train"].tolist() == [9] * 2 and table["n_test"].tolist() == [3] * 2
+    with open_released(flags(pets), run=str(tmp_path / "again")) as opened:
+        opened.read_images(labelled=True)
+        encoder, clean = opened.encoder("encoder"), opened.data.make_views("clean")
+        sets = []
+        for split in ("candidate", "external"):
+            ids = opened.split.ids(split)
+            with torch.no_grad():
+                z = encoder(clean(opened.data.images_of(ids), torch.from_numpy(ids)))
+            sets += [z, torch.from_numpy(opened.data.labels_of(ids))]
+        nearest = knn_accuracy(*sets, k=3, temperature=0.1, num_classes=3)
+    assert table["top1"][1] == pytest.approx(nearest)
+
+
+def test_what_cannot_be_probed_names_the_flag(pets, photos, others, tmp_path, capsys):
+    own = ["--encoder=resnet9", f"--image-size={SIDE}", f"--run={tmp_path / 'run'}", "--logger=csv"]
+    for images, words in (
+        ([f"--images={photos}"], "--held-out: 0 images; at least 1 are needed"),
+        ([f"--images={photos}", f"--held-out={others}"], f"--images {photos}: images with classes"),
+        ([f"--images={pets}", f"--held-out={others}"], "--held-out: has images of classes (folders) that --images has"),
+    ):
+        assert main(["probe", *images, *own]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {words}")
+    assert not (tmp_path / "run" / "analysis").exists()
 
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "ENCODERS.md"
@@ -424,20 +448,12 @@ def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("line", [line for line in "".join(blocks("bash")).splitlines() if " unitmem " in line])
+@pytest.mark.parametrize("line", [line for line in "".join(blocks("bash")).splitlines() if " --images " in line])
 def test_commands_of_the_page_name_encoders_that_there_are(line):
-    def unitmem(
-        run: str | None = None,
-        view_set: str | None = None,
-        released: EncoderFlags = EncoderFlags(),  # noqa: B008
-    ) -> EncoderFlags:
-        assert view_set is None or view_set in VIEW_SETS
-        return released
-
     words = shlex.split(line)
     assert words[:2] == ["python", "analyze.py"]
-    given = run_command(build_parser("analyze.py", "", {"unitmem": unitmem}), {"unitmem": unitmem}, words[2:])
-    assert isinstance(given, EncoderFlags)
+    given = build_parser("analyze.py", "", COMMANDS).parse_args(words[2:])
+    assert getattr(given, "view_set", None) in (None, *VIEW_SETS)
     if given.encoder is not None and given.encoder.startswith("timm:"):
         assert timm.is_model(given.encoder.removeprefix("timm:"))
     elif given.encoder is not None and given.encoder.startswith("torchvision:"):

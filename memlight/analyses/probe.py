@@ -1,26 +1,31 @@
 """`analyze.py probe`."""
 
-from memlight.analyses.flags import Member, Trained, Where, at_least
+from memlight.analyses.flags import EncoderFlags, Member, Trained, Where, at_least
 from memlight.errors import UserError
 
 
 def probe(
-    run: str,
+    run: str | None = None,
     members: list[Member] | None = None,
     k: int = 20,
     temperature: float = 0.1,
     l2: float = 1e-3,
+    released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     where: Where = Where(),  # noqa: B008 - frozen
 ) -> None:
     """How good the features are: a linear probe and nearest neighbours on the frozen encoders.
 
+    Of a run both are trained on the shared images and tested on the external ones; of --encoder they are trained on
+    --images and tested on --held-out.
+
     Args:
-        run: run directory.
+        run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         members: which encoders; all that were trained, and the random one, if unset.
         k: neighbours.
         temperature: of the neighbours' votes.
         l2: penalty of the linear probe.
+        released: an encoder that was not trained in a run
         trained: which state of the trained networks
         where: data, device and results
     """
@@ -28,12 +33,21 @@ def probe(
     at_least(0, l2=l2)
     if temperature <= 0:
         raise UserError(f"--temperature {temperature}: must be above 0.")
-    from memlight.opening import open_run
+    from memlight.released import open_chosen
     from memlight.studies.probe import study_probe
 
-    with open_run(run, root=where.root, network=trained.network, device=where.device) as opened:
-        opened.require_images("shared", "external", at_least=1)
+    with open_chosen(run, released, trained, where) as opened:
+        opened.require_images(opened.probe_split, "external", at_least=1)
         encoders = {name: opened.encoder(name, trained.checkpoint) for name in members or opened.members()}
         opened.read_images(labelled=True)
         with opened.log("probe", where.tag or trained.tag, where.logger, None) as log:
-            study_probe(encoders, opened.data, log, k=k, temperature=temperature, l2=l2, max_forward=where.max_forward)
+            study_probe(
+                encoders,
+                opened.data,
+                log,
+                train_split=opened.probe_split,
+                k=k,
+                temperature=temperature,
+                l2=l2,
+                max_forward=where.max_forward,
+            )

@@ -18,21 +18,23 @@ def study_probe(
     data: ImageDataModule,
     log: AnalysisLog,
     *,
+    train_split: str = "shared",
     k: int = 20,
     temperature: float = 0.1,
     l2: float = 1e-3,
     max_forward: int = 1024,
     progress: bool = True,
 ) -> Table:
-    """Accuracy of each encoder's features on external images, from probes trained on the shared split.
+    """Accuracy of each encoder's features on external images, from probes trained on another split.
 
-    Both members were trained on the shared images, so the comparison favours neither. Images are seen as they are
-    (centred, without augmentation).
+    Both members of a pair were trained on the shared images, so probes of these favour neither. Images are seen as they
+    are (centred, without augmentation).
 
     Args:
         encoders: name and frozen encoder.
         data: splits and images.
         log: where the results go.
+        train_split: the images that probes are trained on.
         k: neighbours.
         temperature: of the neighbours' votes.
         l2: penalty of the linear probe.
@@ -49,7 +51,7 @@ def study_probe(
     clean = data.view_maker(data.make_views("clean"))
     for name, encoder in encoders.items():
         sets = []
-        for split in ("shared", "external"):
+        for split in (train_split, "external"):
             batches = data.batches(split, max_forward, dist.rank(), dist.world_size())
             log.images += len(batches.ids)
             z, labels, _ = embed(
