@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "figures": {"tables", "errors"},
     "block_figures": {"tables", "figures"},
     "class_figures": {"tables", "figures"},
+    "unit_figures": {"tables", "figures"},
     "class_section": {"tables", "errors", "rundir", "page"},
     "feature_store": {"tables", "errors"},
     "feature_writer": {"tables", "errors", "feature_store"},
@@ -45,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "compare": {"errors", "figures", "headlines", "page", "rundir", "settings", "tables"},
     "logs": BASE | {"rundir", "metrics_csv", "headlines", "sweep", "wandb_keys"},
     "studies": BASE
-    | {"data", "metrics", "figures", "block_figures", "class_figures", "pictures", "logs"}
+    | {"data", "metrics", "figures", "block_figures", "class_figures", "unit_figures", "pictures", "logs"}
     | {"feature_store", "feature_writer"},
     "callbacks": BASE | {"data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"},
 }
@@ -71,6 +72,7 @@ NO_TORCH = {
     "figures",
     "block_figures",
     "class_figures",
+    "unit_figures",
     "class_section",
     "feature_store",
     "feature_writer",

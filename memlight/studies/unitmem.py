@@ -28,6 +28,7 @@ from memlight.tables import (
     UNITMEM_TOP,
     Table,
 )
+from memlight.unit_figures import unitmem_reliability
 
 ROWS, COLUMNS = 12, 8
 """Units and images in a picture."""
@@ -126,10 +127,13 @@ def study_unitmem(
     log.table("top", unitmem_top(results), UNITMEM_TOP)
     halves = {"layer": np.array(list(results)), "split_half": np.array([split_half(r) for r in results.values()])}
     log.table("reliability", halves, UNITMEM_RELIABILITY)
+    curve = None
     if partner is not None:  # the curve needs the table of mu, which the contrast keeps
-        log.table("curve", unitmem_curve(results, (*CURVE_SIZES, scored)), UNITMEM_CURVE)
+        curve = unitmem_curve(results, (*CURVE_SIZES, scored))
+        log.table("curve", curve, UNITMEM_CURVE)
     log.figure("by_layer", unitmem_by_layer(by_layer), "UnitMem by layer beside its null and held-out images.")
     log.figure("histogram", unitmem_histogram(table), "UnitMem of all units, layer by layer.")
+    log.figure("reliability", unitmem_reliability(halves, curve), "How far the scores depend on the views and on N.")
     log.figure("heatmap", unitmem_heatmap(table), "Every unit, sorted within its layer.")
     _pictures(results, data, log)
     log.headline(unitmem_headline(by_layer))

@@ -1,0 +1,31 @@
+"""Charts of UnitMem's reliability show the numbers of the tables."""
+
+import numpy as np
+
+from memlight.unit_figures import CURVES, unitmem_reliability
+
+LAYERS = np.array([f"layer{n}" for n in range(9)])
+HALVES = {"layer": LAYERS, "split_half": np.linspace(-0.2, 0.9, 9)}
+SIZES = (10, 100, 500)
+CURVE = {
+    "layer": np.repeat(LAYERS, len(SIZES)),
+    "n": np.tile(SIZES, len(LAYERS)),
+    "mean": np.linspace(0.1, 0.7, len(LAYERS) * len(SIZES)),
+}
+
+
+def test_reliability_of_every_layer_and_curves_of_a_few() -> None:
+    halves, growth = unitmem_reliability(HALVES, CURVE).axes
+    np.testing.assert_array_equal(halves.lines[0].get_ydata(), HALVES["split_half"])
+    assert halves.get_ylim()[0] < -0.2
+    assert len(growth.lines) == CURVES
+    for line in growth.lines:
+        rows = CURVE["layer"] == line.get_label()
+        np.testing.assert_array_equal(line.get_xdata(), SIZES)
+        np.testing.assert_array_equal(line.get_ydata(), CURVE["mean"][rows])
+    assert [line.get_label() for line in growth.lines][:: CURVES - 1] == ["layer0", "layer8"]
+
+
+def test_one_encoder_has_no_curve_and_a_constant_layer_no_correlation() -> None:
+    (halves,) = unitmem_reliability({**HALVES, "split_half": np.full(9, np.nan)}).axes
+    assert halves.get_ylim() == (-0.02, 1.02)
