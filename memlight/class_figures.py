@@ -4,10 +4,19 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from memlight.figures import BLUE, GREEN, GREY, NOTE_BOX, ORANGE, STYLE, layer_ticks, marker_spacing
+from memlight.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    MOST_PANELS,
+    NOTE_BOX,
+    ORANGE,
+    STYLE,
+    layer_ticks,
+    marker_spacing,
+    spread_over,
+)
 from memlight.tables import Table
-
-MOST_PANELS = 12
 
 
 @rc_context(STYLE)
@@ -50,9 +59,7 @@ def classmem_scatter(table: Table, unitmem: Table) -> Figure:
         table: columns ``CLASSMEM_TABLE``.
         unitmem: columns ``UNITMEM_TABLE``, the same units in the same order; those that are dead are left out.
     """
-    names = list(dict.fromkeys(table["layer"].tolist()))
-    if len(names) > MOST_PANELS:
-        names = [names[i] for i in np.linspace(0, len(names) - 1, MOST_PANELS).round().astype(int)]
+    names = spread_over(list(dict.fromkeys(table["layer"].tolist())), MOST_PANELS)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(2.4 * columns, 0.7 + 2.1 * rows), dpi=160, layout="constrained")

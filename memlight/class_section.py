@@ -1,14 +1,12 @@
 """What the report says about classes: which units answer to one, and how far that exceeds shuffled labels."""
 
-from html import escape
-from typing import Any
-
 import numpy as np
 
 from memlight import page
+from memlight.analysis_page import figures, heading, rows_of
 from memlight.page import Cell, number, word
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, Table, read_json, read_table
+from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, Table, read_table
 
 TOP_UNITS = 20
 """Length of the list of units with the highest scores."""
@@ -48,7 +46,7 @@ def classmem_html(analysis: AnalysisDir) -> str:
             word(str(classes["class_name"][row["max_class"]])),
             *(number(row[name]) for name in ("classmem", "mu_max", "mu_rest")),
         ]
-        for row in _rows({name: column[order] for name, column in units.items()})
+        for row in rows_of({name: column[order] for name, column in units.items()})
     ]
     names = ("mean", "held_out_mean", "null_mean", "null_p95", "p95", "max", "unitmem_mean")
     by_layer = [
@@ -57,19 +55,17 @@ def classmem_html(analysis: AnalysisDir) -> str:
             *(number(row[name]) for name in ("units", "dead")),
             *(number(row[name], 3) for name in names),
         ]
-        for row in _rows(layers)
+        for row in rows_of(layers)
     ]
     header = (
         *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "95 % of units", "max"),
         "mean UnitMem",
     )
-    captions = read_json(analysis.summary)["figures"]
-    files = {name: analysis.figures / f"{name}.png" for name in captions}
     return (
-        (f"<h3>{escape(analysis.tag)}</h3>" if analysis.tag else "")
+        heading(analysis)
         + page.paragraph(classmem_words(layers, classes))
         + page.table(header, by_layer)
-        + "".join(page.picture(path.read_bytes(), captions[name]) for name, path in files.items() if path.is_file())
+        + figures(analysis)
         + f"<h3>The {len(top)} units with the highest ClassMem</h3>"
         + page.table(("layer", "unit", "class", "ClassMem", "mu max", "mu rest"), top)
     )
@@ -90,7 +86,3 @@ def classmem_words(layers: Table, classes: Table) -> str:
         f"{layers['layer'][0]} to {last['mean']:.3f} in {last['layer']}, where the same units score "
         f"{last['null_mean']:.3f} with shuffled labels{held_out}; their UnitMem is {last['unitmem_mean']:.3f}."
     )
-
-
-def _rows(table: Table) -> list[dict[str, Any]]:
-    return [dict(zip(table, cells, strict=True)) for cells in zip(*(c.tolist() for c in table.values()), strict=True)]

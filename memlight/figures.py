@@ -1,7 +1,7 @@
 """Charts from tables. No torch, and no pyplot: a figure is an object that nobody else can draw into."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -13,6 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from memlight.tables import Table
+
+Item = TypeVar("Item")
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#767676"
 """Hues that stay apart for colour-blind readers (Okabe & Ito 2008; Tol 2021)."""
@@ -34,6 +36,9 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
 }
+
+MOST_PANELS = 12
+"""Small panels in one figure."""
 
 LONGEST_TICK = 22
 """Letters of a layer's name along an axis; of longer ones the end is shown."""
@@ -136,11 +141,11 @@ def unitmem_histogram(table: Table, layers: Sequence[str] | None = None) -> Figu
 
     Args:
         table: columns ``UNITMEM_TABLE``.
-        layers: which layers; at most 12, spread over the depth, when None.
+        layers: which layers; at most `MOST_PANELS`, spread over the depth, when None.
     """
     names = list(dict.fromkeys(table["layer"].tolist())) if layers is None else list(layers)
-    if layers is None and len(names) > 12:
-        names = [names[i] for i in np.linspace(0, len(names) - 1, 12).round().astype(int)]
+    if layers is None:
+        names = spread_over(names, MOST_PANELS)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(2.4 * columns, 0.7 + 1.5 * rows), dpi=160, layout="constrained")
@@ -252,6 +257,11 @@ def _interval(ax: Axes, x: NDArray[Any], table: Table, name: str, colour: str) -
     error = (middle - low, high - middle)
     ax.plot(x, middle, color=colour)
     ax.errorbar(x, middle, error, fmt="o", color=colour, capsize=2.5, elinewidth=1, errorevery=every, markevery=every)
+
+
+def spread_over(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many, evenly spaced from the first to the last."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
 
 
 def marker_spacing(x: NDArray[Any]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from memlight import dist
-from memlight.analyses.flags import EncoderFlags, Trained, Where
+from memlight.analyses.flags import EncoderFlags, Place, Trained
 from memlight.checkpoints import METADATA_KEY, file_sha256
 from memlight.data.given import GivenImages
 from memlight.data.splits import PairSplit
@@ -129,18 +129,18 @@ _RANDOM = f"random weights, seed {SEED}"
 
 
 @contextmanager
-def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, where: Where) -> Iterator[OpenedRun]:
+def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place: Place) -> Iterator[OpenedRun]:
     """Open a run, or an encoder and images where those are named.
 
     Raises:
         UserError: neither or flags of the other are given, or as for `open_run` and `open_released`.
     """
     if released.given:
-        flags = {"--root": where.root, "--network": trained.network, "--checkpoint": trained.checkpoint}
+        flags = {"--root": place.root, "--network": trained.network, "--checkpoint": trained.checkpoint}
         for flag, value in flags.items():
             if value is not None:
                 raise UserError(f"{flag} {value}: belongs to a run; with --encoder use --images, --weights, --prefix.")
-        with open_released(released, run=run, device=where.device) as opened:
+        with open_released(released, run=run, device=place.device) as opened:
             yield opened
         return
     if run is None:
@@ -148,7 +148,7 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, where
     if RunDir(Path(run)).released.is_file():
         name = read_json(RunDir(Path(run)).released)["encoder"]
         raise UserError(f"--run {run}: of an encoder that was not trained here; give --encoder {name} --images again.")
-    with open_run(run, root=where.root, network=trained.network, device=where.device) as opened:
+    with open_run(run, root=place.root, network=trained.network, device=place.device) as opened:
         yield opened
 
 

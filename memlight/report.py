@@ -3,13 +3,13 @@
 import io
 import math
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memlight import page
+from memlight.analysis_page import figures, heading, rows_of
 from memlight.class_section import class_section
 from memlight.figures import training_curves
 from memlight.page import Cell, interval, number, word
@@ -20,7 +20,6 @@ from memlight.tables import (
     PROBE_TABLE,
     UNITMEM_LAYERS,
     UNITMEM_TABLE,
-    Table,
     read_json,
     read_table,
     write_text,
@@ -141,18 +140,18 @@ def _layermem_of(analysis: AnalysisDir) -> str:
             contrast_verdict(row["contrast_low"], row["contrast_high"]),
             *(number(row[name]) for name in names),
         ]
-        for row in _rows(table)
+        for row in rows_of(table)
     ]
-    in_words = _heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
+    in_words = heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
     parts = blocks_words(read_json(analysis.summary)["headline"])
     in_words += page.paragraph(parts) if parts else ""
-    return in_words + page.table(header, rows) + _control_tests(analysis) + _figures(analysis)
+    return in_words + page.table(header, rows) + _control_tests(analysis) + figures(analysis)
 
 
 def _control_tests(analysis: AnalysisDir) -> str:
     rows = [
         [word(row["layer"]), word(row["control"]), number(row["t"], 2), Cell(f"{row['p']:.1e}", row["p"])]
-        for row in _rows(read_table(analysis.table("tests"), LAYERMEM_TESTS))
+        for row in rows_of(read_table(analysis.table("tests"), LAYERMEM_TESTS))
     ]
     title = "Welch's t-test of the candidates' published scores against each control"
     return page.folded(title, page.table(("layer", "control", "t", "p"), rows))
@@ -184,7 +183,7 @@ def _unitmem_of(analysis: AnalysisDir) -> str:
             number(row["t"], 1),
             Cell(f"{row['p']:.0e}", row["p"]),
         ]
-        for row in _rows(layers)
+        for row in rows_of(layers)
     ]
     header = (
         *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "max"),
@@ -199,13 +198,13 @@ def _unitmem_of(analysis: AnalysisDir) -> str:
             *(number(row[name]) for name in ("unitmem", "mu_max", "mu_rest")),
             number(row["max_id"]),
         ]
-        for row in _rows({name: column[order] for name, column in units.items()})
+        for row in rows_of({name: column[order] for name, column in units.items()})
     ]
     return (
-        _heading(analysis)
+        heading(analysis)
         + page.paragraph(unitmem_words(layers))
         + page.table(header, rows)
-        + _figures(analysis)
+        + figures(analysis)
         + f"<h3>The {len(top)} units with the highest scores</h3>"
         + page.table(("layer", "unit", "UnitMem", "mu max", "mu rest", "image id of the max"), top)
     )
@@ -229,10 +228,10 @@ def _probe(run: RunDir) -> str:
                 *(number(100 * row[name], 2) for name in ("top1", "top5")),
                 *(number(row[name]) for name in ("n_train", "n_test")),
             ]
-            for row in _rows(read_table(analysis.table(), PROBE_TABLE))
+            for row in rows_of(read_table(analysis.table(), PROBE_TABLE))
         ]
         header = ("encoder", "features", "evaluation", "top-1 %", "top-5 %", "trained on", "tested on")
-        found.append(_heading(analysis) + page.table(header, rows) + _figures(analysis))
+        found.append(heading(analysis) + page.table(header, rows) + figures(analysis))
     return "".join(found) or _missing(run, "probe")
 
 
@@ -282,17 +281,3 @@ def _missing(run: RunDir, command: str) -> str:
 def _short(digest: str) -> str:
     """The first twelve characters of a hash; words as they are."""
     return digest if " " in digest else digest[:12]
-
-
-def _heading(analysis: AnalysisDir) -> str:
-    return f"<h3>{escape(analysis.tag)}</h3>" if analysis.tag else ""
-
-
-def _figures(analysis: AnalysisDir) -> str:
-    captions = read_json(analysis.summary)["figures"]
-    files = {name: analysis.figures / f"{name}.png" for name in captions}
-    return "".join(page.picture(files[name].read_bytes(), captions[name]) for name in captions if files[name].is_file())
-
-
-def _rows(table: Table) -> list[dict[str, Any]]:
-    return [dict(zip(table, cells, strict=True)) for cells in zip(*(c.tolist() for c in table.values()), strict=True)]

@@ -21,7 +21,7 @@ from memlight.callbacks.export import ExportEncoder
 from memlight.callbacks.observe import ObserverCallback
 from memlight.callbacks.progress import EpochLines
 from memlight.data.images import ImageDataModule
-from memlight.errors import UserError
+from memlight.errors import UserError, user_error_behind
 from memlight.features import check_layers
 from memlight.logs import LoggerKind, make_loggers
 from memlight.modules.base import SSLModule
@@ -265,13 +265,6 @@ def checkpoint_callbacks(directory: Path, keep_every: int) -> list[Callback]:
     if not keep_every:
         return [last]
     return [ModelCheckpoint(filename="{epoch}", every_n_epochs=keep_every, save_top_k=-1, **shared), last]
-
-
-def user_error_behind(error: BaseException | None) -> UserError | None:
-    """The `UserError` that others were raised from; None if there is none."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
 
 
 def run(args: Sequence[str]) -> None:

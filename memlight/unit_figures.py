@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
-from memlight.figures import BLUE, STYLE, layer_ticks, marker_spacing
+from memlight.figures import BLUE, STYLE, layer_ticks, marker_spacing, spread_over
 from memlight.tables import Table
 
 CURVES = 6
@@ -29,11 +29,10 @@ def unitmem_reliability(halves: Table, curve: Table | None = None) -> Figure:
     layer_ticks(axes["A"], halves["layer"])
     if curve is not None:
         names = list(dict.fromkeys(curve["layer"].tolist()))
-        shown = np.unique(np.linspace(0, len(names) - 1, CURVES).round().astype(int))
-        for index in shown:
-            rows = curve["layer"] == names[index]
+        for index, name in spread_over(list(enumerate(names)), CURVES):
+            rows = curve["layer"] == name
             colour = colormaps["viridis"](0.92 * index / max(1, len(names) - 1))
-            axes["B"].plot(curve["n"][rows], curve["mean"][rows], "o-", color=colour, label=names[index])
+            axes["B"].plot(curve["n"][rows], curve["mean"][rows], "o-", color=colour, label=name)
         axes["B"].set_xscale("log")
         axes["B"].set_xticks(np.unique(curve["n"]), [f"{n}" for n in np.unique(curve["n"])])
         axes["B"].minorticks_off()

@@ -18,7 +18,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from memlight.analyses.flags import EncoderFlags, Trained, Where
+from memlight.analyses.flags import EncoderFlags, Place, Trained
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
 from memlight.data.augment import Views
@@ -381,16 +381,16 @@ def test_what_belongs_to_a_run_is_refused(photos, tmp_path):
         with pytest.raises(UserError, match=r"--images .*classes"):
             opened.read_images(labelled=True)
     for trained, where, words in (
-        (Trained(network="student"), Where(), "--network student"),
-        (Trained(checkpoint="last"), Where(), "--checkpoint last"),
-        (Trained(), Where(root="x"), "--root x"),
+        (Trained(network="student"), Place(), "--network student"),
+        (Trained(checkpoint="last"), Place(), "--checkpoint last"),
+        (Trained(), Place(root="x"), "--root x"),
     ):
         with pytest.raises(UserError, match=words), open_chosen(None, flags(photos), trained, where):
             pass
 
 
 def test_a_command_opens_what_its_flags_name(photos, tmp_path, run):
-    plain = Trained(), Where(device="cpu")
+    plain = Trained(), Place(device="cpu")
     with open_chosen(str(run), EncoderFlags(), *plain) as opened:
         assert opened.members() == ["candidate", "independent", "random"]
     with open_chosen(str(tmp_path / "new"), flags(photos), *plain) as opened, opened.log("unitmem", None, "csv", None):

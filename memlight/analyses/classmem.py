@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from memlight.analyses.flags import EncoderFlags, Member, Split, Trained, Where, at_least
-from memlight.errors import UserError
+from memlight.analyses.flags import EncoderFlags, Member, Place, Results, Split, Trained, at_least, require_views_for
 
 
 def classmem(
@@ -22,7 +21,8 @@ def classmem(
     seed: int | None = None,
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
-    where: Where = Where(),  # noqa: B008 - frozen
+    place: Place = Place(),  # noqa: B008 - frozen
+    results: Results = Results(),  # noqa: B008 - frozen
 ) -> None:
     """Which units answer to a class: ClassMem of every unit beside shuffled labels, held-out images and UnitMem.
 
@@ -43,20 +43,19 @@ def classmem(
         seed: of the views and of the shuffles; the training's if unset.
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
-        where: data, device and results
+        place: data and device
+        results: results
     """
     at_least(0, views=views)
     at_least(1, permutations=permutations)
+    trained.require_for(member)
+    require_views_for(view_set, views)
     checkpoint = trained.checkpoint
-    if member == "random" and checkpoint is not None:
-        raise UserError(f"--checkpoint {checkpoint}: the random member was not trained; leave it out.")
-    if view_set is not None and views == 0:
-        raise UserError(f"--view-set {view_set}: no views are made; ask for some with --views 10.")
     from memlight.data.labels import LabelFile, own_labels
     from memlight.released import open_chosen
     from memlight.studies.classmem import ClassMemOptions, classmem_tag, study_classmem
 
-    with open_chosen(run, released, trained, where) as opened:
+    with open_chosen(run, released, trained, place) as opened:
         opened.require_images(split, flag="--split")
         file = None if labels is None else LabelFile.read(Path(labels))
         options = ClassMemOptions(
@@ -68,7 +67,7 @@ def classmem(
             permutations=permutations,
             views=opened.views(view_set),
             seed=seed,
-            max_forward=where.max_forward,
+            max_forward=place.max_forward,
         )
         encoder = opened.encoder(member, checkpoint)
         names = opened.layers(encoder, layers)
@@ -76,6 +75,6 @@ def classmem(
         source = opened.data.source
         classes = own_labels(source, split) if file is None else file.classes(source)
         classes.require(split, opened.split.ids(split))
-        tag = where.tag or classmem_tag(member, split, trained.tag, labels)
-        with opened.log("classmem", tag, where.logger, seed) as log:
+        tag = results.tag or classmem_tag(member, split, trained.tag, labels)
+        with opened.log("classmem", tag, results.logger, seed) as log:
             study_classmem(encoder, opened.data, names, classes, options, log)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from memlight.analyses.flags import EncoderFlags, Member, Split, Trained, Where, at_least
+from memlight.analyses.flags import EncoderFlags, Member, Place, Split, Trained, at_least, require_views_for
 from memlight.errors import UserError
 
 
@@ -23,9 +23,7 @@ def features(
     seed: int | None = None,
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
-    root: str | None = None,
-    device: str = "auto",
-    max_forward: int = 1024,
+    place: Place = Place(),  # noqa: B008 - frozen
 ) -> None:
     """Write the outputs of layers to disk, whole or as units, to be read in a notebook.
 
@@ -48,25 +46,20 @@ def features(
         seed: of the views; the training's if unset.
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
-        root: where the images are now; where they were at training if unset.
-        device: auto, cpu, cuda, cuda:1.
-        max_forward: most views (or images) in one forward; lower it when memory runs out.
+        place: data and device
     """
     at_least(0, views=views)
     at_least(1, shard_size=shard_size)
-    where = Where(root, device, max_forward)
     if reduce != "unit":
         for flag, word in (("activation", activation), ("tokens", tokens)):
             if word is not None:
                 raise UserError(f"--{flag} {word}: belongs to --reduce unit; {reduce} stores what the layer gives.")
-    if view_set is not None and views == 0:
-        raise UserError(f"--view-set {view_set}: no views are made; ask for some with --views 10.")
-    if member == "random" and trained.checkpoint is not None:
-        raise UserError(f"--checkpoint {trained.checkpoint}: the random member was not trained; leave it out.")
+    require_views_for(view_set, views)
+    trained.require_for(member)
     from memlight.released import open_chosen
     from memlight.studies.features import FeatureOptions, study_features
 
-    with open_chosen(run, released, trained, where) as opened:
+    with open_chosen(run, released, trained, place) as opened:
         opened.require_images(split, at_least=1, flag="--split")
         options = FeatureOptions(
             split=split,
@@ -78,7 +71,7 @@ def features(
             shard_size=shard_size,
             views=opened.views(view_set),
             seed=seed,
-            max_forward=max_forward,
+            max_forward=place.max_forward,
         )
         encoder = opened.encoder(member, trained.checkpoint)
         made_from = {

@@ -11,25 +11,36 @@ Split = Literal["candidate", "independent", "external", "shared"]
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where an analysis runs, and where its results go.
+class Place:
+    """Where an analysis finds its images, and where it runs.
 
     Attributes:
         root: where the images are now; where they were at training if unset.
         device: auto, cpu, cuda, cuda:1.
         max_forward: most views (or images) in one forward; lower it when memory runs out.
-        logger: wandb (offline), wandb-online, or csv for files alone.
-        tag: keeps this result beside others, as analysis/COMMAND-TAG.
     """
 
     root: str | None = None
     device: str = "auto"
     max_forward: int = 1024
+
+    def __post_init__(self) -> None:
+        at_least(1, max_forward=self.max_forward)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where the results of an analysis go.
+
+    Attributes:
+        logger: wandb (offline), wandb-online, or csv for files alone.
+        tag: keeps this result beside others, as analysis/COMMAND-TAG.
+    """
+
     logger: Logger = "wandb"
     tag: str | None = None
 
     def __post_init__(self) -> None:
-        at_least(1, max_forward=self.max_forward)
         require_name("--tag", self.tag)
 
 
@@ -49,6 +60,15 @@ class Trained:
     def tag(self) -> str | None:
         """What tells it apart from the finished default network; None for that one."""
         return "-".join(filter(None, (self.network, self.checkpoint))) or None
+
+    def require_for(self, member: Member) -> None:
+        """Refuse a checkpoint of what was not trained.
+
+        Raises:
+            UserError: it is the random member.
+        """
+        if member == "random" and self.checkpoint is not None:
+            raise UserError(f"--checkpoint {self.checkpoint}: the random member was not trained; leave it out.")
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,16 @@ def at_least(minimum: int, **values: float) -> None:
     for name, value in values.items():
         if not value >= minimum:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be {minimum} or more.")
+
+
+def require_views_for(view_set: str | None, views: int) -> None:
+    """Refuse an augmentation set where the untouched image is measured.
+
+    Raises:
+        UserError: there is one, and no view is made.
+    """
+    if view_set is not None and views == 0:
+        raise UserError(f"--view-set {view_set}: no views are made; ask for some with --views 10.")
 
 
 def require_name(flag: str, name: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from memlight.analyses.flags import Trained, Where, at_least
+from memlight.analyses.flags import Place, Results, Trained, at_least
 
 
 def layermem(
@@ -15,7 +15,8 @@ def layermem(
     view_set: str | None = None,
     seed: int | None = None,
     trained: Trained = Trained(),  # noqa: B008 - frozen
-    where: Where = Where(),  # noqa: B008 - frozen
+    place: Place = Place(),  # noqa: B008 - frozen
+    results: Results = Results(),  # noqa: B008 - frozen
 ) -> None:
     """Where a pair memorises: the contrast, LayerMem and its controls for every layer.
 
@@ -29,13 +30,14 @@ def layermem(
         view_set: augmentation set; the one that was trained with if unset.
         seed: of the views; the training's if unset.
         trained: which state of the trained networks
-        where: data, device and results
+        place: data and device
+        results: results
     """
     at_least(2, views=views)
     from memlight.opening import open_run
     from memlight.studies.layermem import LayerMemOptions, study_layermem
 
-    with open_run(run, root=where.root, network=trained.network, device=where.device) as opened:
+    with open_run(run, root=place.root, network=trained.network, device=place.device) as opened:
         opened.require_images("candidate", "independent")
         options = LayerMemOptions(
             num_views=views,
@@ -44,10 +46,10 @@ def layermem(
             scale=scale,
             views=opened.views(view_set),
             seed=seed,
-            max_forward=where.max_forward,
+            max_forward=place.max_forward,
         )
         f, g = opened.pair(trained.checkpoint)
         names = opened.layers(f, layers)
         opened.read_images()
-        with opened.log("layermem", where.tag or trained.tag, where.logger, seed) as log:
+        with opened.log("layermem", results.tag or trained.tag, results.logger, seed) as log:
             study_layermem(f, g, opened.data, names, options, log)

@@ -1,6 +1,6 @@
 """`analyze.py probe`."""
 
-from memlight.analyses.flags import EncoderFlags, Member, Trained, Where, at_least
+from memlight.analyses.flags import EncoderFlags, Member, Place, Results, Trained, at_least
 from memlight.errors import UserError
 
 
@@ -12,7 +12,8 @@ def probe(
     l2: float = 1e-3,
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
-    where: Where = Where(),  # noqa: B008 - frozen
+    place: Place = Place(),  # noqa: B008 - frozen
+    results: Results = Results(),  # noqa: B008 - frozen
 ) -> None:
     """How good the features are: a linear probe and nearest neighbours on the frozen encoders.
 
@@ -27,7 +28,8 @@ def probe(
         l2: penalty of the linear probe.
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
-        where: data, device and results
+        place: data and device
+        results: results
     """
     at_least(1, k=k)
     at_least(0, l2=l2)
@@ -36,11 +38,11 @@ def probe(
     from memlight.released import open_chosen
     from memlight.studies.probe import study_probe
 
-    with open_chosen(run, released, trained, where) as opened:
+    with open_chosen(run, released, trained, place) as opened:
         opened.require_images(opened.probe_split, "external", at_least=1)
         encoders = {name: opened.encoder(name, trained.checkpoint) for name in members or opened.members()}
         opened.read_images(labelled=True)
-        with opened.log("probe", where.tag or trained.tag, where.logger, None) as log:
+        with opened.log("probe", results.tag or trained.tag, results.logger, None) as log:
             study_probe(
                 encoders,
                 opened.data,
@@ -49,5 +51,5 @@ def probe(
                 k=k,
                 temperature=temperature,
                 l2=l2,
-                max_forward=where.max_forward,
+                max_forward=place.max_forward,
             )

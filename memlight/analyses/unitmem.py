@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from memlight.analyses.flags import EncoderFlags, Member, Split, Trained, Where, at_least
-from memlight.errors import UserError
+from memlight.analyses.flags import EncoderFlags, Member, Place, Results, Split, Trained, at_least
 
 
 def unitmem(
@@ -21,7 +20,8 @@ def unitmem(
     seed: int | None = None,
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
-    where: Where = Where(),  # noqa: B008 - frozen
+    place: Place = Place(),  # noqa: B008 - frozen
+    results: Results = Results(),  # noqa: B008 - frozen
 ) -> None:
     """What single units memorise: UnitMem of every unit, its null, held-out images, and the images that drive it.
 
@@ -43,16 +43,16 @@ def unitmem(
         seed: of the views; the training's if unset.
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
-        where: data, device and results
+        place: data and device
+        results: results
     """
     at_least(1, views=views, topk=topk)
+    trained.require_for(member)
     checkpoint = trained.checkpoint
-    if member == "random" and checkpoint is not None:
-        raise UserError(f"--checkpoint {checkpoint}: the random member was not trained; leave it out.")
     from memlight.released import open_chosen
     from memlight.studies.unitmem import UnitMemOptions, study_unitmem, unitmem_tag
 
-    with open_chosen(run, released, trained, where) as opened:
+    with open_chosen(run, released, trained, place) as opened:
         opened.require_images(split, flag="--split")
         options = UnitMemOptions(
             split=split,
@@ -63,7 +63,7 @@ def unitmem(
             topk=topk,
             views=opened.views(view_set),
             seed=seed,
-            max_forward=where.max_forward,
+            max_forward=place.max_forward,
         )
         encoder = opened.encoder(member, checkpoint)
         names = opened.layers(encoder, layers)
@@ -72,5 +72,5 @@ def unitmem(
         if partner is not None:
             opened.require_images("candidate", "independent")
         opened.read_images()
-        with opened.log("unitmem", where.tag or unitmem_tag(member, split, trained.tag), where.logger, seed) as log:
+        with opened.log("unitmem", results.tag or unitmem_tag(member, split, trained.tag), results.logger, seed) as log:
             study_unitmem(encoder, opened.data, names, options, log, partner=partner)

@@ -1,27 +1,20 @@
 """ClassMem of all layers as the tables that are written, drawn and reported."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from memlight.metrics.classmem import ClassMemResult
+from memlight.metrics.summaries import as_array, unit_columns
 from memlight.stats import mean_of
 from memlight.tables import Table
 
 
 def classmem_table(results: Mapping[str, ClassMemResult]) -> Table:
     """Every unit of every layer: the columns of ``classmem/table.csv``."""
-    sizes = [result.classmem.numel() for result in results.values()]
-    table: Table = {
-        "layer": np.repeat(list(results), sizes),
-        "depth": np.repeat(np.arange(len(sizes)), sizes),
-        "unit": np.concatenate([np.arange(size) for size in sizes]),
-    }
+    table = unit_columns({layer: result.classmem.numel() for layer, result in results.items()})
     for name in ("classmem", "max_class", "mu_max", "mu_rest"):
-        table[name] = np.concatenate([_array(getattr(result, name)) for result in results.values()])
+        table[name] = np.concatenate([as_array(getattr(result, name)) for result in results.values()])
     return table
 
 
@@ -46,7 +39,7 @@ def classmem_layers(
 
 def _layer_row(result: ClassMemResult, held_out: ClassMemResult | None) -> dict[str, float]:
     alive = ~result.dead
-    scores, null_PU = _array(result.classmem[alive]), _array(result.null[:, alive])
+    scores, null_PU = as_array(result.classmem[alive]), as_array(result.null[:, alive])
     unitmem = None if result.unitmem is None else result.unitmem.unitmem[~result.unitmem.dead]
     return {
         "units": len(alive),
@@ -56,11 +49,6 @@ def _layer_row(result: ClassMemResult, held_out: ClassMemResult | None) -> dict[
         "max": float(scores.max()) if scores.size else np.nan,
         "null_mean": mean_of(null_PU),
         "null_p95": float(np.quantile(null_PU, 0.95, axis=0).mean()) if null_PU.size else np.nan,
-        "held_out_mean": mean_of(_array(held_out.classmem[~held_out.dead])) if held_out is not None else np.nan,
-        "unitmem_mean": mean_of(_array(unitmem)) if unitmem is not None else np.nan,
+        "held_out_mean": mean_of(as_array(held_out.classmem[~held_out.dead])) if held_out is not None else np.nan,
+        "unitmem_mean": mean_of(as_array(unitmem)) if unitmem is not None else np.nan,
     }
-
-
-def _array(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.cpu().numpy()
-    return array

@@ -39,8 +39,8 @@ def layermem_table(results: Mapping[str, Mapping[str, LayerMemResult]], extremes
     table: Table = {
         "layer": np.array(layers),
         "depth": np.arange(len(layers)),
-        "layermem": _array(layermem),
-        "delta": _array(delta(layermem, delta_references(layers))),
+        "layermem": as_array(layermem),
+        "delta": as_array(delta(layermem, delta_references(layers))),
     }
     for split in CONTROLS:
         means = [float(results[split][layer].layermem) if results.get(split) else np.nan for layer in layers]
@@ -73,9 +73,9 @@ def layermem_samples(
             parts["split"].append(np.full(len(ids), split))
             parts["label"].append(labels_of(ids))
             parts["layer"].append(np.full(len(ids), layer))
-            parts["align_f"].append(_array(result.align_f))
-            parts["align_g"].append(_array(result.align_g))
-            parts["score"].append(_array(result.scores))
+            parts["align_f"].append(as_array(result.align_f))
+            parts["align_g"].append(as_array(result.align_g))
+            parts["score"].append(as_array(result.scores))
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
@@ -86,7 +86,7 @@ def control_tests(results: Mapping[str, Mapping[str, LayerMemResult]]) -> Table:
         Columns ``layer``, ``control``, ``t`` and two-sided ``p``.
     """
     rows = [
-        (layer, split, *welch(_array(result.scores), _array(results[split][layer].scores)))
+        (layer, split, *welch(as_array(result.scores), as_array(results[split][layer].scores)))
         for layer, result in results["candidate"].items()
         for split in CONTROLS
         if results.get(split)
@@ -100,18 +100,27 @@ def control_tests(results: Mapping[str, Mapping[str, LayerMemResult]]) -> Table:
     }
 
 
-def unitmem_table(results: Mapping[str, UnitMemResult]) -> Table:
-    """Every unit of every layer: the columns of ``unitmem/table.csv``, with the median form where it was asked for."""
-    sizes = [result.unitmem.numel() for result in results.values()]
-    table: Table = {
-        "layer": np.repeat(list(results), sizes),
+def unit_columns(units: Mapping[str, int]) -> Table:
+    """Columns ``layer``, ``depth`` and ``unit``, a row for every unit.
+
+    Args:
+        units: layer -> number of its units, in execution order.
+    """
+    sizes = list(units.values())
+    return {
+        "layer": np.repeat(list(units), sizes),
         "depth": np.repeat(np.arange(len(sizes)), sizes),
         "unit": np.concatenate([np.arange(size) for size in sizes]),
     }
+
+
+def unitmem_table(results: Mapping[str, UnitMemResult]) -> Table:
+    """Every unit of every layer: the columns of ``unitmem/table.csv``, with the median form where it was asked for."""
+    table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
     for name in ("unitmem", "mu_max", "mu_rest", "max_id", "dead", "unitmem_median", "mu_rest_median"):
         columns = [getattr(result, name) for result in results.values()]
         if columns[0] is not None:
-            table[name] = np.concatenate([_array(column) for column in columns])
+            table[name] = np.concatenate([as_array(column) for column in columns])
     return table
 
 
@@ -120,7 +129,7 @@ def unitmem_top(results: Mapping[str, UnitMemResult]) -> Table:
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in ("layer", "unit", "rank", "id", "mu")}
     for layer, result in results.items():
         units = (~result.dead).nonzero().flatten().cpu().numpy()
-        ids, mu = _array(result.topk_ids)[:, units].T, _array(result.topk_mu)[:, units].T
+        ids, mu = as_array(result.topk_ids)[:, units].T, as_array(result.topk_mu)[:, units].T
         parts["layer"].append(np.full(ids.size, layer))
         parts["unit"].append(np.repeat(units, ids.shape[1]))
         parts["rank"].append(np.tile(np.arange(ids.shape[1]), len(units)))
@@ -161,10 +170,10 @@ def unitmem_layers(
 
 def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[str, float]:
     alive = ~result.dead
-    scores = np.sort(_array(result.unitmem[alive]))
+    scores = np.sort(as_array(result.unitmem[alive]))
     tenth = max(1, int(0.1 * len(scores)))
     top, bottom = scores[len(scores) - tenth :], scores[:tenth]
-    rest, variance, skew = (_array(values[alive]) for values in (result.mu_rest, result.var_rest, result.skew_rest))
+    rest, variance, skew = (as_array(values[alive]) for values in (result.mu_rest, result.var_rest, result.skew_rest))
     null_mean, null_p95 = unitmem_null(rest, variance, skew, result.n)
     test = welch(top, bottom)
     return {
@@ -177,7 +186,7 @@ def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[st
         "bottom_mean": mean_of(bottom),
         "null_mean": mean_of(null_mean),
         "null_p95": mean_of(null_p95),
-        "held_out_mean": mean_of(_array(held_out.unitmem[~held_out.dead])) if held_out is not None else np.nan,
+        "held_out_mean": mean_of(as_array(held_out.unitmem[~held_out.dead])) if held_out is not None else np.nan,
         "t": test.t,
         "p": test.p,
     }
@@ -190,6 +199,7 @@ def _contrast_interval(candidate: LayerMemResult, independent: LayerMemResult | 
     return normal_interval(float(value), float(error))
 
 
-def _array(values: Tensor) -> NDArray[Any]:
+def as_array(values: Tensor) -> NDArray[Any]:
+    """The values as NumPy's, on the CPU."""
     array: NDArray[Any] = values.cpu().numpy()
     return array

@@ -115,9 +115,9 @@ class DINO(SSLModule):
         features, student_logits = self._logits(self.encoder, self.head, views)
         temperature = ramp(*self.teacher_temperatures, self.current_epoch, self.teacher_temperature_epochs)
         with torch.autocast(features[0].device.type, enabled=False):
-            center = self.criterion.center.clone()
+            center = None if self.training else self.criterion.center.clone()
             loss: Tensor = self.criterion(teacher_logits, student_logits, teacher_temp=temperature)
-            if not self.training:  # the criterion also moves its centre
+            if center is not None:  # the criterion also moves its centre
                 self.criterion.center.copy_(center)
         return loss, features[0]
 

@@ -11,7 +11,7 @@ from lightly.utils.scheduler import CosineWarmupScheduler
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from memlight.errors import UserError
+from memlight.modules.checks import at_least, below_one, positive
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,11 @@ class OptimConfig:
     lr_batch_size: int = 256
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise UserError(f"--model.optim.lr {self.lr}: must be above 0.")
-        for name in ("weight_decay", "warmup_epochs", "lr_batch_size"):
-            if getattr(self, name) < 0:
-                raise UserError(f"--model.optim.{name} {getattr(self, name)}: must be 0 or more.")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"--model.optim.momentum {self.momentum}: must be 0 or more, and below 1.")
+        positive(**{"optim.lr": self.lr})
+        at_least(
+            0, **{f"optim.{name}": getattr(self, name) for name in ("weight_decay", "warmup_epochs", "lr_batch_size")}
+        )
+        below_one(**{"optim.momentum": self.momentum})
 
     def scaled_lr(self, global_batch_size: int) -> float:
         """Peak learning rate for a global batch of this many samples."""

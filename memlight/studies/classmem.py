@@ -25,11 +25,10 @@ from memlight.metrics.functional import Reference
 from memlight.metrics.passes import images_at_once
 from memlight.metrics.summaries import unitmem_table
 from memlight.pictures import rows_grid
-from memlight.studies.unitmem import COLUMNS, ROWS, unitmem_headline, unitmem_tag
+from memlight.studies.unitmem import COLUMNS, unitmem_headline, unitmem_tag, units_shown
 from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, UNITMEM_TABLE, Table
 
 Results = Mapping[str, ClassMemResult]
-Unit = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -182,9 +181,7 @@ def _pictures(
 
     Which class a unit prefers is known after the pass alone, so the images of these few classes are seen once more.
     """
-    best = [(layer, int(result.classmem.argmax())) for layer, result in results.items()]
-    spread = [best[i] for i in np.linspace(0, len(best) - 1, min(ROWS, len(best))).round().astype(int)]
-    shown = {"top_unit_of_each_layer": spread, "top_units": _ranked(results)[:ROWS]}
+    shown = units_shown({layer: result.classmem for layer, result in results.items()})
     units = list(dict.fromkeys(unit for rows in shown.values() for unit in rows))
     class_of = {(layer, unit): int(results[layer].max_class[unit]) for layer, unit in units}
     wanted = np.isin(labels.of(scored.ids), list(class_of.values()))
@@ -214,16 +211,6 @@ def _pictures(
             for layer, unit in rows
         ]
         _grid(name, titles, [strongest[unit] for unit in rows], data, log)
-
-
-def _ranked(results: Results) -> list[Unit]:
-    """Units of all layers by ClassMem, as many of each as could be shown."""
-    candidates = [
-        (layer, unit)
-        for layer, result in results.items()
-        for unit in result.classmem.topk(min(ROWS, result.classmem.numel())).indices.tolist()
-    ]
-    return sorted(candidates, key=lambda named: -float(results[named[0]].classmem[named[1]]))
 
 
 def _grid(

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from memlight import dist
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
 from memlight.features import Activation, Tokens
-from memlight.figures import unitmem_by_layer, unitmem_heatmap, unitmem_histogram
+from memlight.figures import spread_over, unitmem_by_layer, unitmem_heatmap, unitmem_histogram
 from memlight.logs import AnalysisLog
 from memlight.metrics.functional import Reference
 from memlight.metrics.passes import images_at_once
@@ -37,6 +37,8 @@ CURVE_SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
 """Numbers of images at which the curve of mean UnitMem is drawn, besides all of them."""
 
 Results = Mapping[str, UnitMemResult]
+Unit = tuple[str, int]
+"""Layer and channel."""
 
 
 @dataclass(frozen=True)
@@ -168,27 +170,30 @@ def _contrasts(f_own: Results, f_other: Results, g_other: Results, g_own: Result
 
 def _pictures(results: Results, data: ImageDataModule, log: AnalysisLog) -> None:
     """The strongest unit of each layer, and the strongest units of all, with the images that drive them."""
-    best_of_layer = [(layer, int(result.unitmem.argmax())) for layer, result in results.items()]
-    shown = np.linspace(0, len(best_of_layer) - 1, min(ROWS, len(best_of_layer))).round().astype(int)
-    ranked = sorted(
-        (
-            (layer, unit)
-            for layer, result in results.items()
-            for unit in result.unitmem.topk(_few(result)).indices.tolist()
-        ),
-        key=lambda named: -float(results[named[0]].unitmem[named[1]]),
-    )
-    _unit_rows("top_unit_of_each_layer", [best_of_layer[index] for index in shown], results, data, log)
-    _unit_rows("top_units", ranked[:ROWS], results, data, log)
+    for name, units in units_shown({layer: result.unitmem for layer, result in results.items()}).items():
+        _unit_rows(name, units, results, data, log)
 
 
-def _few(result: UnitMemResult) -> int:
-    return min(ROWS, result.unitmem.numel())
+def units_shown(scores: Mapping[str, Tensor]) -> dict[str, list[Unit]]:
+    """Which units are worth a picture: the strongest one of each layer, and the strongest of all; ``ROWS`` of either.
+
+    Args:
+        scores: layer -> ``(U,)``.
+
+    Returns:
+        The picture's name -> layer and channel of each unit.
+    """
+    best = [(layer, int(of_layer.argmax())) for layer, of_layer in scores.items()]
+    candidates = [
+        (layer, unit)
+        for layer, of_layer in scores.items()
+        for unit in of_layer.topk(min(ROWS, of_layer.numel())).indices.tolist()
+    ]
+    ranked = sorted(candidates, key=lambda named: -float(scores[named[0]][named[1]]))
+    return {"top_unit_of_each_layer": spread_over(best, ROWS), "top_units": ranked[:ROWS]}
 
 
-def _unit_rows(
-    name: str, units: Sequence[tuple[str, int]], results: Results, data: ImageDataModule, log: AnalysisLog
-) -> None:
+def _unit_rows(name: str, units: Sequence[Unit], results: Results, data: ImageDataModule, log: AnalysisLog) -> None:
     images, labels, captions = [], [], []
     for layer, unit in units:
         result = results[layer]
