@@ -36,7 +36,7 @@ SHORT_NAMES = {
 }
 """Flag of ``train.py`` -> the name under which it stands in tables and at the top level of a W&B config."""
 
-SEEDS = ("seed", "init_seed", "seed_everything")
+SEEDS = ("seed", "init_seed", "seed_everything", "data.split_seed")
 """Runs that differ in nothing else are repetitions of one experiment."""
 
 

@@ -53,6 +53,7 @@ class ImageDataModule(L.LightningDataModule):
         num_independent: training images that only the independent member sees.
         num_external: test images, seen by neither.
         seed: of the splits, the training order and the views; null takes --seed_everything (0 in Python).
+        split_seed: of the splits alone, so that pairs of other seeds share them; null takes seed.
         num_workers: processes that decode ahead; images that are in memory need none.
         memory_limit_gb: images whose pixels fit in so many 10^9 bytes, for training and for test images each, are
             decoded once and kept in memory.
@@ -80,6 +81,7 @@ class ImageDataModule(L.LightningDataModule):
         num_independent: int = 5_000,
         num_external: int = 5_000,
         seed: int | None = None,
+        split_seed: int | None = None,
         num_workers: int = 0,
         memory_limit_gb: float = 4.0,
         on_error: str = "raise",
@@ -108,6 +110,7 @@ class ImageDataModule(L.LightningDataModule):
         self.num_independent = num_independent
         self.num_external = num_external
         self.seed = seed or 0
+        self.split_seed = self.seed if split_seed is None else split_seed
         self.num_workers = num_workers
         self.memory_limit_gb = memory_limit_gb
         self.on_error = on_error
@@ -159,7 +162,7 @@ class ImageDataModule(L.LightningDataModule):
             independent=self.num_independent,
             external=self.num_external,
             order=self.order,
-            seed=self.seed,
+            seed=self.split_seed,
             dataset=f"{source.name} {source.fingerprint()[:16]}",
         )
         self._source, self._split = source, split
