@@ -10,10 +10,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import figures, heading, rows_of
-from memlight.class_section import class_section
 from memlight.figures import training_curves
 from memlight.page import Cell, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
+from memlight.sections.classes import class_section
 from memlight.tables import (
     LAYERMEM_TABLE,
     LAYERMEM_TESTS,

@@ -49,6 +49,8 @@ CLASSMEM_LAYERS = (
     *("null_mean", "null_p95", "held_out_mean", "unitmem_mean"),
 )
 CLASSMEM_CLASSES = ("class", "class_name", "images")
+PRUNE_TABLE = ("mode", "scope", "ratio", "trial", "units", "probe_top1", "knn_top1", "drop")
+EXCHANGE_TABLE = ("layers", "dataset", "probe_top1", "layermem_before", "layermem_after")
 PROBE_TABLE = ("member", "features", "evaluation", "top1", "top5", "n_train", "n_test")
 COMPARE_LAYERS = (
     *("run", "layer", "depth", "relative_depth", "contrast", "contrast_low", "contrast_high", "layermem"),

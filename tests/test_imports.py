@@ -29,17 +29,15 @@ ALLOWED: dict[str, set[str]] = {
     "modules": BASE | {"models", "metrics"},
     "checkpoints": BASE | {"models", "rundir"},
     "figures": {"tables", "errors"},
-    "block_figures": {"tables", "figures"},
-    "class_figures": {"tables", "figures"},
-    "unit_figures": {"tables", "figures"},
+    "charts": {"tables", "figures"},
     "analysis_page": {"tables", "rundir", "page"},
-    "class_section": {"tables", "errors", "rundir", "page", "analysis_page"},
+    "sections": {"tables", "errors", "rundir", "page", "analysis_page"},
     "feature_store": {"tables", "errors"},
     "feature_writer": {"tables", "errors", "feature_store"},
     "pictures": {"tables", "errors"},
     "page": {"tables", "errors"},
     "words": {"tables", "page"},
-    "report": {"tables", "errors", "rundir", "figures", "page", "words", "class_section", "analysis_page"},
+    "report": {"tables", "errors", "rundir", "figures", "page", "words", "sections", "analysis_page"},
     "settings": {"errors", "rundir", "tables"},
     "headlines": {"rundir", "tables"},
     "sweep": set(),
@@ -47,9 +45,11 @@ ALLOWED: dict[str, set[str]] = {
     "compare": {"errors", "figures", "headlines", "page", "rundir", "settings", "tables"},
     "logs": BASE | {"rundir", "metrics_csv", "headlines", "sweep", "wandb_keys"},
     "studies": BASE
-    | {"data", "metrics", "figures", "block_figures", "class_figures", "unit_figures", "pictures", "logs"}
+    | {"data", "models", "modules", "metrics", "interventions", "figures", "charts", "pictures", "logs"}
     | {"feature_store", "feature_writer"},
-    "callbacks": BASE | {"data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"},
+    "interventions": BASE | {"metrics"},
+    "callbacks": BASE
+    | {"interventions", "data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"},
 }
 """Room -> rooms it may import. Rooms that are not here (the command lines) may import everything."""
 
@@ -71,11 +71,9 @@ NO_TORCH = {
     "tables",
     "rundir",
     "figures",
-    "block_figures",
-    "class_figures",
-    "unit_figures",
+    "charts",
     "analysis_page",
-    "class_section",
+    "sections",
     "feature_store",
     "feature_writer",
     "pictures",

@@ -10,7 +10,7 @@ from torch import nn
 
 from memlight import dist
 from memlight.batch import ViewMaker
-from memlight.class_figures import classmem_by_layer, classmem_scatter
+from memlight.charts.classes import classmem_by_layer, classmem_scatter
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.labels import ClassLabels

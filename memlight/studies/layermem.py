@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from memlight import dist
-from memlight.block_figures import layermem_by_block
+from memlight.charts.blocks import layermem_by_block
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.figures import layermem_by_depth

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from memlight import dist
+from memlight.charts.units import unitmem_reliability
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
@@ -28,7 +29,6 @@ from memlight.tables import (
     UNITMEM_TOP,
     Table,
 )
-from memlight.unit_figures import unitmem_reliability
 
 ROWS, COLUMNS = 12, 8
 """Units and images in a picture."""

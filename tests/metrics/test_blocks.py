@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from memlight.block_figures import layermem_by_block
+from memlight.charts.blocks import layermem_by_block
 from memlight.features import list_layers
 from memlight.metrics.blocks import PARTS, layermem_blocks, layers_by_block, mlp_minus_attention
 from memlight.metrics.layermem import LayerMem, LayerMemResult

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memlight.class_figures import MOST_PANELS, classmem_by_layer, classmem_scatter
-from memlight.class_section import class_section, classmem_words
+from memlight.charts.classes import MOST_PANELS, classmem_by_layer, classmem_scatter
 from memlight.logs import AnalysisLog
 from memlight.rundir import RunDir
+from memlight.sections.classes import class_section, classmem_words
 from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, Table
 from tests.synthetic_run import LAYERS, unitmem_table
 from tests.test_report import Reader

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memlight.unit_figures import CURVES, unitmem_reliability
+from memlight.charts.units import CURVES, unitmem_reliability
 
 LAYERS = np.array([f"layer{n}" for n in range(9)])
 HALVES = {"layer": LAYERS, "split_half": np.linspace(-0.2, 0.9, 9)}

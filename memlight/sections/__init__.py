@@ -1,0 +1,1 @@
+"""What the report says about one kind of analysis each."""
