@@ -55,19 +55,23 @@ def first_tensor(value: Any) -> Tensor | None:
     return next((tensor for tensor in map(first_tensor, values) if tensor is not None), None)
 
 
-def forward_blank(model: nn.Module, image_size: int | None = None) -> Any:
+def forward_blank(model: nn.Module, image_size: int | None = None, *, noise: bool = False) -> Any:
     """The model's output on two blank images, with mode, buffers and random generators left as they were.
 
     Args:
         model: any network that maps ``(B, 3, H, W)`` to something.
         image_size: image side in pixels; None takes ``model.spec.input_size``.
+        noise: on two images of noise, always the same ones, instead.
     """
     spec = getattr(model, "spec", None)
     size = image_size or getattr(spec, "input_size", None)
     if size is None:
         raise ValueError(f"{type(model).__name__} does not say its image size; pass image_size")
     weight = next(model.parameters())
-    images = weight.new_zeros((_BLANK_BATCH, getattr(spec, "in_channels", 3), size, size))
+    images = torch.zeros(_BLANK_BATCH, getattr(spec, "in_channels", 3), size, size)
+    if noise:
+        images.normal_(generator=torch.Generator().manual_seed(0))
+    images = images.to(weight)
     with (
         torch.random.fork_rng([weight.device] if weight.is_cuda else []),
         torch.no_grad(),

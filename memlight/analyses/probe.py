@@ -36,6 +36,7 @@ def probe(
     if temperature <= 0:
         raise UserError(f"--temperature {temperature}: must be above 0.")
     from memlight.released import open_chosen
+    from memlight.studies.accuracy import ProbeOptions
     from memlight.studies.probe import study_probe
 
     with open_chosen(run, released, trained, place) as opened:
@@ -43,13 +44,5 @@ def probe(
         encoders = {name: opened.encoder(name, trained.checkpoint) for name in members or opened.members()}
         opened.read_images(labelled=True)
         with opened.log("probe", results.tag or trained.tag, results.logger, None) as log:
-            study_probe(
-                encoders,
-                opened.data,
-                log,
-                train_split=opened.probe_split,
-                k=k,
-                temperature=temperature,
-                l2=l2,
-                max_forward=place.max_forward,
-            )
+            options = ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=place.max_forward)
+            study_probe(encoders, opened.data, options, log, train_split=opened.probe_split)

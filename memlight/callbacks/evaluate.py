@@ -7,6 +7,7 @@ from memlight.callbacks.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.metrics.knn import embed, knn_accuracy
+from memlight.studies.accuracy import ProbeOptions
 from memlight.studies.probe import study_probe
 
 
@@ -80,4 +81,4 @@ class OnlineEvaluation(ObserverCallback):
         tag = "-".join(filter(None, (self.network, data.role)))
         with self.log_to_disk(trainer, "probe", tag) as log:
             encoders = {data.role: self.encoder(pl_module)}
-            study_probe(encoders, data, log, max_forward=self.max_forward, progress=False)
+            study_probe(encoders, data, ProbeOptions(max_forward=self.max_forward), log, progress=False)

@@ -1,6 +1,6 @@
 """Frozen features in one pass, and the weighted nearest-neighbour accuracy of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,26 +24,48 @@ def embed(
     progress: bool = True,
     title: str = "embedding",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Embed view 0 of every image with a frozen encoder.
-
-    The encoder and the random generators are left as they were; with a process group up, every process gets all,
-    each image once.
-
-    Args:
-        encoder: maps ``(B, 3, h, w)`` to ``(B, D)``.
-        batches: images (this process's share of them).
-        make_views: ``(batch, view index) -> (B, 3, h, w)``.
-        max_forward: most images in one forward.
-        device: where the encoder is; None asks it.
-        progress: show a bar.
-        title: the bar's text.
+    """Embed view 0 of every image with a frozen encoder; see `embed_many`.
 
     Returns:
         Features ``(N, D)`` float32, labels and ids ``(N,)`` int64, by ascending id, on the device.
     """
-    device = torch.device(device) if device is not None else device_of(encoder)
-    features, labels, ids = [], [], []
-    with observing(encoder):
+    (z,), labels, ids = embed_many(
+        [encoder], batches, make_views, max_forward=max_forward, device=device, progress=progress, title=title
+    )
+    return z, labels, ids
+
+
+def embed_many(
+    encoders: Sequence[nn.Module],
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    *,
+    max_forward: int = 512,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    title: str = "embedding",
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Embed view 0 of every image with several frozen encoders, in one pass over the images.
+
+    The encoders and the random generators are left as they were; with a process group up, every process gets all,
+    each image once. What an encoder gives does not depend on which others it shares the pass with.
+
+    Args:
+        encoders: each maps ``(B, 3, h, w)`` to ``(B, D)``; all are on one device.
+        batches: images (this process's share of them).
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
+        max_forward: most images in one forward.
+        device: where the encoders are; None asks the first.
+        progress: show a bar.
+        title: the bar's text.
+
+    Returns:
+        Features ``(N, D)`` float32 of each encoder, labels and ids ``(N,)`` int64, by ascending id, on the device.
+    """
+    device = torch.device(device) if device is not None else device_of(encoders[0])
+    features: list[list[Tensor]] = [[] for _ in encoders]
+    labels, ids = [], []
+    with observing(*encoders):
         for views, batch in view_batches(
             batches,
             make_views,
@@ -53,15 +75,17 @@ def embed(
             progress=progress,
             title=title,
         ):
-            z = encoder(views).float().flatten(1)
-            check_finite({"output": z})
-            features.append(z)
+            for encoder, of_encoder in zip(encoders, features, strict=True):
+                z = encoder(views).float().flatten(1)
+                check_finite({"output": z})
+                of_encoder.append(z)
             labels.append(batch.labels)
             ids.append(batch.ids)
     require_images(bool(ids), device)
     all_ids = dist.gather_cat(torch.cat(ids))
     order = distinct(all_ids)
-    return dist.gather_cat(torch.cat(features))[order], dist.gather_cat(torch.cat(labels))[order], all_ids[order]
+    gathered = [dist.gather_cat(torch.cat(of_encoder))[order] for of_encoder in features]
+    return gathered, dist.gather_cat(torch.cat(labels))[order], all_ids[order]
 
 
 def knn_accuracy(

@@ -10,12 +10,21 @@ from memlight.metrics.knn import require_labels
 
 
 class ProbeResult(NamedTuple):
-    """Accuracy of a linear probe on test images, as shares."""
+    """Accuracy of a linear probe on test images, as shares.
+
+    Attributes:
+        top1: the share whose class is named first.
+        top5: the share whose class is among the first five.
+        n_train: images it was fitted to.
+        n_test: images it was tested on.
+        right: ``(M,)`` bool, which test images are in ``top1``, for comparing probes image by image.
+    """
 
     top1: float
     top5: float
     n_train: int
     n_test: int
+    right: Tensor
 
 
 def linear_probe(
@@ -67,6 +76,7 @@ def linear_probe(
         optimizer.step(loss)  # type: ignore[no-untyped-call]
     logits = torch.addmm(bias, (test_z.float() - mean) * scale, weight).detach()
     ranked = logits.topk(min(5, classes), dim=1).indices == test_y[:, None]
+    right = ranked[:, 0]
     return ProbeResult(
-        float(ranked[:, 0].float().mean()), float(ranked.any(1).float().mean()), len(train_y), len(test_y)
+        float(right.float().mean()), float(ranked.any(1).float().mean()), len(train_y), len(test_y), right
     )
