@@ -8,10 +8,15 @@ from collections.abc import Sequence
 
 from memlight.analyses.classmem import classmem
 from memlight.analyses.compare import compare
+from memlight.analyses.exchange import exchange
 from memlight.analyses.features import features
+from memlight.analyses.finetune import finetune
 from memlight.analyses.layermem import layermem
 from memlight.analyses.probe import probe
+from memlight.analyses.prune import prune
+from memlight.analyses.removal import removal
 from memlight.analyses.report import report
+from memlight.analyses.unit import unit
 from memlight.analyses.unitmem import unitmem
 from memlight.commands import Command, build_parser, run_command
 from memlight.errors import UserError
@@ -22,6 +27,11 @@ COMMANDS: dict[str, Command] = {
     "classmem": classmem,
     "probe": probe,
     "features": features,
+    "prune": prune,
+    "exchange": exchange,
+    "unit": unit,
+    "finetune": finetune,
+    "removal": removal,
     "report": report,
     "compare": compare,
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memlight.errors import UserError
 from memlight.models.encoders import build_from_metadata, load_encoder, load_state, read_metadata
@@ -143,6 +143,23 @@ def checkpoint_metadata(ckpt_path: Path, *, flag: str = "--run") -> dict[str, An
     """
     record: dict[str, Any] = _read_checkpoint(ckpt_path, f"{flag} {ckpt_path}").get(METADATA_KEY, {})
     return record
+
+
+def checkpoint_state(ckpt_path: Path, *, flag: str = "--run") -> dict[str, Tensor]:
+    """Read every tensor of the training method in a Lightning checkpoint: encoder, heads and statistics, on the CPU.
+
+    Args:
+        ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
+        flag: what the user typed to name the file, for the error messages.
+
+    Raises:
+        UserError: no such file, truncated, holds code, or holds no weights.
+    """
+    source = f"{flag} {ckpt_path}"
+    state: dict[str, Tensor] = _read_checkpoint(ckpt_path, source).get("state_dict", {})
+    if not state:
+        raise UserError(f"{source}: holds no weights; give a checkpoint of `train.py fit`")
+    return state
 
 
 def initial_encoder(metadata: Mapping[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What stands behind train.py: `pair`, `fit` and `validate`.
+"""What stands behind train.py: `pair`, `removal`, `fit` and `validate`.
 
 This module imports neither torch nor Lightning, so that `train.py --help` and many a mistake in the
 command line answer at once; `memlight.training` is loaded when there is something to train.
@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from memlight.errors import UserError
 
 USAGE = """\
-usage: train.py {pair,fit,validate} [options]
+usage: train.py {pair,removal,fit,validate} [options]
 
   pair      train a candidate and an independent encoder: two `fit` processes, resumable, finished members kept
+  removal   train a pair's candidate again without its most memorised images, the least, and random ones; compare
   fit       train one member (--data.role candidate|independent|all), with any flag of Lightning's Trainer
   validate  the loss of a checkpoint on the external split (--ckpt_path FILE)
 
   train.py pair --config configs/simclr_cifar10.yaml --data.root data/cifar10
   train.py fit  --config configs/simclr_cifar10.yaml --data.role candidate
+  train.py removal --config configs/removal_digits.yaml     (or --run runs/demo_digits --remove 100 --trials 3)
   train.py fit  --help       lists every option;  --print_config  prints the whole configuration as YAML
 
 A class is given by its name (--model SimCLR); its options follow it (--model.encoder resnet18). Changing the
@@ -51,8 +53,8 @@ def _run(args: list[str]) -> int:
         print(USAGE, end="")
         return 0 if args else 2
     command = args[0]
-    if command not in ("pair", "fit", "validate"):
-        raise UserError(f"train.py {command}: no such command; choose pair, fit or validate.")
+    if command not in ("pair", "removal", "fit", "validate"):
+        raise UserError(f"train.py {command}: no such command; choose pair, removal, fit or validate.")
     from memlight.arguments import configs_first, require_configs
 
     require_configs(args[1:])
@@ -61,6 +63,10 @@ def _run(args: list[str]) -> int:
         from memlight.pair import train_pair
 
         return train_pair(flags)
+    if command == "removal":
+        from memlight.removal import train_removal
+
+        return train_removal(flags)
     from memlight.training import run
 
     run([command, *flags])

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from memlight.discovery import evaluating, first_tensor, forward_blank, list_layers, uncompiled
 from memlight.errors import UserError
-from memlight.layers import check_layers, split_layer
+from memlight.layers import check_layers, layer_place
 
 Reduce = Literal["unit", "flat", "none"]
 Activation = Literal["identity", "abs", "relu", "abs_of_mean"]
@@ -174,7 +174,7 @@ def _unit_axis(model: nn.Module, layer: str, x: Tensor) -> int:
     """The axis of the channels, by the kind of module: a ``(B, H, W, C)`` map cannot be told from its shape."""
     if x.ndim != 4:
         return x.ndim - 1
-    path = split_layer(layer)[0]
+    path, _ = layer_place(model, layer)
     channels_last = _channels_last(model.get_submodule(path))
     if channels_last is None:  # an activation or dropout: like what stands around it
         channels_last = _channels_last(model.get_submodule(path.rpartition(".")[0]))
@@ -197,7 +197,7 @@ def _channels_last(module: nn.Module) -> bool | None:
 
 
 def _hook(model: nn.Module, layer: str, keep: Callable[[str, Any], None]) -> RemovableHandle:
-    path, suffix = split_layer(layer)
+    path, suffix = layer_place(model, layer)
     module = model.get_submodule(path)
     if suffix:
         return module.register_forward_pre_hook(

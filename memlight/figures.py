@@ -54,11 +54,12 @@ TRAINING_PANELS = {
 
 
 @rc_context(STYLE)
-def layermem_by_depth(table: Table) -> Figure:
+def layermem_by_depth(table: Table, intervals: Table | None = None) -> Figure:
     """The contrast with its interval, the published score beside its controls, and the published delta.
 
     Args:
         table: columns ``LAYERMEM_TABLE``, one row per layer in execution order.
+        intervals: columns ``LAYERMEM_INTERVALS``, drawn as bands around the published score and its controls.
     """
     figure = Figure(figsize=(9.6, 5.0), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB;AC", width_ratios=[1.15, 1])
@@ -76,6 +77,11 @@ def layermem_by_depth(table: Table) -> Figure:
         scores_of_control = table[f"control_{name}"]
         if np.isfinite(scores_of_control).any():
             published.plot(x, scores_of_control, line, color=colour, label=f"{name} (control)", lw=1.2, markevery=every)
+    if intervals is not None:
+        colours = {"layermem": BLUE, **{f"control_{name}": colour for name, (colour, _) in controls.items()}}
+        for name, colour in colours.items():
+            low, high = intervals[f"{name}_low"], intervals[f"{name}_high"]
+            published.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
     published.set_title("Published score beside its controls")
     published.set_ylabel("mean SSLMem'")
     published.legend(fontsize=7.5)

@@ -1,7 +1,8 @@
 """Names of layers, and with which other layer each one is compared.
 
 A layer is a module path and means the module's output (``layer3.1.conv2``), or its input with ``@in`` behind it:
-``blocks.3.norm2@in`` is the residual sum after the attention of a transformer block.
+``blocks.3.norm2@in`` is the residual sum after the attention of a transformer block. A model may have names of its own
+for some of its layers (attribute ``layer_paths``, as VAR's encoder has); both names mean the same.
 """
 
 import re
@@ -27,6 +28,11 @@ def split_layer(layer: str) -> tuple[str, str]:
     return path, at + suffix
 
 
+def layer_place(model: nn.Module, layer: str) -> tuple[str, str]:
+    """The module path and suffix of a layer that may go by a name of the model's own."""
+    return split_layer(getattr(model, "layer_paths", {}).get(layer, layer))
+
+
 def check_layers(model: nn.Module, layers: Sequence[str], flag: str = "--layers") -> None:
     """Refuse layers the model does not have.
 
@@ -34,16 +40,17 @@ def check_layers(model: nn.Module, layers: Sequence[str], flag: str = "--layers"
         UserError: no layer at all, one named twice, or an unknown one (lists the nearest names).
     """
     known = [name for name, _ in model.named_modules() if name]
+    own = getattr(model, "layer_paths", {})
     if not layers:
         raise UserError(f"{flag}: names no layer; leave it out to measure every layer")
     for position, layer in enumerate(layers):
-        path, suffix = split_layer(layer)
+        path, suffix = layer_place(model, layer)
         if suffix and suffix not in _SUFFIXES:
             raise UserError(
                 f"{flag} {layer}: no such place in a layer; write {path} for its output, {path}{INPUT} for its input"
             )
         if path not in known:
-            nearest = get_close_matches(path, known, n=5, cutoff=0.3) or known[:5]
+            nearest = get_close_matches(path, [*own, *known], n=5, cutoff=0.3) or known[:5]
             raise UserError(f"{flag} {layer}: no such layer; nearest: {', '.join(nearest)}")
         if layer in layers[:position]:
             raise UserError(f"{flag} {layer}: named twice")

@@ -116,6 +116,10 @@ class OpenedRun:
         """An augmentation set by name; None is the one that was trained with."""
         return None if name is None else self.data.make_views(name)
 
+    def at_once(self, max_forward: int) -> int:
+        """Most views in one forward: what was asked for."""
+        return max_forward
+
     def layers(self, encoder: nn.Module, chosen: Sequence[str] | None) -> list[str]:
         """The chosen layers in the order given, or all of them in execution order.
 
@@ -200,8 +204,31 @@ def open_run(
         UserError: not a run, nothing trained, other splits than it was trained with, no images where they should be,
             or no such device.
     """
+    RunDir.open(run).require_writable()
+    opened = read_run(run, root=root, network=network)
+    with process_group(device) as opened.device:
+        yield opened
+
+
+def read_run(
+    run: str,
+    *,
+    root: str | None = None,
+    network: str | None = None,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+) -> OpenedRun:
+    """Read a run as it is: nothing is written to it, and no process group is made.
+
+    Args:
+        run: run directory.
+        root: where the images are now; None is where they were at training.
+        network: which network of methods that have several; None is the default one.
+        device: where encoders are put.
+
+    Raises:
+        UserError: not a run, nothing trained, other splits than it was trained with, or no images where they should be.
+    """
     directory = RunDir.open(run)
-    directory.require_writable()
     metadata = {
         member.role: read_metadata(member.encoder, flag="--run")
         for member in directory.members()
@@ -217,8 +244,8 @@ def open_run(
             )
     if network == next(iter(metadata.values())).get("network"):
         network = None
-    with process_group(device) as here:
-        yield OpenedRun(directory, split, _data(run, next(iter(metadata.values())), root), metadata, here, network)
+    data = _data(run, next(iter(metadata.values())), root)
+    return OpenedRun(directory, split, data, metadata, device, network)
 
 
 def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule:

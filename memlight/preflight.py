@@ -1,5 +1,6 @@
 """What a training is asked for, checked before anything is built, loaded or written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from memlight.checkpoints import checkpoint_metadata, encoder_from_checkpoint
 from memlight.data.augment import Views
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import SPLITS, role_splits
+from memlight.data.without import LeftOut
 from memlight.errors import UserError
 from memlight.features import evaluating
 from memlight.launch import settle_devices
@@ -169,6 +171,28 @@ def require_checkpoint(path: Path, options: Any, encoder: nn.Module, *, flag: st
     now = {key: now.get(key) for key in saved}
     if saved != now:
         raise UserError(f"{flag} {path}: was trained on other images or views ({difference('data', saved, now)}).")
+    if training:
+        require_same_left_out(metadata, options.data.init_args.without, f"{flag} {path}")
+
+
+def require_same_left_out(metadata: Mapping[str, Any], without: str | None, source: str) -> None:
+    """Refuse to go on, or to leave a member as it is, with other images left out than it was trained without.
+
+    Args:
+        metadata: what training recorded with the encoder or the checkpoint.
+        without: the file of --data.without.
+        source: what the user typed to name the member, for the error message.
+
+    Raises:
+        UserError: the files' contents differ, or only one of the two leaves images out.
+    """
+    before, now = metadata.get("without"), None if without is None else LeftOut.read(Path(without)).record
+    if (before and before["sha256"]) != (now and now["sha256"]):
+        count = f"{before['count']} images of {before['file']}" if before else "no image"
+        raise UserError(
+            f"--data.without {without}: {source} left out {count}, and not what this says now; give what it was "
+            "trained with, or choose another --run."
+        )
 
 
 def is_finished(run: RunDir, role: str, max_epochs: int) -> bool:

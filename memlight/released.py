@@ -13,6 +13,7 @@ from memlight import dist
 from memlight.analyses.flags import EncoderFlags, Place, Trained
 from memlight.checkpoints import METADATA_KEY, file_sha256
 from memlight.data.given import GivenImages
+from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import PairSplit
 from memlight.errors import UserError
 from memlight.logs import AnalysisLog, LoggerKind
@@ -75,6 +76,10 @@ class ReleasedRun(OpenedRun):
         else:
             raise UserError(f"--member {member}: belongs to a run; of an encoder there is itself and random.")
         return self._ready(encoder)
+
+    def at_once(self, max_forward: int) -> int:
+        """Most views in one forward: what was asked for, or fewer where the encoder's maps are large."""
+        return min(max_forward, getattr(self.loaded, "max_forward", max_forward))
 
     def pair(self, checkpoint: str | None = None) -> tuple[nn.Module, nn.Module]:
         """There is none.
@@ -172,8 +177,14 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
     if flags.weights is not None:
         loaded = load_weights(encoder, Path(flags.weights), prefix=flags.prefix)
         path = Path(flags.weights)
-        weights = {"file": path.name, "sha256": file_sha256(path), "prefix": loaded.prefix, "words": loaded.words}
-    recorded = own.get("views", {"name": "simclr", "size": spec.input_size})
+        weights = {
+            "file": path.name,
+            "sha256": file_sha256(path),
+            "prefix": loaded.prefix,
+            "words": loaded.words,
+            "trained_on": own.get("trained_on") if own else getattr(encoder, "published_data", None),
+        }
+    recorded = own.get("views", {"name": getattr(encoder, "view_set", "simclr"), "size": spec.input_size})
     mean, std = _normalisation(flags, recorded, encoder)
     data = GivenImages(
         str(flags.images),
@@ -190,6 +201,7 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
         "encoder": spec.name,
         "architecture": asdict(spec),
         "weights": weights,
+        "warning": None if own else _foreign_images(encoder, flags),
         "init_seed": SEED,
         "views": data.views.spec(),
         "images": Path(str(flags.images)).name,
@@ -211,11 +223,28 @@ def released_words(record: dict[str, Any], split: PairSplit) -> list[str]:
     views = record["views"]
     mean, std = (", ".join(f"{value:g}" for value in views[name]) for name in ("mean", "std"))
     held_out = f"{len(split.external)} held out" if len(split.external) else "none held out"
+    trained_on = [f"trained on: {weights['trained_on']}"] if weights and weights["trained_on"] else []
+    warning = [f"warning: {record['warning']}"] if record["warning"] else []
     return [
         f"encoder: {record['encoder']}, {origin}",
+        *trained_on,
         f"images: {len(split.candidate)} of {record['images']}, {held_out}",
         f"views: {views['name']} unless --view-set names others, {views['size']} pixels, mean ({mean}), std ({std})",
+        *warning,
     ]
+
+
+def _foreign_images(encoder: nn.Module, flags: EncoderFlags) -> str | None:
+    """A warning where published weights meet images that are, by their name, not those they were trained on."""
+    published = getattr(encoder, "published_data", None)
+    images = Path(str(flags.images)).name
+    letters = re.sub(r"[^a-z]", "", images.lower())
+    if published is None or flags.weights is None or published.lower() in letters:
+        return None
+    return (
+        f"the published weights of {encoder_spec(encoder).name} were trained on {published}; if {images} holds other "
+        "images, none of them was memorised, and a high score only says that an image is striking"
+    )
 
 
 def _built(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
@@ -234,8 +263,9 @@ def _built(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
 def _normalisation(flags: EncoderFlags, recorded: dict[str, Any], encoder: nn.Module) -> tuple[Channels, Channels]:
     """What was asked for, else what the encoder was trained with as far as that is known."""
     config = getattr(encoder, "pretrained_cfg", None) or {}
-    mean = flags.mean or recorded.get("mean") or config.get("mean") or IMAGENET_MEAN
-    std = flags.std or recorded.get("std") or config.get("std") or IMAGENET_STD
+    of_views = VIEW_SETS[recorded["name"]]
+    mean = flags.mean or recorded.get("mean") or config.get("mean") or of_views.mean or IMAGENET_MEAN
+    std = flags.std or recorded.get("std") or config.get("std") or of_views.std or IMAGENET_STD
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 

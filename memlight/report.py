@@ -14,6 +14,11 @@ from memlight.figures import training_curves
 from memlight.page import Cell, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.sections.classes import class_section
+from memlight.sections.exchange import exchange_section
+from memlight.sections.finetune import finetune_section
+from memlight.sections.prune import prune_section
+from memlight.sections.removal import removal_section
+from memlight.sections.unit import unit_section
 from memlight.tables import (
     LAYERMEM_TABLE,
     LAYERMEM_TESTS,
@@ -49,6 +54,11 @@ def write_report(run: RunDir) -> Path:
         *([("Where it memorises", _layermem(run))] if trained else [("What encoder", _released(run))]),
         ("Units", _unitmem(run)),
         *([("Classes", classes)] if (classes := class_section(run)) else []),
+        *([("A unit trained on chosen images", units)] if (units := unit_section(run)) else []),
+        *([("Pruning", pruned)] if (pruned := prune_section(run)) else []),
+        *([("Exchanged layers", exchanged)] if (exchanged := exchange_section(run)) else []),
+        *([("Fine-tuning", tuned)] if (tuned := finetune_section(run)) else []),
+        *([("Images left out", removed)] if (removed := removal_section(run)) else []),
         *([("Accuracy", _probe(run))] if trained or any(run.analyses("probe")) else []),
         *([("Training", _training(run))] if trained else []),
         ("How it was made", _provenance(run)),
@@ -95,6 +105,8 @@ def _released(run: RunDir) -> str:
         if weights
         else [("weights", f"random weights, seed {made['init_seed']}: nothing was learned")]
     )
+    if weights and weights.get("trained_on"):
+        origin.append(("weights, trained on", weights["trained_on"]))
     held_out = f"{len(splits['external'])} of {made['held_out'] or made['images']}" if splits["external"] else "none"
     pairs = [
         ("encoder", made["encoder"]),
@@ -110,7 +122,8 @@ def _released(run: RunDir) -> str:
         "weights (--member random).",
         "soft",
     )
-    return page.facts(pairs) + explained
+    warning = page.paragraph(f"Warning: {made['warning']}.") if made.get("warning") else ""
+    return page.facts(pairs) + warning + explained
 
 
 def _layermem(run: RunDir) -> str:
@@ -247,7 +260,7 @@ def _training(run: RunDir) -> str:
 
 def _provenance(run: RunDir) -> str:
     parts = []
-    for command in ("layermem", "unitmem", "classmem", "probe"):
+    for command in ("layermem", "unitmem", "classmem", "prune", "removal", "probe"):
         for analysis in run.analyses(command):
             made = read_json(analysis.summary)
             checkpoints = [f"{role} {_short(digest)}" for role, digest in made["checkpoints"].items()]

@@ -82,6 +82,29 @@ class AnalysisDir:
 
 
 @dataclass(frozen=True)
+class RemovalDir:
+    """The arms of a removal study: the candidate member trained again, each time without other candidates.
+
+    Attributes:
+        dir: ``<run>/removal-<tag>``.
+        tag: ``<number of images removed>[-by-<layer>]``; also of its analysis.
+    """
+
+    dir: Path
+    tag: str
+
+    def arm(self, name: str) -> "RunDir":
+        """The run directory of one arm (top, low, random-1, ...), whose one member is the candidate."""
+        return RunDir(self.dir / name)
+
+    def arms(self) -> list[str]:
+        """Names of the arms whose encoders are finished: top, low, then the random ones by number."""
+        named = [name for name in ("top", "low") if self.arm(name).member("candidate").encoder.is_file()]
+        drawn = [path.parent.parent.name for path in self.dir.glob("random-*/candidate/encoder.safetensors")]
+        return named + sorted(drawn, key=lambda name: int(name.removeprefix("random-")))
+
+
+@dataclass(frozen=True)
 class RunDir:
     """A run directory, which may not exist yet.
 
@@ -120,8 +143,18 @@ class RunDir:
 
     @property
     def name(self) -> str:
-        """The run's name: the last part of its path."""
-        return self.root.resolve().name
+        """The run's name: the last part of its path; that of an arm begins with its run's and its study's."""
+        return "/".join(self._place)
+
+    @property
+    def group(self) -> str:
+        """The name of the run that it belongs to: its own, or for an arm of a removal study that of the study's run."""
+        return self._place[0]
+
+    @property
+    def _place(self) -> tuple[str, ...]:
+        parts = self.root.resolve().parts
+        return parts[-3:] if len(parts) > 3 and parts[-2].startswith("removal-") else parts[-1:]
 
     @property
     def config(self) -> Path:
@@ -137,6 +170,25 @@ class RunDir:
     def released(self) -> Path:
         """Which encoder was analysed, where it is not one that was trained here."""
         return self.root / "encoder.json"
+
+    @property
+    def without(self) -> Path:
+        """Of an arm of a removal study: the candidates that were left out."""
+        return self.root / "without.csv"
+
+    def removal(self, count: int, layer: str | None = None) -> RemovalDir:
+        """The study that removes so many candidates, whether or not it exists.
+
+        Args:
+            count: how many.
+            layer: by whose score they are ranked; None for the last one.
+        """
+        tag = str(count) if layer is None else f"{count}-by-{layer}"
+        return RemovalDir(self.root / f"removal-{tag}", tag)
+
+    def removals(self) -> list[RemovalDir]:
+        """The removal studies that were begun, by name."""
+        return [RemovalDir(path, path.name.removeprefix("removal-")) for path in sorted(self.root.glob("removal-*"))]
 
     @property
     def report(self) -> Path:
@@ -167,3 +219,8 @@ class RunDir:
             yield self.analysis(command)
         for summary in sorted(self.root.glob(f"analysis/{command}-*/summary.json")):
             yield self.analysis(command, summary.parent.name.removeprefix(f"{command}-"))
+
+    def summaries(self) -> dict[str, Path]:
+        """``summary.json`` of every finished analysis of any command, by the name of its directory."""
+        found = sorted(self.root.glob("analysis/*/summary.json"))
+        return {path.parent.name: path for path in found if not path.parent.name.startswith(".")}

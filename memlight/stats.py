@@ -4,7 +4,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 
@@ -61,6 +61,65 @@ def bootstrap_mean(sample: ArrayLike, *, confidence: float = 0.95, draws: int = 
     )
     low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def bootstrap_means(
+    values_CN: ArrayLike,
+    first: int | None = None,
+    *,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Percentile bootstrap intervals of several columns' means, with the same resampled items in all of them.
+
+    Args:
+        values_CN: ``(C, N)``, a column for each quantity measured on the same N items.
+        first: only so many items make up the mean, from the first on, and are chosen again in every resample: with
+            items sorted by a score, the mean of those that score highest; all when None.
+        confidence: of each interval by itself.
+        draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        Lower and upper ends, each ``(C,)``; NaN without items.
+    """
+    values = np.asarray(values_CN, dtype=np.float64)
+    columns, items = values.shape
+    if items == 0:
+        return np.full(columns, np.nan), np.full(columns, np.nan)
+    taken = items if first is None else min(first, items)
+    generator = np.random.default_rng(seed)
+    means = []
+    for start in range(0, draws, 100):
+        counts = generator.multinomial(items, np.full(items, 1 / items), size=min(100, draws - start))
+        counts = np.clip(taken - (counts.cumsum(1) - counts), 0, counts)
+        means.append(counts @ values.T / taken)
+    low, high = np.quantile(np.concatenate(means), [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    return low, high
+
+
+def clustered_mean(sample: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Mean of a sample whose items depend on one another within clusters, with a cluster-robust t interval.
+
+    The variance sums squared totals of deviations over clusters (Liang and Zeger 1986), times G / (G - 1) for G
+    clusters; t has G - 1 degrees of freedom. The ends are NaN with fewer than two clusters.
+
+    Args:
+        sample: ``(N,)`` values.
+        clusters: ``(N,)`` which cluster each belongs to.
+        confidence: of the interval.
+    """
+    values = np.asarray(sample, dtype=np.float64)
+    _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
+    mean = mean_of(values)
+    totals = np.bincount(cluster, values - mean)
+    groups = len(totals)
+    if groups < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    error = float(np.sqrt(groups / (groups - 1) * (totals**2).sum())) / len(values)
+    half = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)) * error
+    return Interval(mean, mean - half, mean + half)
 
 
 def permutation_interval(observed: float, null: ArrayLike, expected: float, confidence: float = 0.95) -> Interval:

@@ -24,6 +24,7 @@ from memlight.data.images import ImageDataModule
 from memlight.errors import UserError, user_error_behind
 from memlight.features import check_layers
 from memlight.logs import LoggerKind, make_loggers
+from memlight.models.encoders import read_metadata
 from memlight.modules.base import SSLModule
 from memlight.preflight import (
     has_started,
@@ -32,6 +33,7 @@ from memlight.preflight import (
     require_encoder_takes,
     require_options,
     require_same_config,
+    require_same_left_out,
 )
 from memlight.quiet import silence
 from memlight.rundir import RunDir
@@ -134,7 +136,11 @@ class MemlightCLI(LightningCLI):
         self.finished = is_finished(self.run_dir, self.role, options.trainer.max_epochs)
         member = self.run_dir.member(self.role)
         last = member.checkpoints / "last.ckpt"
-        if (self.finished and options.resume) or options.ckpt_path is not None:
+        if self.finished and options.resume:
+            made = read_metadata(member.encoder, flag="--run")
+            require_same_left_out(made, options.data.init_args.without, str(member.dir))
+            return
+        if options.ckpt_path is not None:
             return
         if not options.resume and (last.exists() or member.encoder.exists()):
             raise UserError(

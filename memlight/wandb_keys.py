@@ -22,7 +22,7 @@ class WandbKeys:
 
     Attributes:
         name: shown in lists; starts with the run directory's name.
-        group: the run directory's name.
+        group: the run directory's name; of an arm of a removal study that of its run.
         job_type: candidate, independent, all (trainings), pair (a point of a sweep) or analyze.
         tags: method, encoder, data set, and the job.
         config: flat keys, then the nested configuration of the training.
@@ -78,4 +78,4 @@ def _keys(run: RunDir, name: str, job_type: str, role: str, learned: Mapping[str
     flat = named_settings(learned)
     tags = [flat[key] for key in ("method", "encoder", "dataset") if flat.get(key)]
     short = dict.fromkeys(str(tag)[:LONGEST_TAG] for tag in (*tags, last_tag))
-    return WandbKeys(name, run.name, job_type, tuple(short), {"run": run.name, "role": role, **flat, **learned})
+    return WandbKeys(name, run.group, job_type, tuple(short), {"run": run.name, "role": role, **flat, **learned})

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
-from memlight.rundir import RunDir
+from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import (
     CLASSMEM_LAYERS,
+    LAYERMEM_SAMPLES,
     LAYERMEM_TABLE,
     PROBE_TABLE,
     UNITMEM_LAYERS,
     Table,
+    read_json,
     write_json,
     write_table,
     write_text,
@@ -60,6 +63,8 @@ def write_analysis(run: RunDir, command: str, tables: dict[str, tuple[Table, Seq
     summary = {
         "command_line": f"analyze.py {command} --run {run.root} {flags}".rstrip(),
         "checkpoints": {"candidate": hashlib.sha256(str(run.root).encode()).hexdigest()},
+        "split_sha256": "ab" * 32,
+        "headline": {},
         "finished": "2026-11-20T07:45:36+00:00",
         "device": "CPU",
         "git_commit": None,
@@ -77,6 +82,23 @@ def add_layermem(
     table |= {"layermem": middle + 0.1, "contrast": middle}
     table |= {"contrast_low": middle - half, "contrast_high": middle + half}
     write_analysis(run, "layermem", {"table": (table, LAYERMEM_TABLE)}, flags)
+
+
+def add_samples(run: RunDir, scores: dict[str, NDArray[np.float64]], *, layers: Sequence[str] = LAYERS) -> None:
+    """``layermem/samples.csv``: split -> (layer, image); the ids of both splits descend."""
+    parts = []
+    for split, of_split in scores.items():
+        layer, image = (axis.ravel() for axis in np.indices(of_split.shape))
+        zeros = np.zeros(of_split.size)
+        part = {"id": 1000 - image, "split": np.full(of_split.size, split), "label": zeros, "align_f": zeros}
+        parts.append({**part, "layer": np.array(layers)[layer], "align_g": zeros, "score": of_split.ravel()})
+    table = {name: np.concatenate([part[name] for part in parts]) for name in LAYERMEM_SAMPLES}
+    write_table(run.analysis("layermem").table("samples"), table, LAYERMEM_SAMPLES)
+
+
+def edit_summary(analysis: AnalysisDir, **changed: object) -> None:
+    """Other values in ``summary.json``."""
+    write_json(analysis.summary, {**read_json(analysis.summary), **changed})
 
 
 def add_unitmem(

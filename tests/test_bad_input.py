@@ -199,7 +199,7 @@ def test_a_mistake_in_a_configuration(
         (["fit", "--model=SimCLR"], "--run: name the run directory"),
         (["fit", "--model=SimCLR", "--run=run"], "--data: missing"),
         (["fit", "extra"], "extra: no such option"),
-        (["train"], "train.py train: no such command; choose pair, fit or validate"),
+        (["train"], "train.py train: no such command; choose pair, removal, fit or validate"),
         (["validate", *fit_flags(Path("run"))[1:]], "--ckpt_path: "),
         (
             ["validate", *fit_flags(Path("run"))[1:], "--ckpt_path=x", "--data.num_external=0"],

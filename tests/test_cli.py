@@ -53,6 +53,7 @@ def printed_config(capsys: pytest.CaptureFixture[str], *flags: str, command: str
     [
         (["train.py", "--help"], "train a candidate and an independent encoder"),
         (["train.py", "pair", "--help"], "--parallel"),
+        (["train.py", "removal", "--help"], "candidates that each arm leaves out"),
         (["analyze.py", "--help"], "Where a pair memorises"),
         (["analyze.py", "layermem", "--help"], "views of each image"),
         (["analyze.py", "unitmem", "--help"], "the images that drive it"),
@@ -73,7 +74,7 @@ def test_help_explains_without_loading_torch(argv: list[str], words: str) -> Non
 
 def test_no_command_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert capsys.readouterr().out.startswith("usage: train.py {pair,fit,validate}")
+    assert capsys.readouterr().out.startswith("usage: train.py {pair,removal,fit,validate}")
 
 
 def test_fit_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,10 +249,13 @@ def side_by_side(tmp_path: Path, *behaviours: str) -> subprocess.Popen[str]:
     """A process that runs two stand-ins for members."""
     (tmp_path / "member.py").write_text(MEMBER)
     commands = {
-        role: ([sys.executable, str(tmp_path / "member.py"), role, behaviour], dict(os.environ))
+        role: [sys.executable, str(tmp_path / "member.py"), role, behaviour]
         for role, behaviour in zip(pair.MEMBERS, behaviours, strict=True)
     }
-    code = f"from memlight import pair; pair.PATIENCE = 0.2; raise SystemExit(pair._side_by_side({commands!r}))"
+    code = (
+        "import os; from memlight import processes; processes.PATIENCE = 0.2\n"
+        f"raise SystemExit(processes.side_by_side({commands!r}, [{{}}, {{}}], dict(os.environ)))"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -288,11 +292,11 @@ def started(monkeypatch: pytest.MonkeyPatch, *argv: str) -> dict[str, dict[str, 
     """The environment of each member that `train.py pair --parallel` would start."""
     found: dict[str, dict[str, str]] = {}
 
-    def remember(members: dict[str, tuple[list[str], dict[str, str]]]) -> int:
-        found.update({role: environment for role, (_, environment) in members.items()})
+    def remember(commands: dict[str, list[str]], shares: list[dict[str, str]], environment: dict[str, str]) -> int:
+        found.update({role: environment | share for role, share in zip(commands, shares, strict=True)})
         return 0
 
-    monkeypatch.setattr(pair, "_side_by_side", remember)
+    monkeypatch.setattr(pair, "side_by_side", remember)
     assert pair.train_pair(["--parallel", *argv]) == 0
     return found
 

@@ -4,8 +4,6 @@ import math
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from memlight.settings import SHORT_NAMES
 from memlight.tables import read_table
 from tests.compared_runs import CONTRAST, add_layermem, config, make_run, make_study
 from tests.test_report import Reader
-from tests.tiny_pair import ROOT, environment
+from tests.tiny_pair import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -252,16 +250,6 @@ def test_runs_of_one_name_are_told_apart_by_their_place(study: list[str], tmp_pa
     assert [run.name for run in open_runs(paths)] == paths
     with pytest.raises(UserError, match="--runs"):
         open_runs([paths[0]])
-
-
-def test_it_answers_without_torch(study: list[str], tmp_path: Path) -> None:
-    code = (
-        "import sys; from memlight.analyze import main\n"
-        f"assert main({['compare', '--runs', *study, '--out', str(tmp_path / 'out')]!r}) == 0\n"
-        "assert not {'torch', 'lightning', 'wandb', 'pandas'} & sys.modules.keys()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_commands_of_its_page_in_docs_exist() -> None:

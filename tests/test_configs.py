@@ -1,6 +1,7 @@
 """Every YAML under configs/ is parsed, built and run for one batch, on images made here."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from memlight import removal
 from memlight.cli import main
+from tests.tiny_pair import TinyPair, analyze
 
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP = ROOT / "configs" / "sweep.yaml"
-CONFIGS = [path for path in sorted(ROOT.glob("configs/**/*.yaml")) if path != SWEEP]
+REMOVALS = sorted(ROOT.glob("configs/removal_*.yaml"))
+CONFIGS = [path for path in sorted(ROOT.glob("configs/**/*.yaml")) if path not in (SWEEP, *REMOVALS)]
 
 SMALL = 64
 """Pixels of the views of those configurations that ask for more.
@@ -52,7 +56,35 @@ def test_config_trains_one_batch(config: Path, class_folders: Path, tmp_path: Pa
     shutil.rmtree(run, ignore_errors=True)
 
 
-@pytest.mark.parametrize("config", [*CONFIGS, SWEEP], ids=lambda path: path.stem)
+@pytest.fixture(scope="module")
+def scored(plain_pair: TinyPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pair whose candidates have scores."""
+    run = plain_pair.copy(tmp_path_factory.mktemp("scored") / "run")
+    assert analyze(run, "layermem", "--views=2", "--layers", "layer5", "layer8") == 0
+    return run
+
+
+@pytest.mark.parametrize("config", REMOVALS, ids=lambda path: path.stem)
+def test_removal_config_trains_one_batch_of_each_arm(
+    config: Path, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each arm's command is run here, as a trial run; an exit status then ends the study before its evaluation."""
+    settings = yaml.safe_load(config.read_text())
+    trained = []
+
+    def one_batch(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> int:
+        for command in commands:
+            trained.append(main([*command[command.index("fit") :], "--trainer.fast_dev_run=1"]))
+        return 7
+
+    monkeypatch.setattr(removal, "in_turn", one_batch)
+    run = shutil.copytree(scored, tmp_path / "run")
+    assert main(["removal", f"--config={config}", f"--run={run}", "--remove=2", "--logger=csv"]) == 7
+    assert trained == [0] * (2 + settings["trials"])
+    assert len(list(run.glob("removal-2/*/without.csv"))) == len(trained)
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, *REMOVALS, SWEEP], ids=lambda path: path.stem)
 def test_config_opens_with_its_command_time_and_expected_result(config: Path) -> None:
     header = "".join(line for line in config.read_text().splitlines(keepends=True) if line.startswith("#"))
     command = "wandb sweep" if config == SWEEP else "--config"

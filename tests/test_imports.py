@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "features": {"errors", "layers", "discovery"},
     "rundir": {"errors"},
     "metrics_csv": {"tables"},
+    "agreement": {"tables"},
     "data": BASE | {"rundir"},
     "models": BASE,
     "metrics": BASE,
@@ -42,9 +43,11 @@ ALLOWED: dict[str, set[str]] = {
     "headlines": {"rundir", "tables"},
     "sweep": set(),
     "wandb_keys": {"errors", "rundir", "settings"},
-    "compare": {"errors", "figures", "headlines", "page", "rundir", "settings", "tables"},
+    "compare": {"agreement", "analysis_page", "charts", "errors", "figures", "headlines", "page", "rundir", "settings"}
+    | {"tables", "words"},
     "logs": BASE | {"rundir", "metrics_csv", "headlines", "sweep", "wandb_keys"},
     "studies": BASE
+    | {"agreement"}
     | {"data", "models", "modules", "metrics", "interventions", "figures", "charts", "pictures", "logs"}
     | {"feature_store", "feature_writer"},
     "interventions": BASE | {"metrics"},
@@ -57,6 +60,8 @@ COMMAND_LINES = {
     "analyses",
     "cli",
     "pair",
+    "processes",
+    "removal",
     "arguments",
     "training",
     "preflight",
@@ -65,9 +70,11 @@ COMMAND_LINES = {
     "commands",
     "opening",
     "released",
+    "trained_method",
 }
 
 NO_TORCH = {
+    "agreement",
     "tables",
     "rundir",
     "figures",
@@ -83,6 +90,8 @@ NO_TORCH = {
     "cli",
     "arguments",
     "pair",
+    "processes",
+    "removal",
     "commands",
     "errors",
     "launch",

@@ -58,3 +58,21 @@ def test_only_what_is_there_is_listed(tmp_path: Path) -> None:
     write_json(run.analysis("layermem").summary, {})
     assert [member.role for member in run.members()] == ["independent"]
     assert [analysis.tag for analysis in run.analyses("unitmem")] == [None, "external", "z"]
+
+
+def test_arms_of_a_removal_study_are_runs_within_a_run(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "simclr")
+    assert (run.name, run.group, run.removals()) == ("simclr", "simclr", [])
+    study = run.removal(100, "layer5")
+    arm = study.arm("random-2")
+    assert arm.without == tmp_path / "simclr" / "removal-100-by-layer5" / "random-2" / "without.csv"
+    assert (arm.name, arm.group) == ("simclr/removal-100-by-layer5/random-2", "simclr")
+    for name in ("random-10", "random-2", "low", "top", "random-1"):
+        encoder = run.removal(100).arm(name).member("candidate").encoder
+        encoder.parent.mkdir(parents=True)
+        if name != "random-1":
+            encoder.touch()
+    study.dir.mkdir()
+    assert run.removal(100).arms() == ["top", "low", "random-2", "random-10"]
+    assert [found.tag for found in run.removals()] == ["100", "100-by-layer5"]
+    assert run.members() == []

@@ -70,7 +70,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, status: int) -> list[dict[str, str
             write_text(run.member(command[command.index("--data.role") + 1]).metrics, "step,a/loss\n4,2.5\n9,\n")
         return status
 
-    monkeypatch.setattr(pair, "_in_turn", members)
+    monkeypatch.setattr(pair, "in_turn", members)
     return seen
 
 

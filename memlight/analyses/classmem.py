@@ -67,7 +67,7 @@ def classmem(
             permutations=permutations,
             views=opened.views(view_set),
             seed=seed,
-            max_forward=place.max_forward,
+            max_forward=opened.at_once(place.max_forward),
         )
         encoder = opened.encoder(member, checkpoint)
         names = opened.layers(encoder, layers)

@@ -71,7 +71,7 @@ def features(
             shard_size=shard_size,
             views=opened.views(view_set),
             seed=seed,
-            max_forward=place.max_forward,
+            max_forward=opened.at_once(place.max_forward),
         )
         encoder = opened.encoder(member, trained.checkpoint)
         made_from = {

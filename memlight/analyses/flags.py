@@ -17,7 +17,8 @@ class Place:
     Attributes:
         root: where the images are now; where they were at training if unset.
         device: auto, cpu, cuda, cuda:1.
-        max_forward: most views (or images) in one forward; lower it when memory runs out.
+        max_forward: most views (or images) in one forward, fewer where an encoder's maps are large (var_vqvae); lower
+            it when memory runs out.
     """
 
     root: str | None = None
@@ -76,8 +77,8 @@ class EncoderFlags:
     """An encoder that was not trained in a run of ours, and the images that it is measured on.
 
     Attributes:
-        encoder: an encoder that is not a run's: resnet18, vit_small_patch16, torchvision:NAME, timm:NAME; what the
-            file says if unset and --weights is a file of memlight.
+        encoder: an encoder that is not a run's: resnet18, vit_small_patch16, var_vqvae, torchvision:NAME, timm:NAME;
+            what the file says if unset and --weights is a file of memlight.
         weights: its weights (.safetensors, .pth, .pt, .ckpt, .tar); no code in the file is run; random weights if
             unset.
         prefix: which part of the file is the encoder, such as teacher.backbone; the only part that fits if unset.

@@ -44,5 +44,5 @@ def probe(
         encoders = {name: opened.encoder(name, trained.checkpoint) for name in members or opened.members()}
         opened.read_images(labelled=True)
         with opened.log("probe", results.tag or trained.tag, results.logger, None) as log:
-            options = ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=place.max_forward)
+            options = ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=opened.at_once(place.max_forward))
             study_probe(encoders, opened.data, options, log, train_split=opened.probe_split)

@@ -63,7 +63,7 @@ def unitmem(
             topk=topk,
             views=opened.views(view_set),
             seed=seed,
-            max_forward=place.max_forward,
+            max_forward=opened.at_once(place.max_forward),
         )
         encoder = opened.encoder(member, checkpoint)
         names = opened.layers(encoder, layers)

@@ -80,12 +80,14 @@ def encoder_metadata(
         "views": data.views.spec(),
         "data": data_options(data),
         "epochs": epochs,
+        **({} if data.left_out is None else {"without": data.left_out.record}),
     }
 
 
 def data_options(data: ImageDataModule) -> dict[str, Any]:
-    """The arguments that make the same data module again, the run directory aside."""
-    names = [name for name in inspect.signature(ImageDataModule).parameters if name not in ("run", "views")]
+    """The arguments that make the same splits and views again, so the run directory and the images left out aside."""
+    aside = ("run", "views", "without")
+    names = [name for name in inspect.signature(ImageDataModule).parameters if name not in aside]
     return {**{name: getattr(data, name) for name in names}, "views": data.views.name}
 
 

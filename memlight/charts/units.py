@@ -1,10 +1,10 @@
-"""How far UnitMem can be trusted: charts of its reliability and of its growth with the number of images. No torch."""
+"""How far UnitMem can be trusted: its reliability, its growth with the number of images, its null. No torch."""
 
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
-from memlight.figures import BLUE, STYLE, layer_ticks, marker_spacing, spread_over
+from memlight.figures import BLUE, GREEN, GREY, STYLE, layer_ticks, marker_spacing, spread_over
 from memlight.tables import Table
 
 CURVES = 6
@@ -40,4 +40,38 @@ def unitmem_reliability(halves: Table, curve: Table | None = None) -> Figure:
         axes["B"].set_ylabel("mean UnitMem")
         axes["B"].set_title("UnitMem grows with the images, for noise too")
         axes["B"].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+@rc_context(STYLE)
+def unitmem_excess(null: Table, excess: Table) -> Figure:
+    """Mean excess over the null by layer, beside that of held-out images, and every unit's excess.
+
+    Args:
+        null: columns ``UNITMEM_NULL``, one row per layer in execution order.
+        excess: columns ``UNITMEM_EXCESS``.
+    """
+    figure = Figure(figsize=(9.6, 3.8), dpi=160, layout="constrained")
+    axes = figure.subplot_mosaic("AB")
+    x = np.arange(len(null["layer"]))
+    members = {"excess": (BLUE, "o", -0.13, "images scored"), "held_out": (GREEN, "^", 0.13, "held-out images")}
+    for name, (colour, marker, shift, label) in members.items():
+        middle = null["excess" if name == "excess" else "held_out_excess"]
+        if np.isfinite(middle).any():
+            bars = (middle - null[f"{name}_low"], null[f"{name}_high"] - middle)
+            axes["A"].errorbar(x + shift, middle, bars, fmt=marker, color=colour, capsize=2, elinewidth=1, label=label)
+    axes["A"].set_title("Mean excess: 0 if images are exchangeable")
+    axes["A"].set_ylabel("UnitMem minus its null, mean over units")
+    axes["A"].legend(fontsize=8)
+    depth = excess["depth"] + np.random.default_rng(0).uniform(-0.3, 0.3, len(excess["depth"]))
+    above = excess["unitmem"] > excess["null_p95"]
+    axes["B"].plot(depth[~above], excess["excess"][~above], ".", ms=2.5, color=GREY, alpha=0.5, label="within its null")
+    label = "above its own null's 95th percentile"
+    axes["B"].plot(depth[above], excess["excess"][above], ".", ms=4, color=BLUE, label=label)
+    axes["B"].set_title("Every unit: 1 in 20 lies above by chance")
+    axes["B"].set_ylabel("UnitMem minus its null")
+    axes["B"].legend(fontsize=8)
+    for ax in axes.values():
+        ax.axhline(0, color="black", lw=0.8)
+        layer_ticks(ax, null["layer"])
     return figure

@@ -3,8 +3,11 @@
 import hashlib
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from memlight import page
 from memlight.compare.figures import contrast_by_depth, contrast_by_group, headline_dots, unitmem_by_depth
@@ -17,6 +20,9 @@ from memlight.tables import COMPARE_LAYERS, replace_directory, write_table, writ
 
 PAGE = "compare.html"
 """The page's file name, by which a directory of an earlier comparison is known."""
+
+REPEATS_PAGE = "repeats.html"
+"""Likewise of the page of repetitions."""
 
 LONGEST_NAME = 100
 """Longest list of names in a directory's name, in characters."""
@@ -37,38 +43,45 @@ def write_comparison(runs: Sequence[ComparedRun], by: Sequence[str], out: Path) 
         UserError: no run has a setting of ``by``.
     """
     content = Comparison(runs, group_runs(runs, by), common_axis(runs))
-    partial = out.with_name(f".{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole_directory(out) as partial:
         pictures = _draw(content, partial / "figures")
         write_table(partial / "runs.csv", *runs_table(runs))
         write_table(partial / "layers.csv", layers_table(runs, content.axis), COMPARE_LAYERS)
         write_table(partial / "groups.csv", *groups_table(content.groups))
         write_text(partial / PAGE, comparison_page(content, pictures))
+    return out / PAGE
+
+
+@contextmanager
+def whole_directory(out: Path) -> Iterator[Path]:
+    """Yield a hidden directory beside ``out`` that takes its place when the block succeeds."""
+    partial = out.with_name(f".{out.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     replace_directory(partial, out)
-    return out / PAGE
 
 
-def default_directory(paths: Sequence[str]) -> Path:
-    """``runs/compare-<names>``; a number and a hash in place of names that are many, or not unique."""
+def default_directory(paths: Sequence[str], kind: str = "compare") -> Path:
+    """``runs/<kind>-<names>``; a number and a hash in place of names that are many, or not unique."""
     names = sorted(Path(path).resolve().name for path in paths)
     joined = "-".join(names)
     if len(joined) > LONGEST_NAME or len(set(names)) < len(names):
         places = "\n".join(sorted(str(Path(path).resolve()) for path in paths))
         joined = f"{len(names)}-runs-{hashlib.sha256(places.encode()).hexdigest()[:8]}"
-    return Path("runs") / f"compare-{joined}"
+    return Path("runs") / f"{kind}-{joined}"
 
 
 def is_comparison(path: str | Path) -> bool:
-    """Whether a directory is an earlier comparison."""
-    return (Path(path) / PAGE).is_file()
+    """Whether a directory is an earlier page of several runs."""
+    return any((Path(path) / page).is_file() for page in (PAGE, REPEATS_PAGE))
 
 
-def require_replaceable(out: Path) -> None:
-    """Refuse to write over what is not an earlier comparison.
+def require_replaceable(out: Path, page_name: str = PAGE) -> None:
+    """Refuse to write over what is not an earlier page of the same kind.
 
     Raises:
         UserError: names the flag.
@@ -77,8 +90,8 @@ def require_replaceable(out: Path) -> None:
         RunDir(out).require_writable()
     except UserError as error:
         raise UserError(str(error).replace("--run", "--out")) from error
-    if out.is_dir() and any(out.iterdir()) and not is_comparison(out):
-        raise UserError(f"--out {out}: holds other files, which a comparison would replace; name a new directory.")
+    if out.is_dir() and any(out.iterdir()) and not (out / page_name).is_file():
+        raise UserError(f"--out {out}: holds other files, which {page_name} would replace; name a new directory.")
 
 
 def _draw(content: Comparison, directory: Path) -> dict[str, str]:
@@ -101,6 +114,16 @@ def _draw(content: Comparison, directory: Path) -> dict[str, str]:
             f"A line per group: {band}."
         )
         drawn["unitmem"] = (unitmem_by_depth(content.groups, content.axis), caption)
+    return save_pictures(drawn, directory)
+
+
+def save_pictures(drawn: Mapping[str, tuple[Figure, str]], directory: Path) -> dict[str, str]:
+    """Save figures as PNG files of a new directory, and give them as HTML by name.
+
+    Args:
+        drawn: name -> figure and its caption.
+        directory: made.
+    """
     directory.mkdir(parents=True)
     pictures = {}
     for name, (figure, caption) in drawn.items():

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,14 +117,19 @@ def spread_words(groups: Sequence[Group]) -> str:
 
 def spread(group: Group, name: str) -> Spread:
     """A headline number over a group; see `memlight.headlines.HEADLINES`."""
-    values = np.array([value for run in group.runs if math.isfinite(value := run.number(name))])
+    found = spread_of(np.array([run.number(name) for run in group.runs]))
+    if found.runs != 1 or name not in INTERVALS:
+        return found
+    (run,) = (run for run in group.runs if math.isfinite(run.number(name)))
+    return replace(found, mean_low=run.number(f"{name}_low"), mean_high=run.number(f"{name}_high"))
+
+
+def spread_of(numbers: NDArray[np.float64]) -> Spread:
+    """A number over runs, of which those count that have it; a single one has no interval."""
+    values = numbers[np.isfinite(numbers)]
     if len(values) == 0:
         return Spread(0, *[math.nan] * 5)
-    if len(values) > 1:
-        low, high = mean_interval(values)
-    else:
-        (run,) = (run for run in group.runs if math.isfinite(run.number(name)))
-        low, high = (run.number(f"{name}_{end}") if name in INTERVALS else math.nan for end in ("low", "high"))
+    low, high = mean_interval(values) if len(values) > 1 else (math.nan, math.nan)
     return Spread(len(values), float(values.mean()), float(values.min()), float(values.max()), low, high)
 
 

@@ -65,12 +65,12 @@ def comparison_page(content: Comparison, pictures: Mapping[str, str]) -> str:
         pictures: figures as HTML, by name.
     """
     sections = [
-        ("Runs", pictures.get("headlines", "") + _runs(content)),
+        ("Runs", pictures.get("headlines", "") + runs_section(content)),
         ("Contrast by depth", _depth_words(content) + pictures.get("contrast", "")),
         ("Groups", _groups(content) + pictures.get("groups", "")),
         ("Units", pictures.get("unitmem", page.paragraph("UnitMem was measured in none of these runs.", "missing"))),
-        ("Not measured", _missing(content)),
-        ("How it was made", _provenance(content)),
+        ("Not measured", missing_section(content)),
+        ("How it was made", provenance_section(content)),
     ]
     return page.page(f"{len(content.runs)} runs side by side", _opening(content), sections)
 
@@ -98,7 +98,8 @@ def _opening(content: Comparison) -> str:
     return page.paragraph(contrast_words(content.runs), "lead") + page.paragraph(" ".join(told))
 
 
-def _runs(content: Comparison) -> str:
+def runs_section(content: Comparison) -> str:
+    """A row per run with the settings that differ and its headline numbers, and what all share."""
     short = [key for key in content.differing if key in SHORT_NAMES.values()]
     header = ["run", *short, *(_TITLES[name] for name in content.numbers)]
     rows = [
@@ -191,7 +192,8 @@ def _spread(group: Group, name: str) -> Cell:
     return Cell(f"{cell.text} [{low}, {high}], {lowest} to {highest}", cell.value)
 
 
-def _missing(content: Comparison) -> str:
+def missing_section(content: Comparison) -> str:
+    """The commands that measure what is blank."""
     commands = [
         f"python analyze.py {command} --run {shlex.quote(str(run.run.root))}"
         for run in content.runs
@@ -202,7 +204,8 @@ def _missing(content: Comparison) -> str:
     return page.paragraph("What is blank here is measured by", "missing") + page.listing("\n".join(commands))
 
 
-def _provenance(content: Comparison) -> str:
+def provenance_section(content: Comparison) -> str:
+    """How the page and the results of each run were made, and what was not measured alike."""
     parts = []
     for command, ways in measured_otherwise(content.runs).items():
         told = "; ".join(f"{flags} ({', '.join(names)})" for flags, names in ways.items())

@@ -24,6 +24,7 @@ from memlight.data.loading import (
 )
 from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.splits import Ids, PairSplit, role_splits
+from memlight.data.without import LeftOut
 from memlight.errors import UserError
 from memlight.random import ANALYSIS
 from memlight.rundir import RunDir
@@ -52,6 +53,8 @@ class ImageDataModule(L.LightningDataModule):
         num_candidate: training images that only the candidate sees.
         num_independent: training images that only the independent member sees.
         num_external: test images, seen by neither.
+        without: CSV file with a column id: images of the member's own that its training leaves out. The splits stay
+            as they are, so analyses count them as the member's own all the same.
         seed: of the splits, the training order and the views; null takes --seed_everything (0 in Python).
         split_seed: of the splits alone, so that pairs of other seeds share them; null takes seed.
         num_workers: processes that decode ahead; images that are in memory need none.
@@ -80,6 +83,7 @@ class ImageDataModule(L.LightningDataModule):
         num_candidate: int = 5_000,
         num_independent: int = 5_000,
         num_external: int = 5_000,
+        without: str | None = None,
         seed: int | None = None,
         split_seed: int | None = None,
         num_workers: int = 0,
@@ -109,8 +113,9 @@ class ImageDataModule(L.LightningDataModule):
         self.num_candidate = num_candidate
         self.num_independent = num_independent
         self.num_external = num_external
+        self.left_out = None if without is None else LeftOut.read(Path(without))
         self.seed = seed or 0
-        self.split_seed = self.seed if split_seed is None else split_seed
+        self.split_seed = split_seed
         self.num_workers = num_workers
         self.memory_limit_gb = memory_limit_gb
         self.on_error = on_error
@@ -144,7 +149,7 @@ class ImageDataModule(L.LightningDataModule):
         """Open the images and deal out the ids, without touching the run directory; the second call does nothing.
 
         Raises:
-            UserError: the images cannot be opened, or the splits do not fit.
+            UserError: the images cannot be opened, the splits do not fit, or an image to leave out is not the member's.
         """
         if self._source is not None:
             return
@@ -162,9 +167,11 @@ class ImageDataModule(L.LightningDataModule):
             independent=self.num_independent,
             external=self.num_external,
             order=self.order,
-            seed=self.split_seed,
+            seed=self.seed if self.split_seed is None else self.split_seed,
             dataset=f"{source.name} {source.fingerprint()[:16]}",
         )
+        if self.left_out is not None:
+            self.left_out.require_among(split.own_ids(self.role), self.role)
         self._source, self._split = source, split
 
     @property
@@ -263,8 +270,10 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             UserError: the batch size does not divide among the processes or exceeds the number of images.
         """
-        splits = [self.split.ids(name) for name in role_splits(self.role)]
-        order = TrainingOrder(splits[0], np.concatenate(splits[1:]), self.repeat, self.batch_size, self.seed)
+        own = self.split.own_ids(self.role)
+        if self.left_out is not None:
+            own = own[~np.isin(own, self.left_out.ids)]
+        order = TrainingOrder(self.split.shared, own, self.repeat, self.batch_size, self.seed)
         if len(order) == 0:
             raise UserError(
                 f"--data.batch_size {self.batch_size}: an epoch has {order.images_per_epoch} images; choose fewer."

@@ -131,6 +131,14 @@ class PairSplit:
         """
         return np.sort(np.concatenate([self.ids(split) for split in role_splits(role)]))
 
+    def own_ids(self, role: str) -> Ids:
+        """Ids of the images an encoder of this role is trained on besides the shared ones, split by split.
+
+        Raises:
+            UserError: there is no such role.
+        """
+        return np.concatenate([self.ids(split) for split in role_splits(role)[1:]])
+
     @property
     def sha256(self) -> str:
         """Hash of the ids and of what they stand for; equal on every machine and library version."""

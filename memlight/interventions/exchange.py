@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from memlight.errors import UserError
 from memlight.interventions.parts import unit_weights
-from memlight.layers import check_layers, split_layer
+from memlight.layers import check_layers, layer_place
 
 
 def exchange_layers(
@@ -52,7 +52,7 @@ def layer_tensors(model: nn.Module, layers: Sequence[str], image_size: int | Non
     state: dict[str, Tensor] = model.state_dict()
     found: list[str] = []
     for layer in layers:
-        path, suffix = split_layer(layer)
+        path, suffix = layer_place(model, layer)
         own = [name for name in state if name.startswith(f"{path}.")]
         if suffix or not own:
             raise UserError(f"--layers {layer}: has no weights of its own; name a layer that has some")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memlight.discovery import first_tensor, forward_blank, list_layers
 from memlight.errors import UserError
-from memlight.layers import check_layers, split_layer
+from memlight.layers import check_layers, layer_place
 
 Units = Mapping[str, Sequence[int]]
 """Layer -> channels."""
@@ -167,7 +167,7 @@ class _Forward:
 
     def weights_of(self, layer: str) -> UnitWeights | None:
         """Follow the layer's output back to the weights that made it; None where something else made it."""
-        path, suffix = split_layer(layer)
+        path, suffix = layer_place(self.model, layer)
         seen, end = self.outputs.get(path, (None, 0))
         norm: str | None = None
         while seen is not None and not suffix:

@@ -122,7 +122,7 @@ def measure_layermem(
     device = torch.device(device) if device is not None else device_of(encoder_f)
     metrics = {layer: LayerMem(scale=scale).to(device) for layer in layers}
     seen = False
-    reduce = _aligner(num_views, distance, normalize, pairs)
+    reduce = aligner(num_views, distance, normalize, pairs)
     with (
         observing(encoder_f, encoder_g),
         capture(encoder_f, layers, reduce=reduce) as align_f,
@@ -147,7 +147,11 @@ def measure_layermem(
     return {layer: metric.compute() for layer, metric in metrics.items()}
 
 
-def _aligner(num_views: int, distance: Distance, normalize: bool, pairs: Pairs) -> Callable[[Tensor], Tensor]:
+def aligner(
+    num_views: int, distance: Distance = "l2", normalize: bool = True, pairs: Pairs = "all"
+) -> Callable[[Tensor], Tensor]:
+    """What reduces a layer's ``(V * b, ...)`` features, view-major, to the alignment ``(b,)`` of each image's views."""
+
     def reduce(features: Tensor) -> Tensor:
         if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
             features = features.permute(0, 2, 3, 1)  # any fixed order of positions gives the same distances

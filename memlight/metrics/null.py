@@ -1,72 +1,59 @@
-"""What UnitMem scores when no image is special: the maximum of many draws from one distribution."""
+"""What UnitMem scores when no image is special: how far the strongest image stands out among exchangeable ones."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammainccinv, ndtri
 
-_SKEWS = np.linspace(0.0, 12.0, 601)
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
-_ROUNDS = 8
+TAIL = 20
+"""Strongest images of a unit from which the null is made."""
+
+_SHARE = 5
+"""At most one image in so many belongs to the tail."""
+
+_NODES, _WEIGHTS = np.polynomial.laguerre.laggauss(16)
 
 
-def unitmem_null(
-    mu_rest: ArrayLike, var_rest: ArrayLike, skew_rest: ArrayLike, n: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """UnitMem expected of units whose n images are exchangeable draws from one distribution.
+def unitmem_null(tail_KU: ArrayLike, mu_rest_U: ArrayLike, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """UnitMem expected of a layer's units if the strongest image were one more draw from the tail of the others.
 
-    Each unit's distribution is a shifted gamma (Pearson type III) with the mean, variance and skewness of its images
-    other than the strongest one, so that an outlier does not explain itself; what leaving out the largest of n takes
-    from these moments is put back under the fitted distribution itself. On simulated noise it is within .02 for gamma
-    and normal activations and within .025 for lognormal ones with sigma 0.3, which score .34, .43 and .50 at n = 100,
-    1000 and 10 000.
+    With X_1 > X_2 > ... a unit's mu in order, the normalised spacings ``j (X_j - X_{j+1})`` of exchangeable images
+    are independent exponentials in the tail, with a mean that is constant for an exponential tail (Rényi 1953) and
+    otherwise changes steadily with log j (the exponential regression model: Feuerverger and Hall 1999; Beirlant et
+    al. 1999). The mean spacing of ranks 2 to K - 1 is the unit's own; how it changes with log j is a least-squares
+    line through the mean over units, since one unit's spacings are too few for it (own scale and common shape, as in
+    the index-flood method: Hosking and Wallis 1997). The line at j = 1 gives the mean s of X_1 - X_2, and X_1 is
+    expected at ``X_2 +`` an exponential of mean s. The strongest image itself is not used, so it does not explain
+    itself.
 
     Args:
-        mu_rest: ``(U,)`` mean activation over the other images.
-        var_rest: ``(U,)`` variance over the other images, divided by their number.
-        skew_rest: ``(U,)`` skewness over the other images.
-        n: number of images, the strongest included; at least 2.
+        tail_KU: ``(K, U)`` mu of the strongest images, descending, of units that are not dead.
+        mu_rest_U: ``(U,)`` mean mu over the images other than the strongest.
+        n: number of images; the `TAIL` strongest and at most a fifth of all make up the tail (at least 4).
 
     Returns:
-        The expected score and its 95th percentile, each ``(U,)``; 0 for units without spread.
+        The expected score and its 95th percentile, each ``(U,)``; NaN where there are fewer than 4 images.
     """
-    rest, variance, skew = (np.asarray(values, dtype=np.float64) for values in (mu_rest, var_rest, skew_rest))
-    quantiles_SQ = _standard_maximum(n)
-    weights = np.append(_WEIGHTS / 2, 0.0)
-    cubes = skew * variance**1.5 + 3 * rest * variance + rest**3
-    mean, deviation, shape = rest, np.sqrt(variance), skew
-    for _ in range(_ROUNDS):
-        maximum_UQ = _maximum(mean, deviation, shape, quantiles_SQ)
-        mean = ((n - 1) * rest + maximum_UQ @ weights) / n
-        square = ((n - 1) * (variance + rest**2) + maximum_UQ**2 @ weights) / n - mean**2
-        deviation = np.sqrt(np.maximum(square, 0))
-        third = ((n - 1) * cubes + maximum_UQ**3 @ weights) / n - 3 * mean * deviation**2 - mean**3
-        shape = np.divide(third, deviation**3, out=np.zeros_like(third), where=deviation > 1e-9 * mean)
-    maximum_UQ = np.maximum(_maximum(mean, deviation, shape, quantiles_SQ), rest[:, None])
-    total = maximum_UQ + rest[:, None]
-    scores = np.divide(maximum_UQ - rest[:, None], total, out=np.zeros_like(total), where=total > 0)
-    return scores @ weights, scores[:, -1]
+    tail, rest = np.asarray(tail_KU, dtype=np.float64), np.asarray(mu_rest_U, dtype=np.float64)
+    taken = min(TAIL, max(4, n // _SHARE))
+    if n < 4 or tail.shape[1] == 0:
+        return np.full_like(rest, np.nan), np.full_like(rest, np.nan)
+    rank = np.arange(2, taken)
+    spacings = rank[:, None] * (tail[1 : taken - 1] - tail[2:taken])
+    own = spacings.mean(0)
+    scale = own * _towards_the_top(spacings[:, own > 0] / own[own > 0], np.log(rank))
+    quantile = len(rank) * (0.05 ** (-1 / len(rank)) - 1)  # of an exponential over the mean of that many others
+    expected = _score(tail[1] + scale * _NODES[:, None], rest)
+    return _WEIGHTS @ expected, _score(tail[1] + scale * quantile, rest)
 
 
-def _standard_maximum(n: int) -> NDArray[np.float64]:
-    """Largest of n standardised gamma draws of each skewness, ``(2S - 1, Q)`` by skewness, at the nodes and at 95 %.
-
-    It is the quantile at ``v^(1/n)`` for a uniform v; the distance of that from 1 is kept exact.
-    """
-    v = np.append((_NODES + 1) / 2, 0.95)
-    upper = -np.expm1(np.log(v) / n)
-    shape = 4 / _SKEWS[1:, None] ** 2
-    root = np.sqrt(shape)
-    right = gammainccinv(shape, upper) / root - root
-    left = root - gammainccinv(shape, 1 - upper) / root
-    return np.concatenate([left[::-1], -ndtri(upper)[None], right])
+def _towards_the_top(relative_JU: NDArray[np.float64], log_rank_J: NDArray[np.float64]) -> float:
+    """The mean spacing at rank 1, over that of the ranks given: a line in log rank through the mean over units."""
+    if relative_JU.shape[1] == 0:
+        return 0.0
+    deviation = log_rank_J - log_rank_J.mean()
+    weights = 1 / len(log_rank_J) - log_rank_J.mean() * deviation / (deviation @ deviation)
+    return max(0.0, float(weights @ relative_JU.mean(1)))
 
 
-def _maximum(
-    mean: NDArray[np.float64], deviation: NDArray[np.float64], skew: NDArray[np.float64], table: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    step = _SKEWS[1]
-    place = np.clip(skew / step + (len(_SKEWS) - 1), 0, len(table) - 1.000001)
-    below = place.astype(np.int64)
-    share = (place - below)[:, None]
-    standard: NDArray[np.float64] = (1 - share) * table[below] + share * table[below + 1]
-    return mean[:, None] + deviation[:, None] * standard
+def _score(maximum: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = maximum + rest
+    return np.divide(maximum - rest, total, out=np.zeros_like(total), where=total > 0)

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlight.layers import delta_references
+from memlight.metrics.excess import layer_excess, layer_null
 from memlight.metrics.functional import contrast, delta
 from memlight.metrics.layermem import LayerMemResult
-from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitcontrast import UnitContrast
 from memlight.metrics.unitmem import UnitMemResult
-from memlight.stats import mean_of, normal_interval, welch
-from memlight.tables import Table
+from memlight.stats import bootstrap_means, mean_of, normal_interval, welch
+from memlight.tables import UNITMEM_NULL, Table
 
 CONTROLS = ("independent", "external", "shared")
 """Splits on which LayerMem measures no memorisation of the candidate encoder alone."""
@@ -50,6 +50,30 @@ def layermem_table(results: Mapping[str, Mapping[str, LayerMemResult]], extremes
     table["top50"] = np.array([float(candidate[layer].scores[top].mean()) for layer in layers])
     table["least50"] = np.array([float(candidate[layer].scores[least].mean()) for layer in layers])
     table["n"] = np.array([candidate[layer].ids.numel() for layer in layers])
+    return table
+
+
+def layermem_intervals(results: Mapping[str, Mapping[str, LayerMemResult]], extremes: int = 50) -> Table:
+    """Bootstrap 95 % intervals over images: the columns of ``layermem/intervals.csv``.
+
+    Images are drawn with replacement, the same ones for all layers. Each resample ranks its own images, so the
+    intervals of ``top50`` and ``least50`` hold the luck of which images there are to choose from. They say how far a
+    mean depends on the images of this pair, and nothing about what another training would give.
+
+    Args:
+        results: as `layermem_table` takes.
+        extremes: likewise.
+    """
+    layers = list(results["candidate"])
+    values = {split: np.stack([as_array(of[layer].scores) for layer in layers]) for split, of in results.items() if of}
+    ranked = values["candidate"][:, np.argsort(-values["candidate"][-1], kind="stable")]
+    columns = {"layermem": (ranked, None), "top50": (ranked, extremes), "least50": (ranked[:, ::-1], extremes)}
+    missing = np.empty((len(layers), 0))
+    columns |= {f"control_{split}": (values.get(split, missing), None) for split in CONTROLS}
+    table: Table = {"layer": np.array(layers)}
+    for name, (scores, first) in columns.items():
+        table[name] = np.array([mean_of(row[:first]) for row in scores])
+        table[f"{name}_low"], table[f"{name}_high"] = bootstrap_means(scores, first)
     return table
 
 
@@ -138,6 +162,46 @@ def unitmem_top(results: Mapping[str, UnitMemResult]) -> Table:
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
+def excess_table(results: Mapping[str, UnitMemResult], held_out: Mapping[str, UnitMemResult] | None = None) -> Table:
+    """Every unit beside its null: the columns of ``unitmem/excess.csv``; dead units have no null.
+
+    Args:
+        results: layer -> result, layers in execution order.
+        held_out: the same units on images that no member was trained on; NaN when missing.
+    """
+    table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
+    nulls = [layer_null(result) for result in results.values()]
+    table["unitmem"] = np.concatenate([as_array(result.unitmem) for result in results.values()])
+    table["null"], table["null_p95"] = (np.concatenate(values) for values in zip(*nulls, strict=True))
+    table["excess"] = table["unitmem"] - table["null"]
+    unseen = [as_array(held_out[layer].unitmem) for layer in results] if held_out else []
+    table["held_out"] = np.concatenate(unseen) if unseen else np.full(len(table["unit"]), np.nan)
+    return table
+
+
+def null_table(results: Mapping[str, UnitMemResult], held_out: Mapping[str, UnitMemResult] | None = None) -> Table:
+    """Mean excess over the null of each layer's living units: the columns of ``unitmem/null.csv``.
+
+    ``held_out_excess`` is that of the same units on held-out images over the null of those: no encoder was trained
+    on them, so it shows what the null's misfit alone makes of the layer. ``above_null_p95`` is the share of units
+    above the 95th percentile of their own null, .05 where images are exchangeable.
+
+    Args:
+        results: layer -> result, layers in execution order.
+        held_out: the same units on images that no member was trained on; NaN when missing.
+    """
+    none = (np.nan, np.nan, np.nan)
+    rows = []
+    for layer, result in results.items():
+        alive = as_array(~result.dead)
+        scores, (null, p95) = as_array(result.unitmem)[alive], (values[alive] for values in layer_null(result))
+        above = (scores > p95)[np.isfinite(p95)]
+        unseen = layer_excess(held_out[layer]) if held_out else none
+        rows.append((mean_of(scores), mean_of(null), *layer_excess(result), *unseen, mean_of(above)))
+    columns = zip(UNITMEM_NULL[1:], np.array(rows).T, strict=True)
+    return {"layer": np.array(list(results)), **dict(columns)}
+
+
 def unitmem_layers(
     results: Mapping[str, UnitMemResult],
     held_out: Mapping[str, UnitMemResult] | None = None,
@@ -173,8 +237,7 @@ def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[st
     scores = np.sort(as_array(result.unitmem[alive]))
     tenth = max(1, int(0.1 * len(scores)))
     top, bottom = scores[len(scores) - tenth :], scores[:tenth]
-    rest, variance, skew = (as_array(values[alive]) for values in (result.mu_rest, result.var_rest, result.skew_rest))
-    null_mean, null_p95 = unitmem_null(rest, variance, skew, result.n)
+    null_mean, null_p95 = (values[as_array(alive)] for values in layer_null(result))
     test = welch(top, bottom)
     return {
         "units": len(alive),

@@ -10,6 +10,7 @@ from memlight.errors import UserError
 from memlight.features import Activation, Tokens, capture, check_finite, check_layers
 from memlight.metrics.functional import Reference, max_and_rest, unitmem_from_extremes
 from memlight.metrics.ids import ImageMetric
+from memlight.metrics.null import TAIL
 from memlight.metrics.passes import device_of, observing, require_images, view_batches
 
 
@@ -20,13 +21,12 @@ class UnitMemResult:
         n: number of images.
         mu_max: ``(U,)`` largest mu over images, float64.
         mu_rest: ``(U,)`` mean mu over the other images.
-        var_rest: ``(U,)`` variance of mu over the other images (divided by their number).
-        skew_rest: ``(U,)`` skewness of mu over the other images, 0 where they do not vary.
         unitmem: ``(U,)`` score against the mean; 0 for dead units.
         max_id: ``(U,)`` id of the image of the largest mu, the lowest among ties.
         dead: ``(U,)`` units that never fired.
         topk_ids: ``(K, U)`` ids of the K largest mu, ties by lowest id; K is smaller when there are fewer images.
         topk_mu: ``(K, U)`` their mu, descending.
+        tail_mu: ``(T, U)`` mu of the `TAIL` strongest images, descending, for the null; fewer when there are fewer.
         mu_rest_median: ``(U,)`` median over the other images; None unless asked for.
         unitmem_median: ``(U,)`` score against the median; None unless asked for.
         halves: ``(2, U)`` scores from the first and from the second half of the views; None where the caller made
@@ -38,22 +38,19 @@ class UnitMemResult:
     def __init__(
         self,
         top: Tensor,
-        powers: Tensor,
+        total: Tensor,
         ids: Tensor,
         mu: Tensor | None = None,
         *,
+        topk: int,
         median: bool = False,
     ) -> None:
         self.n = ids.numel()
         self.ids = ids.sort().values
-        self.topk_mu, self.topk_ids = top[0, : self.n], top[1, : self.n].long()
+        self.tail_mu = top[0, : min(self.n, TAIL)]
+        self.topk_mu, self.topk_ids = top[0, : min(self.n, topk)], top[1, : min(self.n, topk)].long()
         self.mu_max, self.max_id = self.topk_mu[0], self.topk_ids[0]
-        maximum = torch.stack([self.mu_max, self.mu_max.square(), self.mu_max.pow(3)])
-        self.mu_rest, squares, cubes = (powers - maximum) / (self.n - 1)
-        self.var_rest = (squares - self.mu_rest.square()).clamp(min=0)
-        third = cubes - 3 * self.mu_rest * squares + 2 * self.mu_rest.pow(3)
-        varies = self.var_rest > 1e-12 * squares  # below this the sums hold nothing but rounding
-        self.skew_rest = torch.where(varies, third / self.var_rest.where(varies, 1).pow(1.5), 0)
+        self.mu_rest = (total - self.mu_max) / (self.n - 1)
         self.unitmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
         self.dead = self.mu_max + self.mu_rest == 0
         self.mu = None if mu is None else mu[ids.argsort()]
@@ -74,7 +71,7 @@ class UnitMemResult:
 
 
 class UnitMem(ImageMetric):
-    """Largest mu of every unit, its image, and what the other images do, kept in O(units) memory.
+    """Largest mu of every unit, its image, and the mean of the other images, kept in O(units) memory.
 
     Each image is counted once, however often this process sees it. Processes must see disjoint images; which
     process sees which does not matter, ties included.
@@ -87,7 +84,7 @@ class UnitMem(ImageMetric):
     """
 
     top: Tensor
-    powers: Tensor
+    total: Tensor
     table: list[Tensor]
 
     def __init__(self, num_units: int, reference: Reference = "mean", topk: int = 10, keep_table: bool = False) -> None:
@@ -98,10 +95,12 @@ class UnitMem(ImageMetric):
             raise UserError(f"--reference {reference}: use mean or median")
         self.num_units = num_units
         self.reference = reference
+        self.topk = topk
         self.keep_table = keep_table or reference == "median"
-        nothing = torch.stack([torch.full((topk, num_units), -torch.inf), torch.full((topk, num_units), -1.0)])
+        kept = max(topk, TAIL)
+        nothing = torch.stack([torch.full((kept, num_units), -torch.inf), torch.full((kept, num_units), -1.0)])
         self.add_state("top", default=nothing.double(), dist_reduce_fx=merge_top)
-        self.add_state("powers", default=torch.zeros(3, num_units, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.zeros(num_units, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_rows("table", torch.float32, num_units)
 
     def update(self, mu_BU: Tensor, ids_B: Tensor) -> None:
@@ -119,7 +118,7 @@ class UnitMem(ImageMetric):
         mu = mu_BU.double()
         rows = torch.stack([mu, ids_B.double()[:, None].expand_as(mu)])
         self.top = _strongest(torch.cat([self.top, rows], dim=1), self.top.shape[1])
-        self.powers = self.powers + torch.stack([mu.sum(0), mu.square().sum(0), mu.pow(3).sum(0)])
+        self.total = self.total + mu.sum(0)
         self.ids.append(ids_B)
         if self.keep_table:
             self.table.append(mu_BU.float())
@@ -136,7 +135,7 @@ class UnitMem(ImageMetric):
         if ids.numel() < 2:
             raise UserError(f"--split: UnitMem compares images and {ids.numel()} was given; use a split with more")
         mu = self.rows("table") if self.keep_table else None
-        result = UnitMemResult(self.top, self.powers, ids, mu, median=self.reference == "median")
+        result = UnitMemResult(self.top, self.total, ids, mu, topk=self.topk, median=self.reference == "median")
         if bool((result.mu_rest < 0).any()):
             raise UserError("--activation identity: a unit's mean activation is negative; use --activation abs")
         return result

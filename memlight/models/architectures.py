@@ -11,6 +11,7 @@ from torch import nn
 
 from memlight.errors import UserError
 from memlight.models.resnet9 import ResNet9
+from memlight.models.vqvae import GROUPS, VQVAEEncoder
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -19,6 +20,7 @@ VIT_SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
 
 _FLAG = "--model.encoder/--encoder"
 _VIT = re.compile(rf"vit_({'|'.join(VIT_SIZES)})_patch([1-9]\d*)")
+_VAR = re.compile(r"var_vqvae(?:_ch([1-9]\d*))?")
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class EncoderSpec:
     """What is needed to build an encoder again.
 
     Attributes:
-        name: ``resnet9``, ``resnet18``, ``resnet34``, ``resnet50``, ``vit_{tiny,small,base}_patchP``,
-            ``torchvision:NAME`` or ``timm:NAME``.
+        name: ``resnet9``, ``resnet18``, ``resnet34``, ``resnet50``, ``vit_{tiny,small,base}_patchP``, ``var_vqvae``
+            (or ``var_vqvae_chC``, C channels wide), ``torchvision:NAME`` or ``timm:NAME``.
         stem: first layers of a ResNet; resnet9 has only ``cifar``, all that are not ResNets only ``imagenet``.
         in_channels: channels of the images.
         num_features: width of the output.
@@ -57,9 +59,11 @@ def build_architecture(name: str, stem: Stem, image_size: int | None) -> nn.Modu
         return _LIBRARIES[library](name, short, image_size)
     if match := _VIT.fullmatch(name):
         return _vit(name, match[1], int(match[2]), image_size)
+    if match := _VAR.fullmatch(name):
+        return _var(name, int(match[1] or 160), image_size)
     if name not in _BUILDERS:
         vits = [f"vit_{size}_patch{patch}" for size in VIT_SIZES for patch in (4, 8, 16)]
-        known = [*_BUILDERS, *vits, *(f"{library}:NAME" for library in _LIBRARIES)]
+        known = [*_BUILDERS, *vits, "var_vqvae", "var_vqvae_ch32", *(f"{library}:NAME" for library in _LIBRARIES)]
         raise UserError(f"{_FLAG} {name}: no such encoder; {_nearest(name, known)}")
     return _BUILDERS[name](name, stem, image_size)
 
@@ -97,6 +101,19 @@ def _vit(name: str, size: str, patch: int, image_size: int | None) -> nn.Module:
         img_size=side, patch_size=patch, embed_dim=width, num_heads=heads, num_classes=0, dynamic_img_size=True
     )
     return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, width, side))
+
+
+def _var(name: str, channels: int, image_size: int | None) -> nn.Module:
+    size = image_size or 256
+    if channels % GROUPS:
+        raise UserError(f"{_FLAG} {name}: its norms have {GROUPS} groups; use a multiple, as var_vqvae_ch{GROUPS}")
+    if size < VQVAEEncoder.min_size:
+        raise UserError(
+            f"{_FLAG} {name}: {size}-pixel images are too small to be halved four times; "
+            f"use --data.view_size {VQVAEEncoder.min_size} or more"
+        )
+    encoder = VQVAEEncoder(channels, image_size=size)
+    return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, encoder.num_features, size))
 
 
 def _torchvision(name: str, short: str, image_size: int | None) -> nn.Module:

@@ -39,15 +39,16 @@ def build_encoder(
 
     Args:
         name: ``resnet9``; ``resnet18``, ``resnet34``, ``resnet50`` (torchvision's, module paths unchanged);
-            ``vit_tiny_patch4`` and the like (tiny, small or base, any patch side); ``torchvision:NAME`` or
-            ``timm:NAME`` for any of their models without its classifier. Weights are random; nothing is downloaded.
+            ``vit_tiny_patch4`` and the like (tiny, small or base, any patch side); ``var_vqvae`` (the encoder of
+            VAR's VQVAE; ``var_vqvae_ch32`` is a narrow one); ``torchvision:NAME`` or ``timm:NAME`` for any of their
+            models without its classifier. Weights are random; nothing is downloaded.
             ViTs of timm, ours among them, take views of any size that is a whole number of patches.
         stem: of the four ResNets. ``cifar`` is a 3x3 convolution of stride 1 without max-pooling;
             ``imagenet`` (7x7, stride 2, max-pool) throws away most of a 32-pixel image; so do the libraries' stems.
         seed: the initial weights are a function of it alone, and no random state outside changes.
             None draws from the global generator.
         image_size: image side in pixels; None is 32 for ``cifar`` and for patches of up to 8 pixels, the model's own
-            for timm, 224 for all others.
+            for timm, 256 for VAR's, 224 for all others.
 
     Returns:
         The module in train mode, with its ``EncoderSpec`` as the attribute ``spec``.

@@ -7,6 +7,8 @@ import numpy as np
 from torch import nn
 
 from memlight import dist
+from memlight.agreement import RANKED_SPLITS, layer_agreement
+from memlight.charts.agreement import agreement_between_layers
 from memlight.charts.blocks import layermem_by_block
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
@@ -16,9 +18,17 @@ from memlight.metrics.blocks import layermem_blocks, mlp_minus_attention
 from memlight.metrics.functional import Distance, Pairs, Scale
 from memlight.metrics.layermem import LayerMemResult, measure_layermem
 from memlight.metrics.passes import images_at_once
-from memlight.metrics.summaries import control_tests, layermem_samples, layermem_table
+from memlight.metrics.summaries import as_array, control_tests, layermem_intervals, layermem_samples, layermem_table
 from memlight.pictures import image_grid
-from memlight.tables import LAYERMEM_BLOCKS, LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS, Table
+from memlight.tables import (
+    LAYERMEM_AGREEMENT,
+    LAYERMEM_BLOCKS,
+    LAYERMEM_INTERVALS,
+    LAYERMEM_SAMPLES,
+    LAYERMEM_TABLE,
+    LAYERMEM_TESTS,
+    Table,
+)
 
 SPLITS = ("candidate", "independent", "external", "shared")
 PICTURED = 20
@@ -100,8 +110,12 @@ def study_layermem(
     log.table("table", table, LAYERMEM_TABLE)
     log.table("samples", layermem_samples(results, data.labels_of), LAYERMEM_SAMPLES)
     log.table("tests", control_tests(results), LAYERMEM_TESTS)
-    log.figure("by_depth", layermem_by_depth(table), "Contrast, published LayerMem with its controls, and delta.")
+    intervals = layermem_intervals(results)
+    log.table("intervals", intervals, LAYERMEM_INTERVALS)
+    caption = "Contrast, published LayerMem with its controls, and delta; bands are 95 % intervals over images."
+    log.figure("by_depth", layermem_by_depth(table, intervals), caption)
     _blocks(table, results, log)
+    _agreement(results, log)
     _pictures(results["candidate"][layers[-1]], layers[-1], data, log)
     log.headline(layermem_headline(table))
     return table
@@ -126,6 +140,24 @@ def _blocks(table: Table, results: Mapping[str, Mapping[str, LayerMemResult]], l
     if (difference := mlp_minus_attention(results)) is not None:
         names = ("mlp_minus_attention", "mlp_minus_attention_low", "mlp_minus_attention_high")
         log.headline(dict(zip(names, difference, strict=True)))
+
+
+def _agreement(results: Mapping[str, Mapping[str, LayerMemResult]], log: AnalysisLog) -> None:
+    """Whether layers rank the same images highest, beside images that neither encoder saw."""
+    if len(results["candidate"]) < 2:
+        return
+    scores = {
+        split: {layer: as_array(result.scores) for layer, result in results[split].items()}
+        for split in RANKED_SPLITS
+        if split in results
+    }
+    agreement = layer_agreement(scores)
+    log.table("agreement", agreement, LAYERMEM_AGREEMENT)
+    caption = (
+        "Do layers rank the same images highest? Below the diagonal candidates; above it external images, which no "
+        "encoder saw: layers that agree as much on those do not agree for what was memorised."
+    )
+    log.figure("agreement", agreement_between_layers(agreement), caption)
 
 
 def _pictures(result: LayerMemResult, layer: str, data: ImageDataModule, log: AnalysisLog) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from memlight import dist
-from memlight.charts.units import unitmem_reliability
+from memlight.charts.units import unitmem_excess, unitmem_reliability
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
@@ -17,13 +17,15 @@ from memlight.logs import AnalysisLog
 from memlight.metrics.functional import Reference
 from memlight.metrics.passes import images_at_once
 from memlight.metrics.reliability import split_half, unitmem_curve
-from memlight.metrics.summaries import unitmem_layers, unitmem_table, unitmem_top
+from memlight.metrics.summaries import excess_table, null_table, unitmem_layers, unitmem_table, unitmem_top
 from memlight.metrics.unitcontrast import UnitContrast, unit_contrast
 from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.pictures import rows_grid
 from memlight.tables import (
     UNITMEM_CURVE,
+    UNITMEM_EXCESS,
     UNITMEM_LAYERS,
+    UNITMEM_NULL,
     UNITMEM_RELIABILITY,
     UNITMEM_TABLE,
     UNITMEM_TOP,
@@ -126,6 +128,9 @@ def study_unitmem(
     table, by_layer = unitmem_table(results), unitmem_layers(results, held_out, pair)
     log.table("table", table, UNITMEM_TABLE)
     log.table("layers", by_layer, UNITMEM_LAYERS)
+    excess, null = excess_table(results, held_out), null_table(results, held_out)
+    log.table("excess", excess, UNITMEM_EXCESS)
+    log.table("null", null, UNITMEM_NULL)
     log.table("top", unitmem_top(results), UNITMEM_TOP)
     halves = {"layer": np.array(list(results)), "split_half": np.array([split_half(r) for r in results.values()])}
     log.table("reliability", halves, UNITMEM_RELIABILITY)
@@ -134,6 +139,8 @@ def study_unitmem(
         curve = unitmem_curve(results, (*CURVE_SIZES, scored))
         log.table("curve", curve, UNITMEM_CURVE)
     log.figure("by_layer", unitmem_by_layer(by_layer), "UnitMem by layer beside its null and held-out images.")
+    caption = "Excess of UnitMem over what exchangeable images would score; bars are 95 % intervals over images."
+    log.figure("excess", unitmem_excess(null, excess), caption)
     log.figure("histogram", unitmem_histogram(table), "UnitMem of all units, layer by layer.")
     log.figure("reliability", unitmem_reliability(halves, curve), "How far the scores depend on the views and on N.")
     log.figure("heatmap", unitmem_heatmap(table), "Every unit, sorted within its layer.")

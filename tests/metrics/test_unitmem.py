@@ -3,11 +3,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import distributed
 
 from memlight.errors import UserError
 from memlight.metrics.functional import unitmem
+from memlight.metrics.null import TAIL
 from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views, one_by_one
@@ -22,15 +22,14 @@ def tied_table(images: int = 60, units: int = 9) -> tuple[torch.Tensor, torch.Te
 
 
 def loop_result(mu: np.ndarray, ids: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    columns: dict[str, list] = {name: [] for name in ("topk_ids", "topk_mu", "mu_rest", "var_rest", "skew_rest")}
+    columns: dict[str, list] = {name: [] for name in ("topk_ids", "topk_mu", "tail_mu", "mu_rest")}
     for unit in range(mu.shape[1]):
         order = sorted(range(len(ids)), key=lambda row: (-mu[row, unit], ids[row]))
         others = mu[order[1:], unit]
         columns["topk_ids"].append([ids[row] for row in order[:k]])
         columns["topk_mu"].append([mu[row, unit] for row in order[:k]])
         columns["mu_rest"].append(others.mean())
-        columns["var_rest"].append(others.var())
-        columns["skew_rest"].append(stats.skew(others) if np.ptp(others) else 0.0)
+        columns["tail_mu"].append([mu[row, unit] for row in order[:TAIL]])
     return {name: np.array(values).T for name, values in columns.items()}
 
 

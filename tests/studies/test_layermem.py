@@ -2,14 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from memlight.checkpoints import initial_encoder
 from memlight.models.encoders import load_encoder, read_metadata, save_encoder
 from memlight.rundir import RunDir
-from memlight.tables import LAYERMEM_SAMPLES, LAYERMEM_TABLE, read_json, read_table
+from memlight.tables import LAYERMEM_AGREEMENT, LAYERMEM_SAMPLES, LAYERMEM_TABLE, read_json, read_table
 from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, VIEWS, analyze, assert_same_tables, table_bytes
 
-TABLES = ["samples", "table", "tests"]
+TABLES = ["agreement", "samples", "table", "tests"]
 
 
 def test_the_callback_gives_what_analyze_gives(observed: RunDir) -> None:
@@ -71,6 +72,23 @@ def test_a_second_call_gives_the_same_bytes(trained: RunDir) -> None:
         assert analyze(trained.root, "layermem", f"--tag={done.tag}") == 0
     assert sorted(table_bytes(first)) == sorted(f"{name}.csv" for name in TABLES)
     assert table_bytes(first) == table_bytes(second)
+
+
+def test_layers_are_ranked_by_their_scores_and_a_single_layer_is_not(trained: RunDir) -> None:
+    assert analyze(trained.root, "layermem", "--tag=ranked", *THREE_LAYERS) == 0
+    done = trained.analysis("layermem", "ranked")
+    table, samples = read_table(done.table("agreement"), LAYERMEM_AGREEMENT), read_table(done.table("samples"))
+    assert table["layer_a"].tolist() == ["layer1", "layer1", "res2"] * 2
+    assert table["layer_b"].tolist() == ["res2", "layer8", "layer8"] * 2
+    for row, split in enumerate(table["split"].tolist()):
+        both = [
+            samples["score"][(samples["split"] == split) & (samples["layer"] == table[name][row])]
+            for name in ("layer_a", "layer_b")
+        ]
+        assert table["tau"][row] == pytest.approx(kendalltau(*both).statistic)
+        assert (table["n"][row], table["top"][row]) == ((16, 8) if split == "candidate" else (15, 7))
+    assert analyze(trained.root, "layermem", "--tag=single", "--layers=layer8") == 0
+    assert not trained.analysis("layermem", "single").table("agreement").exists()
 
 
 @pytest.mark.parametrize("kind", ["untrained", "the same encoder twice"])

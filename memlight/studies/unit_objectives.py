@@ -1,0 +1,128 @@
+"""What a single unit is trained for: the run's own loss on a few images, or to stand out on them."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memlight.batch import ViewBatch
+from memlight.data.images import ImageDataModule
+from memlight.features import Activation, capture
+from memlight.metrics.functional import unitmem_from_extremes
+from memlight.modules import SimCLR, VICReg
+from memlight.modules.base import SSLModule
+from memlight.random import permutation
+
+Objective = Literal["training", "activation"]
+
+COMPARES_IMAGES = (SimCLR, VICReg)
+"""Methods whose loss of an image depends on the others in the batch; of a single image it has nothing to teach."""
+
+
+class OnlyFirstTeach(nn.Module):
+    """An encoder in whose features only the first images of a batch have a gradient; those of the others are constants.
+
+    Args:
+        encoder: the encoder.
+        teaching: how many images teach.
+        images: images in a batch; their views come view after view.
+    """
+
+    def __init__(self, encoder: nn.Module, teaching: int, images: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.teaching = teaching
+        self.images = images
+
+    def forward(self, views: Tensor) -> Tensor:
+        """``(V * images, 3, h, w)`` to ``(V * images, D)``."""
+        by_view = views.reshape(-1, self.images, *views.shape[1:])
+        with torch.no_grad():
+            constant: Tensor = self.encoder(by_view[:, self.teaching :].flatten(0, 1))
+        learning: Tensor = self.encoder(by_view[:, : self.teaching].flatten(0, 1))
+        of_views = [features.reshape(len(by_view), -1, features.shape[1]) for features in (learning, constant)]
+        return torch.cat(of_views, dim=1).flatten(0, 1)
+
+
+class Steps:
+    """The batch of every step: all chosen images, and context images that are others in every epoch.
+
+    Views are those of a training that goes on: a function of (seed, id, epoch), with epochs that come after the last.
+
+    Args:
+        data: the images.
+        ids: the chosen images.
+        context: how many shared images stand beside them.
+        first_epoch: the first epoch whose views no training step has seen.
+        device: where views are made.
+    """
+
+    def __init__(
+        self, data: ImageDataModule, ids: Sequence[int], context: int, first_epoch: int, device: torch.device
+    ) -> None:
+        self.data = data
+        self.ids = list(ids)
+        self.context = context
+        self.first_epoch = first_epoch
+        self.device = device
+        self.others = np.setdiff1d(data.split.shared, self.ids)
+
+    def batch(self, epoch: int) -> ViewBatch:
+        """The chosen images first, then the context images of this epoch."""
+        data, seen = self.data, self.first_epoch + epoch
+        drawn = permutation(data.seed, seen, len(self.others))[: self.context].numpy()
+        ids = np.concatenate([np.array(self.ids, dtype=np.int64), self.others[drawn]])
+        images, labels, ids_B = (
+            tensor.to(self.device)
+            for tensor in (data.images_of(ids), torch.from_numpy(data.labels_of(ids)), torch.from_numpy(ids))
+        )
+        epochs = torch.full_like(ids_B, seen)
+        views = [data.views(images, ids_B, view=v, epoch=epochs, seed=data.seed) for v in range(data.num_views)]
+        return ViewBatch(views, labels, ids_B, epochs)
+
+
+def training_loss(method: SSLModule, steps: Steps) -> Callable[[int], Tensor]:
+    """The run's own loss, its heads frozen, with a gradient through the features of the chosen images alone.
+
+    Context images stand in a batch only where the method compares images (``COMPARES_IMAGES``). Where the loss is a
+    mean over images they would scale it and nothing else.
+
+    Args:
+        method: the method in eval mode; its ``encoder`` is what is trained.
+        steps: the batches.
+    """
+    compares = isinstance(method, COMPARES_IMAGES)
+    if compares:
+        count = len(steps.ids) + steps.context
+        method.encoder = OnlyFirstTeach(method.encoder, len(steps.ids), count)
+
+    def loss(epoch: int) -> Tensor:
+        return method.embed_and_loss(steps.batch(epoch))[0]
+
+    return loss
+
+
+def activation_loss(
+    encoder: nn.Module, layer: str, unit: int, activation: Activation, steps: Steps
+) -> Callable[[int], Tensor]:
+    """Minus the unit's contrast, in the form of UnitMem ([P] eq 8): mean over the chosen images against the context.
+
+    Args:
+        encoder: what is trained.
+        layer: its layer.
+        unit: channel of it.
+        activation: as in the measurement.
+        steps: the batches.
+    """
+
+    def loss(epoch: int) -> Tensor:
+        views = [view for view in steps.batch(epoch).views if view.shape[-1] == steps.data.view_size]
+        with capture(encoder, [layer], activation=activation) as captured:
+            encoder(torch.cat(views))
+            mu_VB = captured[layer][:, unit].reshape(len(views), -1)
+        chosen = len(steps.ids)
+        return -unitmem_from_extremes(mu_VB[:, :chosen].mean(), mu_VB[:, chosen:].mean())
+
+    return loss
