@@ -5,7 +5,7 @@
 
 Both sides give the same numbers, which is checked. One at a time, every copy decodes the PNG files and makes its views
 again before its forwards; ours decodes and makes them once for all copies that fit the memory. Forwards, probe and
-neighbours are the same work on both sides and bound the ratio: expected 1.1 on two CPU cores, where forwards are nearly
+neighbours are the same work on both sides and bound the ratio: expected 1.2 on two CPU cores, where forwards are nearly
 all of it; more on a GPU, where decoding is. The bare forwards of all copies are timed beside them.
 """
 

@@ -10,6 +10,7 @@ import torch
 from torch import distributed, nn
 
 from memlight import dist
+from memlight.analyses.flags import Place
 from memlight.checkpoints import (
     checkpoint_metadata,
     encoder_from_checkpoint,
@@ -40,6 +41,7 @@ class OpenedRun:
         metadata: of the members that were trained, by role.
         device: where encoders are put.
         network: which network of methods that have several (DINO: teacher, student); None is the default one.
+        external: how many test images to measure on; None for those of the splits.
         hashes: SHA-256 of every encoder file that was loaded, by role.
     """
 
@@ -49,6 +51,7 @@ class OpenedRun:
     metadata: dict[str, dict[str, Any]]
     device: torch.device
     network: str | None = None
+    external: int | None = None
     hashes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -138,7 +141,8 @@ class OpenedRun:
             UserError: names the first.
         """
         for split in splits:
-            if (count := len(self.split.ids(split))) < at_least:
+            count = self.external if split == "external" and self.external is not None else len(self.split.ids(split))
+            if count < at_least:
                 value = self.run.root if flag == "--run" else split
                 raise UserError(
                     f"{flag} {value}: the {split} split has {count} images; at least {at_least} are needed."
@@ -166,6 +170,9 @@ class OpenedRun:
                 f"{where}: {counts[0]} training and test images; the run was trained on {same}. Say with --root where "
                 "those are."
             )
+        if self.external is not None:
+            self.data.set_external(self.external)
+            self.split = self.data.split
         if labelled and not self.data.classes:
             raise UserError(f"{where}: a probe needs images with classes (train/<class>/, test/<class>/).")
 
@@ -189,24 +196,21 @@ class OpenedRun:
 
 
 @contextmanager
-def open_run(
-    run: str, *, root: str | None = None, network: str | None = None, device: str = "auto"
-) -> Iterator[OpenedRun]:
+def open_run(run: str, place: Place, *, network: str | None = None) -> Iterator[OpenedRun]:
     """Open a run, alone or as one of the processes of torchrun or srun.
 
     Args:
         run: run directory.
-        root: where the images are now; None is where they were at training.
+        place: where its images are, and where to run.
         network: which network of methods that have several; None is the default one.
-        device: ``auto`` or a torch device.
 
     Raises:
         UserError: not a run, nothing trained, other splits than it was trained with, no images where they should be,
             or no such device.
     """
     RunDir.open(run).require_writable()
-    opened = read_run(run, root=root, network=network)
-    with process_group(device) as opened.device:
+    opened = read_run(run, root=place.root, network=network, external=place.external)
+    with process_group(place.device) as opened.device:
         yield opened
 
 
@@ -215,6 +219,7 @@ def read_run(
     *,
     root: str | None = None,
     network: str | None = None,
+    external: int | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
 ) -> OpenedRun:
     """Read a run as it is: nothing is written to it, and no process group is made.
@@ -223,6 +228,7 @@ def read_run(
         run: run directory.
         root: where the images are now; None is where they were at training.
         network: which network of methods that have several; None is the default one.
+        external: how many test images to measure on; None for those of the splits.
         device: where encoders are put.
 
     Raises:
@@ -245,7 +251,7 @@ def read_run(
     if network == next(iter(metadata.values())).get("network"):
         network = None
     data = _data(run, next(iter(metadata.values())), root)
-    return OpenedRun(directory, split, data, metadata, device, network)
+    return OpenedRun(directory, split, data, metadata, device, network, external)
 
 
 def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule:

@@ -74,14 +74,15 @@ def side_by_side(
     width = max(map(len, commands))
 
     def relay(name: str, source: IO[str], target: IO[str]) -> None:
-        for line in source:
-            with lock:
-                if not line.startswith(("error: ", "interrupted")):
-                    target.write(f"{name:{width}} | {line}")
-                elif line not in last_words:
-                    target.write(line)
-                    last_words.add(line)
-                target.flush()
+        with source:
+            for line in source:
+                with lock:
+                    if not line.startswith(("error: ", "interrupted")):
+                        target.write(f"{name:{width}} | {line}")
+                    elif line not in last_words:
+                        target.write(line)
+                        last_words.add(line)
+                    target.flush()
 
     ended: SimpleQueue[tuple[str, Mapping[str, str], int]] = SimpleQueue()
     waiting, free = list(commands), list(shares)

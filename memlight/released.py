@@ -141,7 +141,12 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place
         UserError: neither or flags of the other are given, or as for `open_run` and `open_released`.
     """
     if released.given:
-        flags = {"--root": place.root, "--network": trained.network, "--checkpoint": trained.checkpoint}
+        flags = {
+            "--root": place.root,
+            "--external": place.external,
+            "--network": trained.network,
+            "--checkpoint": trained.checkpoint,
+        }
         for flag, value in flags.items():
             if value is not None:
                 raise UserError(f"{flag} {value}: belongs to a run; with --encoder use --images, --weights, --prefix.")
@@ -153,7 +158,7 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place
     if RunDir(Path(run)).released.is_file():
         name = read_json(RunDir(Path(run)).released)["encoder"]
         raise UserError(f"--run {run}: of an encoder that was not trained here; give --encoder {name} --images again.")
-    with open_run(run, root=place.root, network=trained.network, device=place.device) as opened:
+    with open_run(run, place, network=trained.network) as opened:
         yield opened
 
 

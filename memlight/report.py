@@ -14,6 +14,7 @@ from memlight.figures import training_curves
 from memlight.page import Cell, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.sections.classes import class_section
+from memlight.sections.excess import excess_html
 from memlight.sections.exchange import exchange_section
 from memlight.sections.finetune import finetune_section
 from memlight.sections.prune import prune_section
@@ -217,6 +218,7 @@ def _unitmem_of(analysis: AnalysisDir) -> str:
         heading(analysis)
         + page.paragraph(unitmem_words(layers))
         + page.table(header, rows)
+        + excess_html(analysis)
         + figures(analysis)
         + f"<h3>The {len(top)} units with the highest scores</h3>"
         + page.table(("layer", "unit", "UnitMem", "mu max", "mu rest", "image id of the max"), top)
@@ -260,7 +262,7 @@ def _training(run: RunDir) -> str:
 
 def _provenance(run: RunDir) -> str:
     parts = []
-    for command in ("layermem", "unitmem", "classmem", "prune", "removal", "probe"):
+    for command in ("layermem", "unitmem", "classmem", "prune", "removal", "finetune", "probe"):
         for analysis in run.analyses(command):
             made = read_json(analysis.summary)
             checkpoints = [f"{role} {_short(digest)}" for role, digest in made["checkpoints"].items()]

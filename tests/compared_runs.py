@@ -84,7 +84,13 @@ def add_layermem(
     write_analysis(run, "layermem", {"table": (table, LAYERMEM_TABLE)}, flags)
 
 
-def add_samples(run: RunDir, scores: dict[str, NDArray[np.float64]], *, layers: Sequence[str] = LAYERS) -> None:
+def add_samples(
+    run: RunDir,
+    scores: dict[str, NDArray[np.float64]],
+    *,
+    layers: Sequence[str] = LAYERS,
+    tag: str | None = None,
+) -> None:
     """``layermem/samples.csv``: split -> (layer, image); the ids of both splits descend."""
     parts = []
     for split, of_split in scores.items():
@@ -93,7 +99,7 @@ def add_samples(run: RunDir, scores: dict[str, NDArray[np.float64]], *, layers: 
         part = {"id": 1000 - image, "split": np.full(of_split.size, split), "label": zeros, "align_f": zeros}
         parts.append({**part, "layer": np.array(layers)[layer], "align_g": zeros, "score": of_split.ravel()})
     table = {name: np.concatenate([part[name] for part in parts]) for name in LAYERMEM_SAMPLES}
-    write_table(run.analysis("layermem").table("samples"), table, LAYERMEM_SAMPLES)
+    write_table(run.analysis("layermem", tag).table("samples"), table, LAYERMEM_SAMPLES)
 
 
 def edit_summary(analysis: AnalysisDir, **changed: object) -> None:

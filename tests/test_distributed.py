@@ -145,13 +145,13 @@ def test_tasks_of_srun_share_an_analysis(run: Path) -> None:
     assert [output.count("layermem-tasks: tables, figures, summary.json") for output in outputs] == [1, 0]
     assert analyze(run, "layermem", "--tag=alone", *THREE_LAYERS) == 0
     shared, alone = (RunDir(run).analysis("layermem", tag) for tag in ("tasks", "alone"))
-    assert_same_tables(shared, alone, ["agreement", "samples", "table", "tests"])
+    assert_same_tables(shared, alone, ["agreement", "intervals", "samples", "table", "tests"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "tables"),
-    [("layermem", ["agreement", "samples", "table", "tests"]), ("unitmem", [*UNITMEM_TABLES, "curve"]), ("probe", ["table"])],
+    [("layermem", ["agreement", "intervals", "samples", "table", "tests"]), ("unitmem", [*UNITMEM_TABLES, "curve"]), ("probe", ["table"])],
 )
 def test_torchrun_shares_every_analysis(command: str, tables: list[str], run: Path) -> None:
     views = [f"--views={VIEWS}"] if command != "probe" else []

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "figures": {"tables", "errors"},
     "charts": {"tables", "figures"},
     "analysis_page": {"tables", "rundir", "page"},
-    "sections": {"tables", "errors", "rundir", "page", "analysis_page"},
+    "sections": {"tables", "errors", "rundir", "page", "analysis_page", "words"},
     "feature_store": {"tables", "errors"},
     "feature_writer": {"tables", "errors", "feature_store"},
     "pictures": {"tables", "errors"},

@@ -1,5 +1,7 @@
 """VAR's encoder from weights in the published format to tables, and what is said of its training data."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import torch
 from PIL import Image
 
 from memlight.analyses.flags import EncoderFlags
-from memlight.analyze import main
+from memlight.analyze import COMMANDS, main
+from memlight.commands import build_parser
 from memlight.data.augment import Views
 from memlight.models.encoders import build_encoder
 from memlight.models.vqvae import VQVAEEncoder, save_published
@@ -132,3 +135,16 @@ def test_no_forward_holds_more_than_the_encoder_says(imagenet, tmp_path):
         assert (opened.at_once(1024), opened.at_once(3)) == (5, 3)
     with open_released(flags(imagenet, encoder="resnet9"), run=str(tmp_path / "other")) as opened:
         assert opened.at_once(2048) == 2048
+
+
+def test_the_commands_of_the_page_are_commands_and_its_python_runs(tmp_path, monkeypatch):
+    text = (Path(__file__).resolve().parent.parent / "docs" / "VQVAE.md").read_text(encoding="utf-8")
+    parser = build_parser("analyze.py", "", COMMANDS)
+    commands = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
+    assert len(commands) == 3
+    for command in commands:
+        parser.parse_args(shlex.split(command)[2:])
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    assert (tmp_path / "vae_ch32_random.pth").is_file()

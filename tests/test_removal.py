@@ -228,20 +228,20 @@ def test_parallel_arms_have_shares_of_their_own(monkeypatch: pytest.MonkeyPatch)
 
 WORK = """
 import os, sys, time
-log, met = open(os.environ["LOG"], "a", buffering=1), os.environ["LOG"] + ".met"
-log.write("+")
-if sys.argv[1] == "b":
-    open(met, "w").close()
-while sys.argv[1] == "a" and not os.path.exists(met):
-    time.sleep(0.01)
-log.write("-")
+name, log = sys.argv[1], open(os.environ["LOG"], "ab", buffering=0)
+log.write(b"+")
+open(os.environ["LOG"] + name, "w").close()
+for other in {"a": "b", "b": "a"}.get(name, ""):
+    while not os.path.exists(os.environ["LOG"] + other):
+        time.sleep(0.01)
+log.write(b"-")
 print(os.environ["SHARE"])
-sys.exit(5 if sys.argv[1] == "b" else 0)
+sys.exit(5 if name == "b" else 0)
 """
 
 
 def test_more_processes_than_shares_wait_their_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Four, two at a time: a ends once b has begun, and b fails."""
+    """Four, two at a time: a and b end once the other has begun, and b fails."""
     (tmp_path / "work.py").write_text(WORK)
     commands = {name: [sys.executable, str(tmp_path / "work.py"), name] for name in "abcd"}
     environment = {**own_environment(), "LOG": str(tmp_path / "log")}
@@ -255,6 +255,8 @@ def test_more_processes_than_shares_wait_their_turn(tmp_path: Path, capsys: pyte
     assert sorted(line[:4] for line in out.splitlines()) == ["a | ", "b | ", "c | ", "d | "]
     assert set(out.split()) == {*"abcd|", *"xy"}
     assert err == "b failed; the same command trains it again and leaves the others alone.\n"
+    turns = tmp_path / "turns"
+    (tmp_path / "turnsa").touch()
     in_order = [commands[name] for name in "cbd"]
-    assert in_turn(in_order, {**environment, "SHARE": "x", "LOG": str(tmp_path / "turns")}) == 5
-    assert (tmp_path / "turns").read_text() == "+-+-"
+    assert in_turn(in_order, {**environment, "SHARE": "x", "LOG": str(turns)}) == 5
+    assert turns.read_text() == "+-+-"

@@ -1,6 +1,8 @@
 """`analyze.py report --runs`: mean and spread over repetitions against loops over the runs, and every mistake."""
 
 import math
+import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memlight.analyze import main
+from memlight.analyze import COMMANDS, main
+from memlight.commands import build_parser
 from memlight.compare.repeats_page import agreement_words
 from memlight.compare.runs import open_runs
 from memlight.rundir import RunDir
@@ -181,7 +184,7 @@ def test_what_only_some_runs_have_is_said(repeats: list[str], tmp_path: Path) ->
     shutil.rmtree(RunDir(Path(paths[0])).analysis("layermem").dir)
     page = page_of("--runs", *paths, "--out", str(tmp_path / "out"))
     assert "Left out, as not all runs have it: layermem (not in s0); prune (not in s0)." in page.text
-    assert "0.0010 (one run)" in next(row for row in page.rows if row[0] == "layer2")
+    assert "0.0010 (1 of 2 runs)" in next(row for row in page.rows if row[0] == "layer2")
     assert f"python analyze.py layermem --run {paths[0]}" in page.text
     for path in paths:
         shutil.rmtree(Path(path) / "analysis")
@@ -264,3 +267,20 @@ def test_both_pages_of_several_runs_are_made_without_torch(repeats: list[str], t
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_of_its_page_in_docs_exist_and_its_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "AGREEMENT.md").read_text()
+    lines = [shlex.split(line) for line in text.splitlines() if line.startswith("python analyze.py")]
+    commands = [build_parser("analyze.py", "", COMMANDS).parse_args(words[2:]).command for words in lines]
+    assert commands == ["layermem", "report", "layermem"]
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    for tag in (None, "again"):
+        run = RunDir(tmp_path / "runs" / "digits_seed0")
+        scores = {"candidate": np.random.default_rng(tag is None).normal(size=(3, 60))}
+        add_samples(run, scores, layers=("layer1", "layer8", "res6"), tag=tag)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["layer1", "layer8", "res6"]

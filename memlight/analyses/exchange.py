@@ -52,10 +52,12 @@ def exchange(
     from memlight.studies.accuracy import ProbeOptions
     from memlight.studies.exchange import Exchange, ExchangeOptions, dataset_names, study_exchange
 
-    with open_run(run, root=place.root, network=trained.network, device=place.device) as opened:
+    with open_run(run, place, network=trained.network) as opened:
         recipient = opened.encoder(member, trained.checkpoint)
         with _about_the_donor(donor):
-            other = read_run(donor, root=donor_root, network=trained.network, device=opened.device)
+            other = read_run(
+                donor, root=donor_root, network=trained.network, external=place.external, device=opened.device
+            )
             giver = other.encoder(member)
             other.require_images("shared", "external")
         opened.require_images("shared", "external")

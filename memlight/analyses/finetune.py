@@ -42,6 +42,7 @@ def finetune(
     trials: int = 3,
     epochs: int = 20,
     lr: float = 1e-3,
+    head_lr: float = 1e-2,
     batch_size: int = 128,
     seed: int | None = None,
     trained: Trained = Trained(),  # noqa: B008 - frozen
@@ -60,7 +61,8 @@ def finetune(
         member: whose encoder; random is the same architecture with the run's initial weights.
         trials: repetitions with other orders, views and random layers; intervals need two or more.
         epochs: passes over the training images.
-        lr: first learning rate of Adam, for the layers and for the linear classifier; a cosine takes it to 0.
+        lr: first learning rate of Adam for the layers; a cosine takes it to 0.
+        head_lr: likewise for the linear classifier, which begins at zero.
         batch_size: images in a step.
         seed: of the images, orders, views and random layers; the training's if unset.
         trained: which state of the trained networks
@@ -69,8 +71,9 @@ def finetune(
     """
     at_least(1, trials=trials, epochs=epochs)
     at_least(2, batch_size=batch_size)
-    if not lr > 0:
-        raise UserError(f"--lr {lr}: must be above 0.")
+    for flag, rate in (("--lr", lr), ("--head-lr", head_lr)):
+        if not rate > 0:
+            raise UserError(f"{flag} {rate}: must be above 0.")
     if (layers is None) == (rank_by is None):
         raise UserError("--layers, --rank-by: name the layers of each arm, or rank them; give one of the two.")
     if count is not None and rank_by is None:
@@ -87,7 +90,7 @@ def finetune(
     from memlight.studies.finetune_images import read_target
     from memlight.tables import LAYERMEM_TABLE, read_table
 
-    with open_run(run, root=place.root, network=trained.network, device=place.device) as opened:
+    with open_run(run, place, network=trained.network) as opened:
         Views(target.view_set, opened.data.view_size)
         layermem = None
         if rank_by is not None and set(rank_by) != {"random"}:
@@ -121,7 +124,7 @@ def finetune(
                 encoder,
                 images,
                 [head_arm(trials), *arms],
-                FinetuneOptions(epochs, lr, batch_size),
+                FinetuneOptions(epochs, lr, head_lr, batch_size),
                 log,
                 views=images.data.make_views(target.view_set),
                 seed=chosen_seed,

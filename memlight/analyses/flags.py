@@ -16,17 +16,22 @@ class Place:
 
     Attributes:
         root: where the images are now; where they were at training if unset.
+        external: how many test images stand for those that no encoder was trained on: the run's and more, or fewer; as
+            many as its splits name if unset.
         device: auto, cpu, cuda, cuda:1.
         max_forward: most views (or images) in one forward, fewer where an encoder's maps are large (var_vqvae); lower
             it when memory runs out.
     """
 
     root: str | None = None
+    external: int | None = None
     device: str = "auto"
     max_forward: int = 1024
 
     def __post_init__(self) -> None:
         at_least(1, max_forward=self.max_forward)
+        if self.external is not None:
+            at_least(1, external=self.external)
 
 
 @dataclass(frozen=True)

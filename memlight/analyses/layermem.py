@@ -37,7 +37,7 @@ def layermem(
     from memlight.opening import open_run
     from memlight.studies.layermem import LayerMemOptions, study_layermem
 
-    with open_run(run, root=place.root, network=trained.network, device=place.device) as opened:
+    with open_run(run, place, network=trained.network) as opened:
         opened.require_images("candidate", "independent")
         options = LayerMemOptions(
             num_views=views,

@@ -67,7 +67,7 @@ def prune(
         seed=seed,
         probe=ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=place.max_forward),
     )
-    with open_run(run, root=place.root, network=trained.network, device=place.device) as opened:
+    with open_run(run, place, network=trained.network) as opened:
         opened.require_images(options.split, "external")
         opened.require_images(opened.probe_split, at_least=1)
         encoder = opened.encoder(member, trained.checkpoint)

@@ -49,7 +49,7 @@ def removal(
     from memlight.studies.removal import study_removal
 
     options = ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=place.max_forward)
-    with open_run(run, root=place.root, device=place.device) as opened:
+    with open_run(run, place) as opened:
         opened.require_images("external")
         opened.require_images(opened.probe_split, at_least=1)
         there = {study.tag: study for study in opened.run.removals()}

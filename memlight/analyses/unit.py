@@ -16,7 +16,7 @@ def unit(
     points: int = 10,
     method: list[Literal["masked", "restore"]] | None = None,
     objective: Literal["training", "activation"] = "training",
-    lr: float = 1e-3,
+    lr: float = 2e-4,
     context: int = 128,
     views: int = 10,
     activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs",
@@ -38,7 +38,8 @@ def unit(
         objective: training is the run's own loss; activation lets the unit stand out on the images, which plants a unit
             that memorises.
         lr: learning rate of Adam, for the unit's entries alone.
-        context: shared images beside the chosen ones in every step, where the loss compares images.
+        context: images beside the chosen ones in every step, where the loss compares images: shared ones; with the
+            activation objective other images of the measured split.
         views: views of each image, averaged, in the measurements.
         activation: as in unitmem.
         network: teacher or student, of methods that have both (DINO).
@@ -53,11 +54,11 @@ def unit(
     from memlight.studies.unit_checks import require_chosen, require_one_process, require_unit, unit_tag
     from memlight.trained_method import method_of
 
-    with open_run(run, root=place.root, network=network, device=place.device) as opened:
+    with open_run(run, place, network=network) as opened:
         require_one_process()
         split = "independent" if member == "independent" else "candidate"
         opened.require_images(split)
-        split_of_ids = require_chosen(opened.split, ids, context)
+        split_of_ids = require_chosen(opened.split, ids, context, "shared" if objective == "training" else split)
         encoder = opened.encoder(member)
         require_unit(encoder, layer, unit)
         whole = method_of(opened, member, encoder) if objective == "training" else None

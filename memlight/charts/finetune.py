@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from memlight.figures import BLUE, GREY, ORANGE, PURPLE, STYLE
 from memlight.tables import Table
@@ -72,13 +72,16 @@ def _costs(ax: Axes, effects: Table, table: Table) -> None:
         x, y = table["trained_parameters"][of], 100 * table["top1"][of]
         ax.plot(x, y, "o", color=COLOURS[rank_by], alpha=0.75, lw=0, label=_WORDS.get(rank_by, rank_by))
     ax.set_xscale("log")
+    trained = table["trained_parameters"][table["rank_by"] != "head"]
+    ax.set_xlim(trained.min() / 1.4, trained.max() * 1.4)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if trained.max() > 30 * trained.min() else (1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(visible=True, axis="both")
     ax.set_title("Accuracy against trained parameters")
     ax.set_xlabel("trained parameters, each trial")
     ax.set_ylabel("top-1 on test images, %")
-    ax.legend(fontsize=8, loc="best")
+    ax.legend(fontsize=8, loc="best", frameon=True, framealpha=0.8, edgecolor="none")
 
 
 def _count(value: float) -> str:

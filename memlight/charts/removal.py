@@ -19,6 +19,9 @@ ERROR: dict[str, Any] = {"capsize": 3, "elinewidth": 1.1}
 MOST_CLASSES = 20
 """With more classes their panel is left out."""
 
+MOST_LETTERS = 90
+"""Letters of the classes' names that fit beside one another."""
+
 
 @rc_context(STYLE)
 def removal_costs(table: Table, effects: Table, classes: Table) -> Figure:
@@ -90,8 +93,9 @@ def _classes(ax: Axes, classes: Table, names: list[str]) -> None:
         ax.bar(places, counts.mean(0), width, color=COLOURS[arm], label=label)
     first = classes["candidates"][: len(names)]
     share = classes["removed"][: len(names)].sum() / max(1, first.sum())
-    ax.plot(x, share * first, "_", color="black", ms=24, label="in proportion to all candidates")
+    ax.hlines(share * first, x - 0.4, x + 0.4, color="black", lw=1.2, label="in proportion to all candidates")
     ax.set_title("Classes of the images left out")
     ax.set_ylabel("images")
-    ax.set_xticks(x, names, rotation=0 if max(map(len, names)) < 8 else 30)
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    turned = 30 if sum(map(len, names)) > MOST_LETTERS else 0
+    ax.set_xticks(x, names, rotation=turned)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12 if turned == 0 else -0.35), ncols=4)

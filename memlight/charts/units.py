@@ -62,7 +62,6 @@ def unitmem_excess(null: Table, excess: Table) -> Figure:
             axes["A"].errorbar(x + shift, middle, bars, fmt=marker, color=colour, capsize=2, elinewidth=1, label=label)
     axes["A"].set_title("Mean excess: 0 if images are exchangeable")
     axes["A"].set_ylabel("UnitMem minus its null, mean over units")
-    axes["A"].legend(fontsize=8)
     depth = excess["depth"] + np.random.default_rng(0).uniform(-0.3, 0.3, len(excess["depth"]))
     above = excess["unitmem"] > excess["null_p95"]
     axes["B"].plot(depth[~above], excess["excess"][~above], ".", ms=2.5, color=GREY, alpha=0.5, label="within its null")
@@ -70,8 +69,10 @@ def unitmem_excess(null: Table, excess: Table) -> Figure:
     axes["B"].plot(depth[above], excess["excess"][above], ".", ms=4, color=BLUE, label=label)
     axes["B"].set_title("Every unit: 1 in 20 lies above by chance")
     axes["B"].set_ylabel("UnitMem minus its null")
-    axes["B"].legend(fontsize=8)
     for ax in axes.values():
         ax.axhline(0, color="black", lw=0.8)
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(bottom, top + 0.2 * (top - bottom))  # room for the legend
+        ax.legend(fontsize=8, loc="upper left")
         layer_ticks(ax, null["layer"])
     return figure

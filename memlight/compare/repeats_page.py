@@ -161,7 +161,8 @@ def _opening(content: Repeats) -> str:
     if contrast.any():
         names = {"layer": "layer", "contrast": "mean", "contrast_low": "mean_low", "contrast_high": "mean_high"}
         means = {name: content.layers[column][contrast] for name, column in names.items()}
-        over_runs = f"Mean of {len(content.runs)} runs, intervals over runs. {contrast_words(means)}"
+        count = int(content.layers["runs"][contrast].max())
+        over_runs = f"Mean of {count} runs, intervals over runs. {contrast_words(means)}"
         of_each = f"Each run by itself, intervals over its images. {run_words(content.runs)}"
         measured = page.paragraph(over_runs, "lead") + page.paragraph(of_each)
     keys = content.compared.differing
@@ -192,19 +193,20 @@ def _layers(content: Repeats) -> str:
         cells = [Cell(layer, depth, word=True)]
         for name in names:
             (at,) = np.nonzero((layers["layer"] == layer) & (layers["number"] == name))
-            cells.append(_spread(layers, int(at[0]), _COLUMNS[name][1]) if len(at) else Cell("", None))
+            cells.append(
+                _spread(layers, int(at[0]), _COLUMNS[name][1], len(content.runs)) if len(at) else Cell("", None)
+            )
         rows.append(cells)
     return explained + page.table(["layer", *(_COLUMNS[name][0] for name in names)], rows)
 
 
-def _spread(table: Table, row: int, digits: int) -> Cell:
-    """Mean, its interval, lowest and highest of one row."""
+def _spread(table: Table, row: int, digits: int, runs: int) -> Cell:
+    """Mean, its interval, lowest and highest of one row; how many runs have it where that is not all of so many."""
     found = {name: float(table[name][row]) for name in ("mean", "mean_low", "mean_high", "lowest", "highest")}
     text = {name: decimals(value, digits) for name, value in found.items()}
-    if table["runs"][row] < 2:
-        return Cell(f"{text['mean']} (one run)", found["mean"])
-    between = f"[{text['mean_low']}, {text['mean_high']}], {text['lowest']} to {text['highest']}"
-    return Cell(f"{text['mean']} {between}", found["mean"])
+    measured = int(table["runs"][row])
+    between = f" [{text['mean_low']}, {text['mean_high']}], {text['lowest']} to {text['highest']}" * (measured > 1)
+    return Cell(f"{text['mean']}{between}{f' ({measured} of {runs} runs)' * (measured < runs)}", found["mean"])
 
 
 def _agreement(content: Repeats, picture: str) -> str:

@@ -174,6 +174,14 @@ class ImageDataModule(L.LightningDataModule):
             self.left_out.require_among(split.own_ids(self.role), self.role)
         self._source, self._split = source, split
 
+    def set_external(self, count: int) -> None:
+        """Take another number of external images, in the order in which they were drawn; the other splits stay.
+
+        Raises:
+            UserError: there are too few test images.
+        """
+        self._split = self.split.with_external(count)
+
     @property
     def source(self) -> JoinedSource:
         """Every image, numbered by id.

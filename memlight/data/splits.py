@@ -1,7 +1,7 @@
 """Which image is in which split of a pair: shared, candidate, independent, external."""
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,19 @@ class PairSplit:
         own = [np.sort(ids) for ids in np.split(train[: ends[-1]], ends[:-1])]
         unseen = np.sort(num_train + test[:external])
         return cls(own[0], own[1], own[2], unseen, order, seed, num_train, num_test, dataset)
+
+    def with_external(self, count: int) -> "PairSplit":
+        """The same splits with another number of external images: fewer of them, or these and more.
+
+        Raises:
+            UserError: there are too few test images.
+        """
+        if count > self.num_test:
+            raise UserError(
+                f"--external {count}: there are {self.num_test} test images; choose {self.num_test} or fewer."
+            )
+        test = _dealt(self.num_test, self.order, self.seed)
+        return replace(self, external=np.sort(self.num_train + test[:count]))
 
     def ids(self, split: str) -> Ids:
         """Ascending ids of one split.

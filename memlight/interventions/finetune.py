@@ -18,16 +18,19 @@ from memlight.random import permutation
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """How a classifier is trained: Adam without weight decay, one cosine from ``lr`` to 0.
+    """How a classifier is trained: Adam without weight decay, one cosine from the learning rates to 0.
 
     Attributes:
         epochs: passes over the images; each image has another view in each.
-        lr: first learning rate.
+        lr: first learning rate of the layers.
+        head_lr: first learning rate of the linear layer, which begins at zero and not where an encoder was trained to.
+            Too low a one leaves the linear layer alone far from its best, so that any layer would seem to gain.
         batch_size: images in a step; an incomplete last batch of an epoch is dropped.
     """
 
     epochs: int = 20
     lr: float = 1e-3
+    head_lr: float = 1e-2
     batch_size: int = 128
 
     def steps(self, images: int) -> int:
@@ -103,7 +106,8 @@ def finetunable_layers(model: nn.Module, image_size: int | None = None) -> list[
 
 def trained_parameters(classifier: Classifier, layers: Sequence[str], image_size: int | None = None) -> int:
     """How many numbers `finetune` would change: of the layers and of the linear classifier."""
-    return sum(parameter.numel() for parameter in _trainable(classifier, layers, image_size).values())
+    own = _tensors(classifier, layers, image_size)
+    return sum(parameter.numel() for name, parameter in classifier.named_parameters() if name in own)
 
 
 def finetune(
@@ -144,11 +148,12 @@ def finetune(
     """
     steps = options.steps(len(train.ids))
     tuned = deepcopy(classifier).eval().requires_grad_(False)
-    trained = _trainable(tuned, layers, image_size)
-    for name, parameter in trained.items():
-        parameter.requires_grad_(True)
+    own = _tensors(tuned, layers, image_size)
+    for name in own:
         tuned.get_submodule(name.rpartition(".")[0]).training = True
-    optimizer = torch.optim.Adam(trained.values(), lr=options.lr)
+    trained = {name: p.requires_grad_(True) for name, p in tuned.named_parameters() if name in own}
+    rates = {name: options.head_lr if name.startswith("head.") else options.lr for name in trained}
+    optimizer = torch.optim.Adam([{"params": [trained[name]], "lr": rates[name]} for name in trained])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps * options.epochs)
     device = device_of(tuned)
     for epoch in range(options.epochs):
@@ -165,10 +170,10 @@ def finetune(
         after_epoch()
     tuned.eval().requires_grad_(False)
     if not all(parameter.isfinite().all() for parameter in trained.values()):
-        raise UserError(
-            f"--lr {options.lr}: fine-tuning {','.join(layers) or 'the head'} diverged; choose a lower one."
-        )
-    _require_frozen(classifier, tuned, layers, image_size)
+        which = ",".join(layers) or "the linear layer"
+        flags = f"--lr {options.lr} --head-lr {options.head_lr}"
+        raise UserError(f"{flags}: fine-tuning {which} diverged; choose lower ones.")
+    _require_frozen(classifier, tuned, own)
     return tuned
 
 
@@ -180,21 +185,20 @@ def right_answers(
     return logits.argmax(1) == test.labels.to(logits.device)
 
 
-def _trainable(classifier: Classifier, layers: Sequence[str], image_size: int | None) -> dict[str, nn.Parameter]:
-    """Parameters of the layers and of the head, by their names in the classifier."""
-    own = {f"encoder.{name}" for name in layer_tensors(classifier.encoder, layers, image_size)} if layers else set()
-    return {name: p for name, p in classifier.named_parameters() if name in own or name.startswith("head.")}
+def _tensors(classifier: Classifier, layers: Sequence[str], image_size: int | None) -> set[str]:
+    """Parameters and buffers of the layers and of the head, by their names in the classifier."""
+    own = layer_tensors(classifier.encoder, layers, image_size) if layers else []
+    return {"head.weight", "head.bias", *(f"encoder.{name}" for name in own)}
 
 
-def _require_frozen(before: Classifier, after: Classifier, layers: Sequence[str], image_size: int | None) -> None:
-    """All that is in no trained layer is bit-identical.
+def _require_frozen(before: Classifier, after: Classifier, own: set[str]) -> None:
+    """All that is not of what was trained is bit-identical.
 
     Raises:
         RuntimeError: the training loop is wrong.
     """
-    chosen = set(layer_tensors(before.encoder, layers, image_size)) if layers else set()
-    now = after.encoder.state_dict()
-    changed = [n for n, x in before.encoder.state_dict().items() if n not in chosen and not torch.equal(x, now[n])]
+    now = after.state_dict()
+    changed = [name for name, x in before.state_dict().items() if name not in own and not torch.equal(x, now[name])]
     if changed:
         raise RuntimeError(f"frozen, and yet changed: {', '.join(changed)}")
 

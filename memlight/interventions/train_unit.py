@@ -12,7 +12,7 @@ Loss = Callable[[int], Tensor]
 
 
 def train_unit(
-    encoder: nn.Module, loss: Loss, entries: Mapping[str, Tensor], *, epochs: int, lr: float = 1e-3
+    encoder: nn.Module, loss: Loss, entries: Mapping[str, Tensor], *, epochs: int, lr: float = 2e-4
 ) -> Iterator[Tensor]:
     """Train chosen entries of an encoder's parameters; all its other numbers stay bit-identical.
 

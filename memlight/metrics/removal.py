@@ -32,7 +32,7 @@ class Arm(NamedTuple):
 
 
 def choose_arms(ids: Ids, scores: NDArray[np.float64], remove: int, trials: int, seed: int) -> list[Arm]:
-    """The highest scores, the lowest, and random draws of as many images (Wang et al., ICLR 2024, section 5).
+    """The highest scores, the lowest, and random draws of as many images (Wang et al., ICLR 2024).
 
     Ties go to the lowest id. A random draw is a function of seed, trial and the number of candidates, so more trials
     leave the earlier ones as they are.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from memlight import dist
 from memlight.data.images import ImageDataModule
@@ -116,6 +116,7 @@ def measure_accuracy(
 
 def encoders_at_once(encoder: nn.Module, images: int) -> int:
     """How many copies of an encoder, with their features of so many images, fit the `BUDGET`; at least one."""
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in encoder.state_dict().values())
+    tensors: dict[str, Tensor] = encoder.state_dict()
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     width: int = getattr(getattr(encoder, "spec", None), "num_features", 2048)
     return max(1, BUDGET // (weights + 4 * width * images))

@@ -45,7 +45,8 @@ class UnitOptions:
         methods: `masked` trains the unit's own weights; `restore` trains the layer and puts the other units back.
         objective: the run's own loss, or the unit's contrast between the images and others.
         lr: learning rate of Adam.
-        context: shared images beside the chosen ones, where the objective compares images.
+        context: images beside the chosen ones, where the objective compares images: shared ones for the run's own
+            loss, others of ``split`` for the unit's contrast.
         first_epoch: whose views no step of the training has seen.
         split: the images that UnitMem is measured on, besides the chosen ones.
         num_views: views of each image, averaged.
@@ -59,7 +60,7 @@ class UnitOptions:
     points: int = 10
     methods: Sequence[Method] = ("masked", "restore")
     objective: Objective = "training"
-    lr: float = 1e-3
+    lr: float = 2e-4
     context: int = 128
     first_epoch: int = 0
     split: str = "candidate"
@@ -177,15 +178,18 @@ class _Training:
 
     def _objective(self) -> tuple[nn.Module, Callable[[int], Tensor]]:
         """A copy to be trained, and the loss that looks at it."""
-        options, device = self.options, device_of(self.encoder)
+        options = self.options
         if self.method is None:
-            copy = deepcopy(self.encoder)
-            steps = Steps(self.data, options.ids, options.context, options.first_epoch, device)
-            return copy, activation_loss(copy, self.layer, self.unit, options.activation, steps)
-        whole = deepcopy(self.method).to(device).eval()
+            copy, steps = deepcopy(self.encoder), self._steps(options.split, options.context)
+            return copy, activation_loss(copy, self.layer, self.unit, options.activation, options.num_views, steps)
+        whole = deepcopy(self.method).eval()
         copy = whole.encoder
-        context = options.context if isinstance(whole, COMPARES_IMAGES) else 0
-        return copy, training_loss(whole, Steps(self.data, options.ids, context, options.first_epoch, device))
+        steps = self._steps("shared", options.context if isinstance(whole, COMPARES_IMAGES) else 0)
+        return copy, training_loss(whole, steps)
+
+    def _steps(self, split: str, context: int) -> Steps:
+        options, others = self.options, self.data.split.ids(split)
+        return Steps(self.data, options.ids, others, context, options.first_epoch, device_of(self.encoder))
 
 
 def _pictures(

@@ -33,13 +33,14 @@ def require_unit(encoder: nn.Module, layer: str, unit: int | None) -> None:
         raise UserError(f"--unit {unit}: {layer} has units 0 to {units - 1}.")
 
 
-def require_chosen(split: PairSplit, ids: Sequence[int], context: int) -> dict[str, str]:
+def require_chosen(split: PairSplit, ids: Sequence[int], context: int, drawn_from: str) -> dict[str, str]:
     """Refuse images that no member could have been trained on, and more context than there is.
 
     Args:
         split: the run's.
         ids: the chosen images.
-        context: how many shared images stand beside them.
+        context: how many images stand beside them.
+        drawn_from: the split that these are drawn from.
 
     Returns:
         The split of each chosen image by its id; "none" for training images that the run left out.
@@ -53,9 +54,9 @@ def require_chosen(split: PairSplit, ids: Sequence[int], context: int) -> dict[s
             raise UserError(f"--ids {id_}: {test}; training images have ids 0 to {split.num_train - 1}.")
         if id_ in ids[:position]:
             raise UserError(f"--ids {id_}: named twice.")
-    shared = len(np.setdiff1d(split.shared, ids))
-    if context > shared:
-        raise UserError(f"--context {context}: there are {shared} shared images besides the chosen ones; use fewer.")
+    others = len(np.setdiff1d(split.ids(drawn_from), ids))
+    if context > others:
+        raise UserError(f"--context {context}: there are {others} {drawn_from} images besides the chosen; use fewer.")
     return {str(id_): next((name for name in SPLITS if id_ in split.ids(name)), "none") for id_ in ids}
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
+from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
+from memlight.data.splits import Ids
 from memlight.features import Activation, capture
 from memlight.metrics.functional import unitmem_from_extremes
 from memlight.modules import SimCLR, VICReg
@@ -54,32 +56,48 @@ class Steps:
     Args:
         data: the images.
         ids: the chosen images.
-        context: how many shared images stand beside them.
+        others: where context images are drawn from; chosen ones among them are left out.
+        context: how many stand beside the chosen ones.
         first_epoch: the first epoch whose views no training step has seen.
         device: where views are made.
     """
 
     def __init__(
-        self, data: ImageDataModule, ids: Sequence[int], context: int, first_epoch: int, device: torch.device
+        self,
+        data: ImageDataModule,
+        ids: Sequence[int],
+        others: Ids,
+        context: int,
+        first_epoch: int,
+        device: torch.device,
     ) -> None:
         self.data = data
         self.ids = list(ids)
         self.context = context
         self.first_epoch = first_epoch
         self.device = device
-        self.others = np.setdiff1d(data.split.shared, self.ids)
+        self.others = np.setdiff1d(others, self.ids)
 
     def batch(self, epoch: int) -> ViewBatch:
-        """The chosen images first, then the context images of this epoch."""
-        data, seen = self.data, self.first_epoch + epoch
-        drawn = permutation(data.seed, seen, len(self.others))[: self.context].numpy()
-        ids = np.concatenate([np.array(self.ids, dtype=np.int64), self.others[drawn]])
+        """The chosen images first, then the context images of this epoch, in the views of a training step."""
+        chosen = np.array(self.ids, dtype=np.int64)
+        return self.views(np.concatenate([chosen, self.drawn(epoch)]), epoch, self.data.views, self.data.num_views)
+
+    def drawn(self, epoch: int) -> Ids:
+        """The context images of an epoch."""
+        order = permutation(self.data.seed, self.first_epoch + epoch, len(self.others))
+        drawn: Ids = self.others[order[: self.context].numpy()]
+        return drawn
+
+    def views(self, ids: Ids, epoch: int, make: Views, num_views: int) -> ViewBatch:
+        """Views of some images, keyed by the epoch, on the device."""
+        data = self.data
         images, labels, ids_B = (
             tensor.to(self.device)
             for tensor in (data.images_of(ids), torch.from_numpy(data.labels_of(ids)), torch.from_numpy(ids))
         )
-        epochs = torch.full_like(ids_B, seen)
-        views = [data.views(images, ids_B, view=v, epoch=epochs, seed=data.seed) for v in range(data.num_views)]
+        epochs = torch.full_like(ids_B, self.first_epoch + epoch)
+        views = [make(images, ids_B, view=view, epoch=epochs, seed=data.seed) for view in range(num_views)]
         return ViewBatch(views, labels, ids_B, epochs)
 
 
@@ -105,24 +123,27 @@ def training_loss(method: SSLModule, steps: Steps) -> Callable[[int], Tensor]:
 
 
 def activation_loss(
-    encoder: nn.Module, layer: str, unit: int, activation: Activation, steps: Steps
+    encoder: nn.Module, layer: str, unit: int, activation: Activation, num_views: int, steps: Steps
 ) -> Callable[[int], Tensor]:
-    """Minus the unit's contrast, in the form of UnitMem ([P] eq 8): mean over the chosen images against the context.
+    """Minus the unit's contrast in the form of UnitMem ([P] eq 8): mean mu of the chosen images against the context.
 
     Args:
         encoder: what is trained.
         layer: its layer.
         unit: channel of it.
         activation: as in the measurement.
+        num_views: views of each chosen image, averaged as in the measurement; context images have one.
         steps: the batches.
     """
+    make, chosen = steps.data.views.full_size(), np.array(steps.ids, dtype=np.int64)
 
     def loss(epoch: int) -> Tensor:
-        views = [view for view in steps.batch(epoch).views if view.shape[-1] == steps.data.view_size]
+        of_chosen = steps.views(chosen, epoch, make, num_views).views
+        of_others = steps.views(steps.drawn(epoch), epoch, make, 1).views
         with capture(encoder, [layer], activation=activation) as captured:
-            encoder(torch.cat(views))
-            mu_VB = captured[layer][:, unit].reshape(len(views), -1)
-        chosen = len(steps.ids)
-        return -unitmem_from_extremes(mu_VB[:, :chosen].mean(), mu_VB[:, chosen:].mean())
+            encoder(torch.cat([*of_chosen, *of_others]))
+            mu_B = captured[layer][:, unit]
+        first = num_views * len(chosen)
+        return -unitmem_from_extremes(mu_B[:first].mean(), mu_B[first:].mean())
 
     return loss

@@ -17,7 +17,9 @@ def test_drops_excesses_and_classes() -> None:
         np.testing.assert_allclose(bars, 100 * np.stack([effects()[f"{name}_low"], effects()[f"{name}_high"]], 1))
     heights = [patch.get_height() for patch in by_class.patches]
     assert heights == [3, 1, 2, 2, 0, 4]  # top, the mean of two draws, low
-    np.testing.assert_allclose(by_class.lines[-1].get_ydata(), [4 / 20 * 12, 4 / 20 * 8])
+    (proportional,) = by_class.collections
+    levels = [segment[:, 1].tolist() for segment in proportional.get_segments()]
+    np.testing.assert_allclose(levels, [[4 / 20 * 12] * 2, [4 / 20 * 8] * 2])
 
 
 def test_a_study_without_random_arms_or_with_too_many_classes() -> None:

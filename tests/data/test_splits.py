@@ -159,3 +159,15 @@ def test_damaged_file_is_refused(tmp_path: Path, damage: Callable[[dict[str, Any
 def test_another_split_is_refused_with_its_difference(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         small().require_equal(small(**changes), Path("runs/x/splits.json"))
+
+
+def test_more_external_images_are_the_same_ones_and_more() -> None:
+    split = PairSplit.make(50, 30, shared=20, candidate=5, independent=5, external=10, seed=3, dataset="x")
+    assert split.with_external(10).sha256 == split.sha256
+    more = split.with_external(25)
+    assert set(split.external) < set(more.external)
+    made = PairSplit.make(50, 30, shared=20, candidate=5, independent=5, external=25, seed=3, dataset="x")
+    assert more.sha256 == made.sha256
+    assert set(split.with_external(4).external) < set(split.external)
+    with pytest.raises(UserError, match="--external 31: there are 30 test images"):
+        split.with_external(31)

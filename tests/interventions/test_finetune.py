@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from memlight.batch import ImageBatch
@@ -23,7 +24,7 @@ from memlight.random import permutation
 from tests.tiny_net import assert_unchanged, snapshot
 
 CLASSES = 3
-OPTIONS = FinetuneOptions(epochs=2, lr=3e-3, batch_size=8)
+OPTIONS = FinetuneOptions(epochs=2, lr=3e-3, head_lr=2e-2, batch_size=8)
 
 
 def images(count: int = 21) -> ImageBatch:
@@ -114,7 +115,7 @@ def test_the_linear_classifier_follows_adam_on_the_cross_entropy_written_out(cla
                 share[label] -= 1
                 gradients[0] += share[:, None] * x / 8
                 gradients[1] += share / 8
-            lr = 3e-3 * (1 + math.cos(math.pi * step / steps)) / 2
+            lr = 2e-2 * (1 + math.cos(math.pi * step / steps)) / 2
             step += 1
             for parameter, gradient, (first, second) in zip((weight, bias), gradients, moments, strict=True):
                 first.mul_(0.9).add_(0.1 * gradient)
@@ -153,7 +154,7 @@ def test_a_layer_follows_torch_with_its_norm_in_train_mode(classifier: Classifie
     model = deepcopy(classifier)
     block = model.encoder.get_submodule("layer8")
     block.get_submodule("norm").train()
-    optimizer = torch.optim.Adam([*block.parameters(), *model.head.parameters()], lr=1.0)
+    optimizer = torch.optim.Adam([{"params": block.parameters()}, {"params": model.head.parameters()}])
     for step in range(4):
         order = permutation(0, step // 2, 21)[8 * (step % 2) : 8 * (step % 2) + 8]
         batch = ImageBatch(*(tensor[order] for tensor in data))
@@ -161,7 +162,8 @@ def test_a_layer_follows_torch_with_its_norm_in_train_mode(classifier: Classifie
         loss = -logits.log_softmax(1)[torch.arange(8), batch.labels].mean()
         model.zero_grad()
         loss.backward()
-        optimizer.param_groups[0]["lr"] = 3e-3 * (1 + math.cos(math.pi * step / 4)) / 2
+        for group, lr in zip(optimizer.param_groups, (3e-3, 2e-2), strict=True):
+            group["lr"] = lr * (1 + math.cos(math.pi * step / 4)) / 2
         optimizer.step()
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tuned.state_dict()[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
@@ -189,8 +191,9 @@ def test_parameters_are_counted_with_the_norm_and_the_head(classifier: Classifie
 
 def test_layers_to_choose_from_are_those_with_units_and_weights_of_their_own() -> None:
     assert finetunable_layers(build_encoder("resnet9", image_size=16)) == [f"layer{n}" for n in range(1, 9)]
-    vit = finetunable_layers(build_encoder("vit_tiny_patch4", image_size=8))
-    assert vit == ["patch_embed.proj", *(f"blocks.{n}.{part}" for n in range(12) for part in ("attn", "mlp"))]
+    vit = VisionTransformer(8, 4, num_classes=0, embed_dim=12, depth=2, num_heads=3)
+    parts = [f"blocks.{block}.{part}" for block in range(2) for part in ("attn", "mlp")]
+    assert finetunable_layers(vit, image_size=8) == ["patch_embed.proj", *parts]
 
 
 def test_refusals_name_the_flag(classifier: Classifier) -> None:
@@ -200,5 +203,5 @@ def test_refusals_name_the_flag(classifier: Classifier) -> None:
         finetune(classifier, ["layer9"], images(), views, OPTIONS)
     with pytest.raises(UserError, match="--batch-size 8: there are 7 training images"):
         finetune(classifier, [], images(7), views, OPTIONS)
-    with pytest.raises(UserError, match="--lr 1e\\+30: fine-tuning layer8 diverged"):
-        finetune(classifier, ["layer8"], images(), views, FinetuneOptions(epochs=1, lr=1e30, batch_size=8))
+    with pytest.raises(UserError, match=r"--lr 0\.003 --head-lr 0\.02: fine-tuning layer8 diverged"):
+        finetune(classifier, ["layer8"], images(), lambda batch, view: views(batch, view) / 0, OPTIONS)

@@ -36,7 +36,14 @@ class RandomFilters(nn.Module):
 @pytest.fixture(scope="module")
 def digits() -> ImageDataModule:
     data = ImageDataModule(
-        "digits", image_size=16, view_size=16, num_shared=16, num_candidate=400, num_independent=16, seed=0
+        "digits",
+        image_size=16,
+        view_size=16,
+        num_shared=16,
+        num_candidate=400,
+        num_independent=16,
+        num_external=15,
+        seed=0,
     )
     data.setup()
     return data
@@ -54,17 +61,17 @@ def measure(encoder: nn.Module, data: ImageDataModule, layers: list[str], shuffl
 def test_random_weights_exceed_the_null_by_nothing(digits: ImageDataModule) -> None:
     for layer, result in measure(RandomFilters(), digits, ["early.1", "late.1", "whole.1"]).items():
         excess = layer_excess(result)
-        assert excess.low - 0.003 < 0 < excess.high + 0.003, layer
-        assert excess.high - excess.low < 0.08, layer
+        assert abs(excess.value) < 0.01, layer
+        assert 0.003 < excess.high - excess.low < 0.03, layer
 
 
 def test_shuffled_views_exceed_the_null_by_nothing(digits: ImageDataModule) -> None:
-    layers = ["early.1", "late.1", "whole.1"]
-    runs = [measure(RandomFilters(), digits, layers, seed) for seed in range(4)]
+    layers = ["early.1", "late.1"]
+    runs = [measure(RandomFilters(), digits, layers, seed) for seed in range(3)]
     found = [[layer_excess(run[layer]) for run in runs] for layer in layers]
-    assert sum(interval.low <= 0 <= interval.high for row in found for interval in row) >= 10
+    assert sum(interval.low <= 0 <= interval.high for row in found for interval in row) >= 4  # of 6
     for row in found:
-        assert abs(np.mean([interval.value for interval in row])) < 0.006
+        assert abs(np.mean([interval.value for interval in row])) < 0.01
     plain = measure(RandomFilters(), digits, layers)
     for layer in layers:  # the same activations, dealt out: means agree and no image keeps its own
         torch.testing.assert_close(runs[0][layer].mu.mean(0), plain[layer].mu.mean(0), rtol=0.2, atol=1e-3)
@@ -107,17 +114,17 @@ def test_a_unit_planted_in_the_weights_is_found(digits: ImageDataModule) -> None
     with torch.no_grad():
         conv = encoder.whole[0]
         conv.weight[UNIT] = weights.view(3, 16, 16).float()
-        conv.bias[UNIT] = -float((flat @ weights).quantile(0.5))
+        conv.bias[UNIT] = -float((flat @ weights).min())
     result = measure(encoder, digits, ["whole.1"])["whole.1"]
     null, p95 = layer_null(result)
     score = result.unitmem.numpy()
     assert result.max_id[UNIT] == target
     assert score[UNIT] > p95[UNIT] + 0.05
     assert score[UNIT] - null[UNIT] == np.max(score - null)
-    assert before.unitmem[UNIT] < layer_null(before)[1][UNIT]
+    assert before.max_id[UNIT] != target
 
 
-def table(seed: int, images: int = 500, units: int = 200) -> np.ndarray:
+def table(seed: int, images: int = 500, units: int = 400) -> np.ndarray:
     return np.random.default_rng(seed).gamma(2.0, size=(images, units))
 
 
@@ -128,15 +135,15 @@ def result_of(mu: np.ndarray) -> UnitMemResult:
 
 
 def test_power_grows_with_the_planted_response() -> None:
-    """A response equal to the strongest is lost in chance; one of twice that is found in nearly every unit."""
+    """A response as strong as the strongest is lost in chance; one of twice that is found in nearly every unit."""
     found = {}
-    for times in (1.0, 1.25, 2.0):
+    for times in (1.0, 1.5, 2.0):
         mu = table(0)
-        mu[PLANTED] = times * mu.max(0)
+        mu[PLANTED, :40] = times * mu[:, :40].max(0)
         result = result_of(mu)
-        assert (result.max_id == PLANTED).all() or times == 1.0
-        found[times] = (result.unitmem.numpy() > layer_null(result)[1]).mean()
-    assert found[1.0] < 0.05 < found[1.25] < found[2.0]
+        assert (result.max_id[:40] == PLANTED).all() or times == 1.0
+        found[times] = (result.unitmem.numpy() > layer_null(result)[1])[:40].mean()
+    assert found[1.0] < 0.05 < found[1.5] < found[2.0]
     assert found[2.0] > 0.95
 
 

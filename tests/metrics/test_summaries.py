@@ -5,11 +5,21 @@ import pytest
 import torch
 
 from memlight.metrics import summaries
+from memlight.metrics.excess import layer_excess, layer_null
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.metrics.unitcontrast import UnitContrast
 from memlight.metrics.unitmem import UnitMem, UnitMemResult
-from memlight.stats import Interval, welch
-from memlight.tables import LAYERMEM_SAMPLES, LAYERMEM_TABLE, UNITMEM_LAYERS, UNITMEM_TABLE, UNITMEM_TOP
+from memlight.stats import Interval, bootstrap_means, welch
+from memlight.tables import (
+    LAYERMEM_INTERVALS,
+    LAYERMEM_SAMPLES,
+    LAYERMEM_TABLE,
+    UNITMEM_EXCESS,
+    UNITMEM_LAYERS,
+    UNITMEM_NULL,
+    UNITMEM_TABLE,
+    UNITMEM_TOP,
+)
 
 SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}
 
@@ -107,6 +117,46 @@ def test_control_tests_are_welch() -> None:
     assert len(table["t"]) == 9
 
 
+def test_layermem_intervals() -> None:
+    results = layermem_results()
+    table, intervals = summaries.layermem_table(results), summaries.layermem_intervals(results)
+    assert tuple(intervals) == LAYERMEM_INTERVALS
+    for name in ("layermem", "top50", "least50", "control_independent", "control_external", "control_shared"):
+        np.testing.assert_allclose(intervals[name], table[name], rtol=1e-12, err_msg=name)
+        assert (intervals[f"{name}_low"] <= table[name]).all() and (table[name] <= intervals[f"{name}_high"]).all()
+        spread = intervals[f"{name}_high"] - intervals[f"{name}_low"]
+        assert (spread > 0.005).all() and (spread < 0.2).all()
+    candidates = np.stack([result.scores.numpy() for result in results["candidate"].values()])
+    low, high = bootstrap_means(candidates[:, np.argsort(-candidates[-1], kind="stable")])
+    np.testing.assert_array_equal([intervals["layermem_low"], intervals["layermem_high"]], [low, high])
+    alone = summaries.layermem_intervals({"candidate": results["candidate"]})
+    assert np.isnan(alone["control_external"]).all() and np.isnan(alone["control_external_low"]).all()
+
+
+def test_excess_and_null_tables() -> None:
+    results, held_out = unitmem_results(), unitmem_results(seed=1)
+    excess, null = summaries.excess_table(results, held_out), summaries.null_table(results, held_out)
+    assert tuple(excess) == UNITMEM_EXCESS and tuple(null) == UNITMEM_NULL
+    assert np.isnan(excess["null"][[1, 31]]).all() and excess["unitmem"][1] == 0
+    for row, layer in enumerate(results):
+        living = (excess["layer"] == layer) & np.isfinite(excess["null"])
+        expected, p95 = layer_null(results[layer])
+        np.testing.assert_array_equal(excess["null"][living], np.delete(expected, 1))
+        np.testing.assert_array_equal(excess["null_p95"][living], np.delete(p95, 1))
+        for column, values in (
+            ("mean", excess["unitmem"][living]),
+            ("null_mean", excess["null"][living]),
+            ("excess", excess["unitmem"][living] - excess["null"][living]),
+            ("above_null_p95", excess["unitmem"][living] > excess["null_p95"][living]),
+        ):
+            assert null[column][row] == pytest.approx(values.mean()), column
+        assert null["excess_low"][row] < null["excess"][row] < null["excess_high"][row]
+        assert null["held_out_excess"][row] == layer_excess(held_out[layer]).value
+        np.testing.assert_array_equal(excess["held_out"][excess["layer"] == layer], held_out[layer].unitmem)
+    alone = summaries.excess_table(results), summaries.null_table(results)
+    assert np.isnan(alone[0]["held_out"]).all() and np.isnan(alone[1]["held_out_excess"]).all()
+
+
 def unitmem_results(reference: str = "mean", seed: int = 0) -> dict[str, UnitMemResult]:
     results = {}
     for layer, units in (("a", 30), ("b", 4)):
@@ -174,4 +224,6 @@ def test_a_layer_of_dead_units_is_counted_and_gives_nan() -> None:
     table = summaries.unitmem_layers({"dead": metric.compute()})
     assert table["dead"].tolist() == [3]
     assert np.isnan([table[name][0] for name in ("mean", "p95", "max", "top_mean", "null_mean")]).all()
+    null = summaries.null_table({"dead": metric.compute()})
+    assert np.isnan([null[name][0] for name in UNITMEM_NULL[1:]]).all()
     assert summaries.unitmem_top({"dead": metric.compute()})["id"].size == 0

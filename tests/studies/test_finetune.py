@@ -149,6 +149,7 @@ def test_images_are_drawn_from_those_with_labels_and_seen_as_the_encoder_s_own(d
         (["--rank-by=layermem", "--checkpoint=epoch=1"], "--rank-by layermem: no "),
         (["--layers=layer6", "--epochs=0"], "--epochs 0: must be 1 or more"),
         (["--layers=layer6", "--lr=0"], "--lr 0.0: must be above 0"),
+        (["--layers=layer6", "--head-lr=nan"], "--head-lr nan: must be above 0"),
         (["--layers=layer6", "--batch-size=1"], "--batch-size 1: must be 2 or more"),
         (["--layers=layer6", "--batch-size=65"], "--batch-size 65: there are 64 training images"),
         (["--layers=layer6", "--train-images=3"], "--train-images 3: class "),

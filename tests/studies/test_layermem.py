@@ -10,7 +10,7 @@ from memlight.rundir import RunDir
 from memlight.tables import LAYERMEM_AGREEMENT, LAYERMEM_SAMPLES, LAYERMEM_TABLE, read_json, read_table
 from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, VIEWS, analyze, assert_same_tables, table_bytes
 
-TABLES = ["agreement", "samples", "table", "tests"]
+TABLES = ["agreement", "intervals", "samples", "table", "tests"]
 
 
 def test_the_callback_gives_what_analyze_gives(observed: RunDir) -> None:

@@ -63,3 +63,14 @@ def test_chosen_members_only(probed: RunDir) -> None:
     assert analyze(probed.root, "probe", "--members", "random", "--tag=chosen") == 0
     table = read_table(probed.analysis("probe", "chosen").table())
     assert set(table["member"].tolist()) == {"random"}
+
+
+def test_more_test_images_than_the_run_names(probed: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyze(probed.root, "probe", "--k=5", "--external=40", "--tag=more") == 0
+    more = read_table(probed.analysis("probe", "more").table())
+    assert (more["n_test"] == 40).all()
+    assert (more["n_train"] == 48).all()
+    assert analyze(probed.root, "probe", "--k=5", "--external=15", "--tag=same") == 0
+    assert table_bytes(probed.analysis("probe")) == table_bytes(probed.analysis("probe", "same"))
+    assert analyze(probed.root, "probe", "--external=4000") == 2
+    assert "--external 4000: there are 300 test images; choose 300 or fewer." in capsys.readouterr().err

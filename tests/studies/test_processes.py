@@ -11,7 +11,7 @@ from tests.ddp import run_ddp
 from tests.tiny_pair import THREE_LAYERS, UNITMEM_TABLES, analyze, assert_same_tables, environment, table_bytes
 
 COMMANDS = {
-    "layermem": ["agreement", "samples", "table", "tests"],
+    "layermem": ["agreement", "intervals", "samples", "table", "tests"],
     "unitmem": [*UNITMEM_TABLES, "curve"],
     "probe": ["table"],
 }

@@ -1,0 +1,262 @@
+"""`analyze.py unit`: the numbers by hand, a unit that was made to memorise is found, mistakes are told at once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memlight.data.images import ImageDataModule
+from memlight.errors import UserError
+from memlight.metrics.unitmem import UnitMemResult
+from memlight.models.encoders import load_encoder, read_metadata
+from memlight.random import ANALYSIS
+from memlight.rundir import AnalysisDir, RunDir
+from memlight.studies.unit_checks import require_one_process, unit_tag
+from memlight.studies.unit_objectives import OnlyFirstTeach, Steps, activation_loss, training_loss
+from memlight.studies.unit_tables import chosen_unit, rank_of
+from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table, read_json, read_table
+from memlight.trained_method import load_method
+from tests.tiny_pair import analyze, table_bytes
+
+LAYER, UNIT, VIEWS = "layer7", 3, 2
+SHORT = [f"--views={VIEWS}", "--context=8", f"--layer={LAYER}"]
+
+
+@pytest.fixture(scope="module")
+def ids(trained: RunDir) -> list[int]:
+    """A candidate image and a shared one, which the measured split lacks."""
+    splits = read_json(trained.splits)
+    return [splits["candidate"][5], splits["shared"][3]]
+
+
+def unit_of(run: RunDir, ids: list[int], tag: str, *flags: str) -> AnalysisDir:
+    assert analyze(run.root, "unit", *SHORT, "--ids", *map(str, ids), f"--tag={tag}", *flags) == 0
+    return run.analysis("unit", tag)
+
+
+@pytest.fixture(scope="module")
+def done(trained: RunDir, ids: list[int]) -> AnalysisDir:
+    return unit_of(trained, ids, "own-loss", f"--unit={UNIT}", "--epochs=4", "--points=2", "--lr=0.01")
+
+
+@pytest.fixture(scope="module")
+def data(trained: RunDir) -> ImageDataModule:
+    module = ImageDataModule(**read_metadata(trained.member("candidate").encoder)["data"])
+    module.setup()
+    return module
+
+
+def mu_of(run: RunDir, data: ImageDataModule, ids: list[int]) -> dict[int, float]:
+    """The unit's activation on candidates and chosen images, one view of one image at a time."""
+    encoder = load_encoder(run.member("candidate").encoder)
+    found: list[float] = []
+    encoder.get_submodule(LAYER).register_forward_hook(lambda _, __, y: found.append(float(y[0, UNIT].abs().mean())))
+    scored = sorted({*data.split.candidate.tolist(), *ids})
+    mu = {}
+    with torch.no_grad():
+        for id_ in scored:
+            found.clear()
+            for view in range(VIEWS):
+                image, number = data.images_of([id_]), torch.tensor([id_])
+                encoder(data.views(image, number, view=view, epoch=ANALYSIS, seed=data.seed))
+            mu[id_] = sum(found) / VIEWS
+    return mu
+
+
+def of_method(table: Table, method: str) -> Table:
+    return {name: column[table["method"] == method] for name, column in table.items()}
+
+
+def test_the_first_row_is_what_one_image_at_a_time_gives(
+    trained: RunDir, done: AnalysisDir, data: ImageDataModule, ids: list[int]
+) -> None:
+    table = read_table(done.table(), UNIT_TABLE)
+    mu = mu_of(trained, data, ids)
+    assert len(mu) == 17
+    strongest = max(mu, key=lambda id_: (mu[id_], -id_))
+    rest = sum(value for id_, value in mu.items() if id_ != strongest) / (len(mu) - 1)
+    best = max(mu[id_] for id_ in ids)
+    expected = {
+        "unitmem": (mu[strongest] - rest) / (mu[strongest] + rest),
+        "mu_max": mu[strongest],
+        "mu_rest": rest,
+        "max_id": strongest,
+        "mu_of_ids": sum(mu[id_] for id_ in ids) / 2,
+        "rank": sum(value > best for value in mu.values()),
+    }
+    for method in ("masked", "restore"):
+        rows = of_method(table, method)
+        assert rows["epoch"].tolist() == [0, 2, 4]
+        for column, value in expected.items():
+            assert float(rows[column][0]) == pytest.approx(value, rel=1e-5), column
+        assert np.isnan(rows["loss"]).tolist() == [True, False, False]
+        assert rows["unitmem"][2] != rows["unitmem"][0]
+
+
+def test_no_other_unit_of_the_layer_changes(done: AnalysisDir) -> None:
+    others = read_table(done.table("units"), UNIT_OTHERS)
+    for method in ("masked", "restore"):
+        rows = of_method(others, method)
+        assert np.flatnonzero(rows["trained"]).tolist() == [UNIT] and len(rows["unit"]) == 256
+        for score in ("unitmem", "max_id"):
+            same = rows[f"{score}_before"] == rows[f"{score}_after"]
+            assert same[~rows["trained"]].all()
+        assert rows["unitmem_before"][UNIT] != rows["unitmem_after"][UNIT]
+    headline = read_json(done.summary)["headline"]
+    assert (headline["others_changed/masked"], headline["others_changed/restore"]) == (0, 0)
+
+
+def test_new_probes_and_where_the_chosen_images_come_from_are_reported(
+    trained: RunDir, done: AnalysisDir, ids: list[int]
+) -> None:
+    accuracy = read_table(done.table("accuracy"), UNIT_ACCURACY)
+    assert accuracy["encoder"].tolist() == ["original", "masked", "restore"]
+    assert (accuracy["n_train"].tolist(), accuracy["n_test"].tolist()) == ([48] * 3, [15] * 3)
+    headline = read_json(done.summary)["headline"]
+    assert headline["split_of_ids"] == {str(ids[0]): "candidate", str(ids[1]): "shared"}
+    assert (headline["layer"], headline["unit"], headline["objective"]) == (LAYER, UNIT, "training")
+    assert headline["probe_top1/masked"] == accuracy["probe_top1"][1]
+    table = of_method(read_table(done.table()), "restore")
+    assert headline["unitmem_after/restore"] == table["unitmem"][2]
+    assert headline["rank_before/restore"] == table["rank"][0]
+
+
+def test_a_second_call_gives_the_same_bytes(trained: RunDir, done: AnalysisDir, ids: list[int]) -> None:
+    again = unit_of(trained, ids, "again", f"--unit={UNIT}", "--epochs=4", "--points=2", "--lr=0.01")
+    assert table_bytes(again) == table_bytes(done)
+
+
+def test_a_unit_that_is_made_to_memorise_is_found(trained: RunDir, ids: list[int]) -> None:
+    flags = ["--objective=activation", "--method", "masked", "--epochs=60", "--points=6", "--lr=0.001"]
+    planted = unit_of(trained, ids[:1], "planted", *flags)
+    table = read_table(planted.table(), UNIT_TABLE)
+    assert table["rank"][0] > 0 and table["max_id"][0] != ids[0]
+    assert (table["rank"][2], table["max_id"][2]) == (0, ids[0])
+    assert table["unitmem"][2] > table["unitmem"][0]
+    assert table["loss"][2] < table["loss"][1]
+
+
+def test_only_the_chosen_images_teach(trained: RunDir, data: ImageDataModule, ids: list[int]) -> None:
+    method = load_method(trained, "candidate")
+    encoder = method.encoder
+    steps = Steps(data, ids, data.split.shared, 6, 40, torch.device("cpu"))
+    batch = steps.batch(2)
+    assert batch.ids[:2].tolist() == ids and batch.epochs is not None and (batch.epochs == 42).all()
+    others = batch.ids[2:].tolist()
+    assert len(set(others)) == 6 and set(others) <= set(data.split.shared.tolist()) - set(ids)
+    assert steps.batch(3).ids[2:].tolist() != others
+    for place, id_ in enumerate(batch.ids.tolist()):
+        alone = data.views(data.images_of([id_]), torch.tensor([id_]), view=1, epoch=42, seed=data.seed)
+        assert torch.equal(batch.views[1][place], alone[0])
+
+    def by_hand() -> Tensor:
+        h = [encoder(view) for view in batch.views]
+        h_0, h_1 = (torch.cat([features[:2], features[2:].detach()]) for features in h)
+        loss: Tensor = method.criterion(method.head(h_0), method.head(h_1))
+        return loss
+
+    weight = encoder.get_parameter(f"{LAYER}.conv.weight")
+    (expected,) = torch.autograd.grad(by_hand(), weight)
+    loss = training_loss(method, steps)(2)
+    (gradient,) = torch.autograd.grad(loss, weight)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-7)
+    assert expected.abs().max() > 0
+    assert isinstance(method.encoder, OnlyFirstTeach)
+
+
+def test_the_contrast_that_plants_a_unit(trained: RunDir, data: ImageDataModule, ids: list[int]) -> None:
+    encoder = load_encoder(trained.member("candidate").encoder)
+    steps = Steps(data, ids, data.split.candidate, 5, 40, torch.device("cpu"))
+    found = float(activation_loss(encoder, LAYER, UNIT, "abs", 3, steps)(1).detach())
+    mu: list[float] = []
+    encoder.get_submodule(LAYER).register_forward_hook(lambda _, __, y: mu.append(float(y[0, UNIT].abs().mean())))
+    with torch.no_grad():
+        for id_, views in [(ids[0], 3), (ids[1], 3), *((int(id_), 1) for id_ in steps.drawn(1))]:
+            for view in range(views):
+                encoder(data.views(data.images_of([id_]), torch.tensor([id_]), view=view, epoch=41, seed=data.seed))
+    chosen, others = sum(mu[:6]) / 6, sum(mu[6:]) / 5
+    assert found == pytest.approx(-(chosen - others) / (chosen + others), rel=1e-4)
+
+
+def test_rank_counts_the_images_above_the_best_of_the_chosen() -> None:
+    mu, numbers = [0.3, 0.9, 0.3, 0.0, 0.7, 0.3], [2, 3, 5, 8, 9, 11]
+    for chosen in ([5], [2], [11, 8], [8], [3], [9, 11]):
+        best = max((mu[numbers.index(id_)], -id_) for id_ in chosen)
+        above = sum((value, -id_) > best for value, id_ in zip(mu, numbers, strict=True))
+        assert rank_of(torch.tensor(mu), torch.tensor(numbers), chosen) == above
+
+
+def test_the_median_unit_is_one_that_fires() -> None:
+    top = torch.tensor([[4.0, 0.0, 9.0, 3.0, 1.0], [1.0] * 5]).double()[:, None]
+    powers = torch.stack([top[0, 0] + 1, *torch.zeros(2, 5).double()])
+    result = UnitMemResult(top, powers, torch.tensor([1, 2]))
+    result.dead = torch.tensor([False, True, False, False, False])
+    assert chosen_unit(result, None) == 3
+    assert chosen_unit(result, 1) == 1
+    result.dead = torch.ones(5, dtype=torch.bool)
+    with pytest.raises(UserError, match="--layer: none of its units fires"):
+        chosen_unit(result, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--layer=layer9"], "--layer layer9: no such layer"),
+        (["--layer=res2"], "--layer res2: "),
+        (["--unit=256"], "--unit 256: layer7 has units 0 to 255."),
+        (["--unit=-1"], "--unit -1: layer7 has units 0 to 255."),
+        (["--ids", "1497"], "--ids 1497: is a test image; training images have ids 0 to 1496."),
+        (["--ids", "99999"], "--ids 99999: no such image"),
+        (["--ids", "7", "7"], "--ids 7: named twice."),
+        (["--context=49"], "--context 49: there are 48 shared images besides the chosen; use fewer."),
+        (["--context=16", "--objective=activation"], "--context 16: there are "),
+        (["--epochs=0"], "--epochs 0: must be 1 or more."),
+        (["--lr=0"], "--lr 0.0: must be above 0."),
+        (["--member=all"], "no all/encoder.safetensors"),
+        (["--network=teacher"], "--network teacher: candidate/ has no such network"),
+    ],
+)
+def test_mistakes_are_told_before_images_are_read(
+    trained: RunDir, flags: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageDataModule, "setup", lambda *_: pytest.fail("images were read"))
+    first = ["--ids", "7"] if "--ids" not in flags else []
+    assert analyze(trained.root, "unit", *SHORT, *first, *flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not trained.analysis("unit").dir.exists()
+
+
+def test_a_run_without_its_last_checkpoint_can_still_be_planted_in(
+    run: Path, ids: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "candidate/checkpoints/last.ckpt").unlink()
+    short = [*SHORT, "--ids", str(ids[0]), "--epochs=1", "--points=3", "--method", "masked"]
+    assert analyze(run, "unit", *short) == 2
+    assert "no candidate/checkpoints/last.ckpt" in capsys.readouterr().err
+    assert analyze(run, "unit", *short, "--objective=activation") == 0
+    table = read_table(RunDir(run).analysis("unit", "activation").table(), UNIT_TABLE)
+    assert table["epoch"].tolist() == [0, 1]
+
+
+def test_a_second_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_one_process()
+    monkeypatch.setattr("memlight.dist.world_size", lambda: 2)
+    with pytest.raises(UserError, match="in one process; start it without torchrun"):
+        require_one_process()
+
+
+def test_results_that_are_not_the_plain_one_have_a_tag() -> None:
+    assert unit_tag("candidate", None, "training") is None
+    assert unit_tag("independent", "student", "activation") == "independent-student-activation"
+
+
+def test_constants_of_a_batch_are_the_encoder_s_own_features() -> None:
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    views = torch.randn(6, 3, 2, 2)
+    teaching = OnlyFirstTeach(encoder, 1, 3)(views)
+    torch.testing.assert_close(teaching, encoder(views))
+    grads = [torch.autograd.grad(teaching[row].sum(), encoder[1].bias, retain_graph=True)[0] for row in (0, 1, 3, 5)]
+    assert [bool(grad.any()) for grad in grads] == [True, False, True, False]
