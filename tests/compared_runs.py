@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from memlight.rundir import AnalysisDir, RunDir
+from memlight.rundir import RunDir
 from memlight.tables import (
     CLASSMEM_LAYERS,
     LAYERMEM_SAMPLES,
@@ -50,7 +50,7 @@ def config(
 def make_run(root: Path, settings: dict[str, Any] | None = None) -> RunDir:
     """A run that was trained and not analysed."""
     run = RunDir(root)
-    write_json(run.splits, {"dataset": "cifar10"})
+    write_json(run.splits, {"dataset": "cifar10", "sha256": "ab" * 32})
     write_text(run.config, yaml.safe_dump(config() if settings is None else settings))
     return run
 
@@ -63,7 +63,6 @@ def write_analysis(run: RunDir, command: str, tables: dict[str, tuple[Table, Seq
     summary = {
         "command_line": f"analyze.py {command} --run {run.root} {flags}".rstrip(),
         "checkpoints": {"candidate": hashlib.sha256(str(run.root).encode()).hexdigest()},
-        "split_sha256": "ab" * 32,
         "headline": {},
         "finished": "2026-11-20T07:45:36+00:00",
         "device": "CPU",
@@ -102,9 +101,9 @@ def add_samples(
     write_table(run.analysis("layermem", tag).table("samples"), table, LAYERMEM_SAMPLES)
 
 
-def edit_summary(analysis: AnalysisDir, **changed: object) -> None:
-    """Other values in ``summary.json``."""
-    write_json(analysis.summary, {**read_json(analysis.summary), **changed})
+def edit_json(path: Path, **changed: object) -> None:
+    """Other values in a file such as ``summary.json``."""
+    write_json(path, {**read_json(path), **changed})
 
 
 def add_unitmem(

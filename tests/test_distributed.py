@@ -151,7 +151,11 @@ def test_tasks_of_srun_share_an_analysis(run: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "tables"),
-    [("layermem", ["agreement", "intervals", "samples", "table", "tests"]), ("unitmem", [*UNITMEM_TABLES, "curve"]), ("probe", ["table"])],
+    [
+        ("layermem", ["agreement", "intervals", "samples", "table", "tests"]),
+        ("unitmem", [*UNITMEM_TABLES, "curve"]),
+        ("probe", ["table"]),
+    ],
 )
 def test_torchrun_shares_every_analysis(command: str, tables: list[str], run: Path) -> None:
     views = [f"--views={VIEWS}"] if command != "probe" else []

@@ -26,7 +26,7 @@ from tests.compared_runs import (
     add_samples,
     add_unitmem,
     config,
-    edit_summary,
+    edit_json,
     make_run,
     write_analysis,
 )
@@ -54,9 +54,11 @@ def make_repeat(root: Path, seed: int) -> RunDir:
     add_samples(run, scores_of(seed))
     add_unitmem(run, [0.3, 0.3, 0.4, 0.5, 0.6 + seed / 100])
     add_probe(run, knn=ACCURACY[seed], linear=0.7)
-    edit_summary(run.analysis("probe"), headline={"knn_top1/candidate": ACCURACY[seed], "encoder": "resnet9"})
+    edit_json(run.analysis("probe").summary, headline={"knn_top1/candidate": ACCURACY[seed], "encoder": "resnet9"})
     write_analysis(run, "prune", {})
-    edit_summary(run.analysis("prune"), headline={"drop": 0.01 * seed, "of_seed": None if seed else 0.5, "ok": True})
+    edit_json(
+        run.analysis("prune").summary, headline={"drop": 0.01 * seed, "of_seed": None if seed else 0.5, "ok": True}
+    )
     return run
 
 
@@ -167,7 +169,7 @@ def test_rankings_of_every_two_runs_are_compared_by_id(repeats: list[str], tmp_p
 @pytest.mark.usefixtures("_undrawn")
 def test_runs_of_other_splits_are_not_asked_whether_they_agree(repeats: list[str], tmp_path: Path) -> None:
     paths = [str(shutil.copytree(path, tmp_path / Path(path).name)) for path in repeats]
-    edit_summary(RunDir(Path(paths[2])).analysis("layermem"), split_sha256="cd" * 32)
+    edit_json(RunDir(Path(paths[2])).splits, sha256="cd" * 32)
     text = page_of("--runs", *paths, "--out", str(tmp_path / "two")).text
     assert "not the same images in all runs (s0, s1; s2)" in text and "--data.split_seed 0" in text
     assert "that of other trainings on other images" in text
@@ -175,6 +177,17 @@ def test_runs_of_other_splits_are_not_asked_whether_they_agree(repeats: list[str
     assert set(zip(table["run_a"].tolist(), table["run_b"].tolist(), strict=True)) == {("s0", "s1")}
     text = page_of("--runs", *paths[1:], "--out", str(tmp_path / "none")).text
     assert "(s1; s2)" in text and agreement_words(read_table(tmp_path / "none" / "agreement.csv")) == ""
+
+
+@pytest.mark.usefixtures("_undrawn")
+def test_other_external_images_are_no_control(repeats: list[str], tmp_path: Path) -> None:
+    paths = [str(shutil.copytree(path, tmp_path / Path(path).name)) for path in repeats[:2]]
+    fewer = scores_of(1)
+    add_samples(RunDir(Path(paths[1])), {**fewer, "external": fewer["external"][:, :-5]})
+    text = page_of("--runs", *paths, "--out", str(tmp_path / "out")).text
+    table = read_table(tmp_path / "out" / "agreement.csv", REPEATS_AGREEMENT)
+    assert set(table["split"]) == {"candidate"}
+    assert "Of candidates" in text and "Of external images" not in text
 
 
 @pytest.mark.usefixtures("_undrawn")
@@ -232,8 +245,8 @@ def test_a_damaged_run_leaves_the_page_before(
     before = (out / "repeats.html").read_bytes()
     samples = RunDir(Path(paths[1])).analysis("layermem").table("samples")
     lines = samples.read_text().splitlines(keepends=True)
-    samples.write_text("".join(lines[:-1]))
-    assert "holds other images than its splits say" in error_of(capsys, "--runs", *paths, "--out", str(out))
+    samples.write_text("".join(lines[:1] + lines[2:]))
+    assert "has not all candidates of splits.json" in error_of(capsys, "--runs", *paths, "--out", str(out))
     samples.write_text("".join(lines)[:-4])
     assert "cut short" in error_of(capsys, "--runs", *paths, "--out", str(out))
     assert (out / "repeats.html").read_bytes() == before

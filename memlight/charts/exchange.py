@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from memlight.figures import BLUE, ORANGE, STYLE
@@ -123,5 +124,6 @@ def _finish(figure: Figure, axes: list[Axes], names: Sequence[str], label: str) 
     axes[0].set_ylabel(label)
     for ax in axes:
         ax.grid(visible=True, axis="both")
+        ax.xaxis.set_major_locator(MaxNLocator(6))
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(handles) // 2), fontsize=8)

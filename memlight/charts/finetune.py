@@ -28,6 +28,7 @@ def finetune_chart(effects: Table, table: Table) -> Figure:
     gains, costs = figure.subplots(1, 2, width_ratios=[1.15, 1])
     _gains(gains, effects, table)
     _costs(costs, effects, table)
+    figure.legend(*costs.get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside lower right")
     return figure
 
 
@@ -81,7 +82,6 @@ def _costs(ax: Axes, effects: Table, table: Table) -> None:
     ax.set_title("Accuracy against trained parameters")
     ax.set_xlabel("trained parameters, each trial")
     ax.set_ylabel("top-1 on test images, %")
-    ax.legend(fontsize=8, loc="best", frameon=True, framealpha=0.8, edgecolor="none")
 
 
 def _count(value: float) -> str:

@@ -8,20 +8,22 @@ import numpy as np
 from memlight.agreement import RANKED_SPLITS, pairwise_agreement
 from memlight.compare.runs import ComparedRun
 from memlight.errors import UserError
-from memlight.tables import LAYERMEM_SAMPLES, REPEATS_AGREEMENT, Table, read_table
+from memlight.tables import LAYERMEM_SAMPLES, REPEATS_AGREEMENT, Table, read_json, read_table
 
 
 def same_splits(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
-    """Runs whose layermem scored the same images in the same roles, together; those without layermem are left out."""
+    """Runs that were trained on the same images in the same roles, together; those without layermem are left out."""
     groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
-        if summary := run.summaries.get("layermem"):
-            groups.setdefault(str(summary["split_sha256"]), []).append(run)
+        if "layermem" in run.summaries:
+            groups.setdefault(str(read_json(run.run.splits).get("sha256")), []).append(run)
     return list(groups.values())
 
 
 def agreement_of_runs(runs: Sequence[ComparedRun]) -> Table:
     """Every two runs of the same splits on every layer that both measured: the columns ``REPEATS_AGREEMENT``.
+
+    External images are left out where runs scored others of them (``--external``).
 
     Raises:
         UserError: a table is damaged.
@@ -39,11 +41,18 @@ def _of_group(group: Sequence[ComparedRun]) -> list[Table]:
     for split in RANKED_SPLITS:
         of_split = [_rows(table, "split", split) for table in samples]
         for layer in dict.fromkeys(of_split[0]["layer"].tolist()):
-            of_layer = [_rows(table, "layer", layer) for table in of_split]
-            if all(len(table["id"]) for table in of_layer):
-                agreement = pairwise_agreement([run.name for run in group], _scores(of_layer), "run")
+            of_layer = [_by_id(_rows(table, "layer", layer)) for table in of_split]
+            if not all(len(table["id"]) for table in of_layer):
+                continue
+            if all(np.array_equal(of_layer[0]["id"], table["id"]) for table in of_layer):
+                scores = np.stack([table["score"] for table in of_layer])
+                agreement = pairwise_agreement([run.name for run in group], scores, "run")
                 same = {"split": np.full(len(agreement["n"]), split), "layer": np.full(len(agreement["n"]), layer)}
                 found.append({**same, **agreement})
+            elif split == "candidate":
+                raise UserError(
+                    "--runs: layermem/samples.csv has not all candidates of splits.json; run layermem again."
+                )
     return found
 
 
@@ -52,10 +61,6 @@ def _rows(table: Table, column: str, value: str) -> Table:
     return {name: cells[of_value] for name, cells in table.items()}
 
 
-def _scores(tables: Sequence[Table]) -> np.ndarray:
-    """A row of scores for each run, their images in the order of ids."""
-    orders = [np.argsort(table["id"], kind="stable") for table in tables]
-    ids = [table["id"][order] for table, order in zip(tables, orders, strict=True)]
-    if not all(np.array_equal(ids[0], other) for other in ids):
-        raise UserError("--runs: layermem/samples.csv holds other images than its splits say; run layermem again.")
-    return np.stack([table["score"][order] for table, order in zip(tables, orders, strict=True)])
+def _by_id(table: Table) -> Table:
+    order = np.argsort(table["id"], kind="stable")
+    return {name: cells[order] for name, cells in table.items()}

@@ -39,7 +39,7 @@ class Arm:
 def trials_interval(values_T: ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean over T trials with ``t(T - 1) * sd / sqrt(T)`` around it; without bounds (NaN) for a single trial."""
     values = np.asarray(values_T, dtype=np.float64)
-    mean, half = float(values.mean()), _half_over_trials(values, confidence)
+    mean, half = float(values.mean()), _quantile_times_deviation(values, confidence) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -59,11 +59,34 @@ def paired_gain(right_TM: Tensor, baseline_TM: Tensor, *, confidence: float = 0.
     Raises:
         ValueError: other shapes, or fewer than two images.
     """
+    return _paired(right_TM, baseline_TM, 1 / right_TM.shape[0], confidence)
+
+
+def gain_over_random(right_TM: Tensor, random_TM: Tensor, *, confidence: float = 0.95) -> Interval:
+    """Accuracy of layers that a ranking chose minus that of random ones, a draw in each trial.
+
+    As `paired_gain`, but the question is whether the ranking did better than one more random draw would have done: of
+    layers chosen at random, too, half are better than the mean. So the half width over trials is
+    ``t(T - 1) * sd_t(mean_i d) * sqrt(1 + 1 / T)``, a prediction interval.
+
+    Args:
+        right_TM: bool ``(T, M)``, which test images are named rightly in each trial.
+        random_TM: likewise, of as many random layers.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: other shapes, or fewer than two images.
+    """
+    return _paired(right_TM, random_TM, 1 + 1 / right_TM.shape[0], confidence)
+
+
+def _paired(right_TM: Tensor, baseline_TM: Tensor, share_of_variance: float, confidence: float) -> Interval:
     if right_TM.shape != baseline_TM.shape or right_TM.ndim != 2 or right_TM.shape[1] < 2:
         raise ValueError(f"two or more images of equal trials are needed: {right_TM.shape}, {baseline_TM.shape}")
     d_TM = (right_TM.double() - baseline_TM.double()).cpu().numpy()
     over_images = float(stats.norm.ppf(0.5 + confidence / 2)) * d_TM.mean(0).std(ddof=1) / math.sqrt(d_TM.shape[1])
-    half = math.hypot(_half_over_trials(d_TM.mean(1), confidence), float(over_images))
+    over_trials = _quantile_times_deviation(d_TM.mean(1), confidence) * math.sqrt(share_of_variance)
+    half = math.hypot(over_trials, float(over_images))
     gain = float(d_TM.mean())
     return Interval(gain, gain - half, gain + half)
 
@@ -102,7 +125,7 @@ def finetune_effects(
     columns: dict[str, list[object]] = {}
     for arm in arms:
         own = right[arm.name]
-        ranked = arm.rank_by not in (HEAD, NAMED, RANDOM)
+        compared = arm.rank_by not in (HEAD, NAMED, RANDOM) and arm.count in random
         row = {
             "arm": arm.name,
             "layers": ",".join(arm.draws[0]) if arm.rank_by != RANDOM else "drawn in each trial",
@@ -112,9 +135,7 @@ def finetune_effects(
             "trained_parameters": float(np.mean([parameters[layers] for layers in arm.draws])),
             **_named("top1", trials_interval(own.double().mean(1).cpu())),
             **_named("gain", paired_gain(own, right[arms[0].name]) if arm.count else _UNKNOWN),
-            **_named(
-                "over_random", paired_gain(own, random[arm.count]) if ranked and arm.count in random else _UNKNOWN
-            ),
+            **_named("over_random", gain_over_random(own, random[arm.count]) if compared else _UNKNOWN),
         }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
@@ -128,8 +149,7 @@ def _named(name: str, found: Interval) -> dict[str, float]:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def _half_over_trials(values_T: np.ndarray[tuple[int, ...], np.dtype[np.float64]], confidence: float) -> float:
+def _quantile_times_deviation(values_T: np.ndarray[tuple[int, ...], np.dtype[np.float64]], confidence: float) -> float:
+    """``t(T - 1) * sd``; NaN for a single trial."""
     trials = len(values_T)
-    if trials < 2:
-        return math.nan
-    return float(stats.t.ppf(0.5 + confidence / 2, trials - 1) * values_T.std(ddof=1) / math.sqrt(trials))
+    return float(stats.t.ppf(0.5 + confidence / 2, trials - 1) * values_T.std(ddof=1)) if trials > 1 else math.nan

@@ -19,7 +19,8 @@ def exchange_section(run: RunDir) -> str:
         "In copies of this run's encoder layers were replaced by those of a donor: an encoder of the same architecture "
         "from another run. A new probe on each data set says what a copy can still be used for. Layers that were not "
         "trained together fit badly, whatever they have learned, so a fall in accuracy alone is no sign of memory. "
-        "Intervals are 95 %, of the difference to the unexchanged encoder on the same test images.",
+        "Intervals are 95 %; those of accuracies are of the difference to the unexchanged encoder on the same test "
+        "images. The contrast compares the copy with its partner, whose memory of its own images stays in it.",
         "soft",
     )
     found = [_exchange_of(analysis) for analysis in run.analyses("exchange")]

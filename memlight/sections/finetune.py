@@ -23,8 +23,8 @@ def finetune_section(run: RunDir) -> str:
         "chosen layers and the classifier learn, all else stays as it was. Gain is accuracy above that of the "
         "classifier alone, paired over trials and test images; intervals are 95 % and hold for these training images. "
         "Wang et al. claim that the layers of highest delta are the ones worth fine-tuning: that is tested against "
-        "random layers of the same number. Layers differ in their number of parameters, and a larger one can learn "
-        "more whatever it has memorised.",
+        "random layers of the same number, and holds where one more random draw would hardly have done as well. Layers "
+        "differ in their number of parameters, and a larger one can learn more whatever it has memorised.",
         "soft",
     )
     found = [finetune_html(analysis) for analysis in run.analyses("finetune")]

@@ -129,8 +129,8 @@ def study_exchange(
         log.figure(
             "layermem",
             exchange_layermem(by_layer),
-            "The exchanged layers on the recipient's own images, before and after; the mean over them where several "
-            "were exchanged.",
+            "The exchanged layers before and after; their mean where several were exchanged. The partner's memory of "
+            "its own images is a part of the contrast too, and stays when the recipient's layers go.",
         )
     log.headline(exchange_headline(effects))
     return table

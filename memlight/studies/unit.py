@@ -185,7 +185,7 @@ class _Training:
         whole = deepcopy(self.method).eval()
         copy = whole.encoder
         steps = self._steps("shared", options.context if isinstance(whole, COMPARES_IMAGES) else 0)
-        return copy, training_loss(whole, steps)
+        return copy, training_loss(whole, self.encoder, steps)
 
     def _steps(self, split: str, context: int) -> Steps:
         options, others = self.options, self.data.split.ids(split)

@@ -24,17 +24,22 @@ COMPARES_IMAGES = (SimCLR, VICReg)
 
 
 class OnlyFirstTeach(nn.Module):
-    """An encoder in whose features only the first images of a batch have a gradient; those of the others are constants.
+    """An encoder for the first images of a batch, beside others whose features are what they were before training.
+
+    Constants have to be those of the untrained copy: features of the encoder as it is, detached, would move with its
+    weights while the loss takes them for fixed, and a layer trained so pulls all images to one place.
 
     Args:
-        encoder: the encoder.
-        teaching: how many images teach.
+        encoder: what is trained, and sees the first images.
+        original: sees the others, without a gradient.
+        teaching: how many images come first.
         images: images in a batch; their views come view after view.
     """
 
-    def __init__(self, encoder: nn.Module, teaching: int, images: int) -> None:
+    def __init__(self, encoder: nn.Module, original: nn.Module, teaching: int, images: int) -> None:
         super().__init__()
         self.encoder = encoder
+        self.original = original
         self.teaching = teaching
         self.images = images
 
@@ -42,7 +47,7 @@ class OnlyFirstTeach(nn.Module):
         """``(V * images, 3, h, w)`` to ``(V * images, D)``."""
         by_view = views.reshape(-1, self.images, *views.shape[1:])
         with torch.no_grad():
-            constant: Tensor = self.encoder(by_view[:, self.teaching :].flatten(0, 1))
+            constant: Tensor = self.original(by_view[:, self.teaching :].flatten(0, 1))
         learning: Tensor = self.encoder(by_view[:, : self.teaching].flatten(0, 1))
         of_views = [features.reshape(len(by_view), -1, features.shape[1]) for features in (learning, constant)]
         return torch.cat(of_views, dim=1).flatten(0, 1)
@@ -101,7 +106,7 @@ class Steps:
         return ViewBatch(views, labels, ids_B, epochs)
 
 
-def training_loss(method: SSLModule, steps: Steps) -> Callable[[int], Tensor]:
+def training_loss(method: SSLModule, original: nn.Module, steps: Steps) -> Callable[[int], Tensor]:
     """The run's own loss, its heads frozen, with a gradient through the features of the chosen images alone.
 
     Context images stand in a batch only where the method compares images (``COMPARES_IMAGES``). Where the loss is a
@@ -109,12 +114,13 @@ def training_loss(method: SSLModule, steps: Steps) -> Callable[[int], Tensor]:
 
     Args:
         method: the method in eval mode; its ``encoder`` is what is trained.
+        original: the encoder before training.
         steps: the batches.
     """
     compares = isinstance(method, COMPARES_IMAGES)
     if compares:
         count = len(steps.ids) + steps.context
-        method.encoder = OnlyFirstTeach(method.encoder, len(steps.ids), count)
+        method.encoder = OnlyFirstTeach(method.encoder, original, len(steps.ids), count)
 
     def loss(epoch: int) -> Tensor:
         return method.embed_and_loss(steps.batch(epoch))[0]

@@ -91,6 +91,23 @@ def test_while_training_frozen_parameters_have_no_gradient_and_frozen_modules_ar
     assert seen == [(learning, {"layer7.conv", "layer7.norm"})] * 4
 
 
+def test_an_encoder_that_changes_what_is_frozen_is_found_out() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+            self.register_buffer("count", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.count += 1
+            features: Tensor = self.linear(x.mean((2, 3)))
+            return features
+
+    counting = new_classifier(Counting().eval(), images(), views, CLASSES)
+    with pytest.raises(RuntimeError, match=r"frozen, and yet changed: encoder\.count$"):
+        finetune(counting, [], images(), views, OPTIONS)
+
+
 def test_the_linear_classifier_follows_adam_on_the_cross_entropy_written_out(classifier: Classifier) -> None:
     data = images()
     tuned = finetune(classifier, [], data, views, OPTIONS, seed=5, trial=1)

@@ -71,7 +71,7 @@ def test_shuffled_views_exceed_the_null_by_nothing(digits: ImageDataModule) -> N
     found = [[layer_excess(run[layer]) for run in runs] for layer in layers]
     assert sum(interval.low <= 0 <= interval.high for row in found for interval in row) >= 4  # of 6
     for row in found:
-        assert abs(np.mean([interval.value for interval in row])) < 0.01
+        assert abs(np.mean([interval.value for interval in row])) < 0.015
     plain = measure(RandomFilters(), digits, layers)
     for layer in layers:  # the same activations, dealt out: means agree and no image keeps its own
         torch.testing.assert_close(runs[0][layer].mu.mean(0), plain[layer].mu.mean(0), rtol=0.2, atol=1e-3)

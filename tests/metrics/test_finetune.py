@@ -8,7 +8,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from memlight.metrics.finetune import Arm, finetune_effects, finetune_table, paired_gain, trials_interval
+from memlight.metrics.finetune import (
+    Arm,
+    finetune_effects,
+    finetune_table,
+    gain_over_random,
+    paired_gain,
+    trials_interval,
+)
 from memlight.tables import FINETUNE_EFFECTS, FINETUNE_TABLE
 
 TRIALS, IMAGES = 4, 50
@@ -34,7 +41,9 @@ def deviation(values: list[float]) -> float:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def gain_by_loops(right: list[list[bool]], baseline: list[list[bool]]) -> tuple[float, float, float]:
+def gain_by_loops(
+    right: list[list[bool]], baseline: list[list[bool]], one_more_draw: bool = False
+) -> tuple[float, float, float]:
     by_trial, by_image = [0.0] * TRIALS, [0.0] * IMAGES
     for t in range(TRIALS):
         for i in range(IMAGES):
@@ -42,7 +51,8 @@ def gain_by_loops(right: list[list[bool]], baseline: list[list[bool]]) -> tuple[
             by_trial[t] += d / IMAGES
             by_image[i] += d / TRIALS
     gain = sum(by_trial) / TRIALS
-    of_trials = stats.t.ppf(0.975, TRIALS - 1) * deviation(by_trial) / math.sqrt(TRIALS)
+    of_trials = stats.t.ppf(0.975, TRIALS - 1) * deviation(by_trial)
+    of_trials *= math.sqrt(1 + 1 / TRIALS) if one_more_draw else math.sqrt(1 / TRIALS)
     of_images = stats.norm.ppf(0.975) * deviation(by_image) / math.sqrt(IMAGES)
     half = math.sqrt(of_trials**2 + of_images**2)
     return gain, gain - half, gain + half
@@ -52,6 +62,8 @@ def test_gain_follows_its_definition() -> None:
     right, baseline = RIGHT["delta-1"], RIGHT["head"]
     assert paired_gain(right, baseline) == pytest.approx(gain_by_loops(right.tolist(), baseline.tolist()))
     assert paired_gain(right, right) == (0, 0, 0)
+    over_random = gain_by_loops(right.tolist(), baseline.tolist(), one_more_draw=True)
+    assert gain_over_random(right, baseline) == pytest.approx(over_random)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -64,6 +76,20 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         found = paired_gain(torch.from_numpy(right), torch.from_numpy(baseline))
         covered += found.low <= 0 <= found.high
     assert covered / 400 >= 0.94
+
+
+def test_a_ranking_that_knows_nothing_seldom_beats_random_layers() -> None:
+    """Layers differ in worth; the ranking's are one more draw of them, the same in every trial."""
+    generator = np.random.default_rng(1)
+    decided = dict.fromkeys((gain_over_random, paired_gain), 0)
+    for _ in range(400):
+        ranked, random = 0.5 + generator.normal(0, 0.1), 0.5 + generator.normal(0, 0.1, (TRIALS, 1))
+        right = [torch.from_numpy(generator.random((TRIALS, 200)) < share) for share in (ranked, random)]
+        for interval in decided:
+            low, high = interval(*right)[1:]
+            decided[interval] += low > 0 or high < 0
+    assert decided[gain_over_random] / 400 <= 0.06
+    assert decided[paired_gain] / 400 > 0.1  # which asks something else
 
 
 def test_interval_over_trials_is_that_of_a_t_test() -> None:
@@ -119,5 +145,5 @@ def test_effects_compare_each_arm_with_the_head_and_a_ranking_with_random_layers
         assert found("top1", row) == pytest.approx(trials_interval(RIGHT[arm.name].double().mean(1)))
         if row:
             assert found("gain", row) == pytest.approx(paired_gain(RIGHT[arm.name], RIGHT["head"]))
-    assert found("over_random", 1) == pytest.approx(paired_gain(RIGHT["delta-1"], RIGHT["random-1"]))
+    assert found("over_random", 1) == pytest.approx(gain_over_random(RIGHT["delta-1"], RIGHT["random-1"]))
     assert np.isnan([found("gain", 0), *(found("over_random", row) for row in (0, 2, 3, 4))]).all()

@@ -159,7 +159,7 @@ def test_only_the_chosen_images_teach(trained: RunDir, data: ImageDataModule, id
 
     weight = encoder.get_parameter(f"{LAYER}.conv.weight")
     (expected,) = torch.autograd.grad(by_hand(), weight)
-    loss = training_loss(method, steps)(2)
+    loss = training_loss(method, encoder, steps)(2)
     (gradient,) = torch.autograd.grad(loss, weight)
     torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-7)
     assert expected.abs().max() > 0
@@ -253,10 +253,11 @@ def test_results_that_are_not_the_plain_one_have_a_tag() -> None:
     assert unit_tag("independent", "student", "activation") == "independent-student-activation"
 
 
-def test_constants_of_a_batch_are_the_encoder_s_own_features() -> None:
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+def test_constants_of_a_batch_are_the_original_s_features() -> None:
+    encoder, original = (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)) for _ in range(2))
     views = torch.randn(6, 3, 2, 2)
-    teaching = OnlyFirstTeach(encoder, 1, 3)(views)
-    torch.testing.assert_close(teaching, encoder(views))
+    teaching = OnlyFirstTeach(encoder, original, 1, 3)(views)
+    first = torch.tensor([True, False, False] * 2)[:, None]
+    torch.testing.assert_close(teaching, torch.where(first, encoder(views), original(views)))
     grads = [torch.autograd.grad(teaching[row].sum(), encoder[1].bias, retain_graph=True)[0] for row in (0, 1, 3, 5)]
     assert [bool(grad.any()) for grad in grads] == [True, False, True, False]
