@@ -10,6 +10,7 @@ from memlight.analyze import COMMANDS
 from memlight.analyze import main as analyze
 from memlight.cli import main as train
 from memlight.commands import build_parser
+from memlight.removal import removal
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -35,6 +36,9 @@ def test_train_commands_parse(line: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(ROOT)
     words = shlex.split(line)
     assert words[:2] == ["python", "train.py"]
+    if words[2] == "removal":
+        assert build_parser("train.py", "", {"removal": removal}).parse_args(words[2:]).command == "removal"
+        return
     assert words[2] in ("pair", "fit")
     with pytest.raises(SystemExit) as stopped:
         train(["fit", *words[3:], "--print_config"])

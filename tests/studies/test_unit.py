@@ -5,20 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
+from memlight.logs import AnalysisLog
 from memlight.metrics.unitmem import UnitMemResult
-from memlight.models.encoders import load_encoder, read_metadata
+from memlight.models.encoders import build_encoder, load_encoder, read_metadata
 from memlight.random import ANALYSIS
 from memlight.rundir import AnalysisDir, RunDir
+from memlight.studies.unit import UnitOptions, study_unit
 from memlight.studies.unit_checks import require_one_process, unit_tag
 from memlight.studies.unit_objectives import OnlyFirstTeach, Steps, activation_loss, training_loss
 from memlight.studies.unit_tables import chosen_unit, rank_of
 from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table, read_json, read_table
 from memlight.trained_method import load_method
-from tests.tiny_pair import analyze, table_bytes
+from tests.tiny_pair import analyze, same_tensors, table_bytes
 
 LAYER, UNIT, VIEWS = "layer7", 3, 2
 SHORT = [f"--views={VIEWS}", "--context=8", f"--layer={LAYER}"]
@@ -128,14 +131,37 @@ def test_a_second_call_gives_the_same_bytes(trained: RunDir, done: AnalysisDir, 
     assert table_bytes(again) == table_bytes(done)
 
 
-def test_a_unit_that_is_made_to_memorise_is_found(trained: RunDir, ids: list[int]) -> None:
-    flags = ["--objective=activation", "--method", "masked", "--epochs=60", "--points=6", "--lr=0.001"]
-    planted = unit_of(trained, ids[:1], "planted", *flags)
-    table = read_table(planted.table(), UNIT_TABLE)
-    assert table["rank"][0] > 0 and table["max_id"][0] != ids[0]
-    assert (table["rank"][2], table["max_id"][2]) == (0, ids[0])
-    assert table["unitmem"][2] > table["unitmem"][0]
-    assert table["loss"][2] < table["loss"][1]
+@pytest.fixture(scope="module")
+def patchwork(tmp_path_factory: pytest.TempPathFactory) -> ImageDataModule:
+    """Images of 16 random squares each, without classes, seen as they are: any encoder tells them apart."""
+    folder = tmp_path_factory.mktemp("patchwork")
+    draws = np.random.default_rng(0).integers(0, 256, (14, 4, 4, 3), dtype=np.uint8)
+    for number, squares in enumerate(draws):
+        Image.fromarray(squares.repeat(4, 0).repeat(4, 1)).save(folder / f"{number:02}.png")
+    counts = {"num_shared": 0, "num_candidate": 14, "num_independent": 0, "num_external": 0}
+    module = ImageDataModule("folder", str(folder), views="clean", view_size=16, batch_size=2, **counts)
+    module.setup()
+    return module
+
+
+def test_a_unit_that_is_made_to_memorise_is_found(patchwork: ImageDataModule, tmp_path: Path) -> None:
+    encoder = build_encoder("resnet9", seed=0, image_size=16).eval()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    options = UnitOptions([9], epochs=40, points=2, objective="activation", lr=0.002, context=13, num_views=1)
+    made = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "CPU"}
+    with AnalysisLog(RunDir(tmp_path), "unit", logger="csv", **made) as log:
+        table = study_unit(encoder, None, patchwork, LAYER, options, log, progress=False)
+    assert same_tensors(dict(encoder.state_dict()), before)
+    for method in ("masked", "restore"):
+        rows = of_method(table, method)
+        assert rows["rank"][0] > 0 and rows["max_id"][0] != 9
+        assert (rows["rank"][2], rows["max_id"][2]) == (0, 9)
+        assert rows["unitmem"][2] > rows["unitmem"][0] + 0.1 and rows["loss"][2] < rows["loss"][1]
+    for column in set(table) - {"method"}:  # a unit's own activation has no gradient for the others
+        np.testing.assert_array_equal(of_method(table, "masked")[column], of_method(table, "restore")[column])
+    analysis = RunDir(tmp_path).analysis("unit")
+    assert not analysis.table("accuracy").exists()
+    assert sorted(path.name for path in analysis.figures.iterdir()) == ["images.png", "training.png"]
 
 
 def test_only_the_chosen_images_teach(trained: RunDir, data: ImageDataModule, ids: list[int]) -> None:
@@ -190,8 +216,7 @@ def test_rank_counts_the_images_above_the_best_of_the_chosen() -> None:
 
 def test_the_median_unit_is_one_that_fires() -> None:
     top = torch.tensor([[4.0, 0.0, 9.0, 3.0, 1.0], [1.0] * 5]).double()[:, None]
-    powers = torch.stack([top[0, 0] + 1, *torch.zeros(2, 5).double()])
-    result = UnitMemResult(top, powers, torch.tensor([1, 2]))
+    result = UnitMemResult(top, top[0, 0] + 1, torch.tensor([1, 2]), topk=1)
     result.dead = torch.tensor([False, True, False, False, False])
     assert chosen_unit(result, None) == 3
     assert chosen_unit(result, 1) == 1
