@@ -16,7 +16,7 @@ def unit(
     points: int = 10,
     method: list[Literal["masked", "restore"]] | None = None,
     objective: Literal["training", "activation"] = "training",
-    lr: float = 2e-4,
+    lr: float = 1e-4,
     context: int = 128,
     views: int = 10,
     activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs",

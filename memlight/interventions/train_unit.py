@@ -12,11 +12,14 @@ Loss = Callable[[int], Tensor]
 
 
 def train_unit(
-    encoder: nn.Module, loss: Loss, entries: Mapping[str, Tensor], *, epochs: int, lr: float = 2e-4
+    encoder: nn.Module, loss: Loss, entries: Mapping[str, Tensor], *, epochs: int, lr: float = 1e-4
 ) -> Iterator[Tensor]:
     """Train chosen entries of an encoder's parameters; all its other numbers stay bit-identical.
 
-    The entries are what Adam sees, as parameters of their own: no other entry has a moment, a decay or a step.
+    The entries are what Adam sees, as parameters of their own: no other entry has a moment, a decay or a step. It has no
+    momentum (beta1 is 0): a unit that fires for one image alone has reached the end of its contrast, and momentum would
+    carry it on until it fires for none and can learn no more.
+
     The encoder is in eval mode, so no statistic moves. Whoever asks for the next epoch may measure the encoder in
     between; it is given back in the mode, and with the ``requires_grad``, that it had.
 
@@ -38,7 +41,7 @@ def train_unit(
         raise ValueError("no parameter of the encoder is among the entries")
     before = [(parameter, parameter.requires_grad) for parameter in encoder.parameters()]
     trained = [nn.Parameter(parameter.detach()[mask]) for parameter, mask in masks.items()]
-    optimizer = torch.optim.Adam(trained, lr=lr)
+    optimizer = torch.optim.Adam(trained, lr=lr, betas=(0.0, 0.999))
     try:
         for parameter, _ in before:
             parameter.requires_grad_(parameter in masks)

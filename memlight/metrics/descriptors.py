@@ -137,7 +137,8 @@ def foreground_share(rgb_B3HW: Tensor) -> Tensor:
     ridge = 1e-3 * torch.eye(3, dtype=covariance.dtype, device=covariance.device)
     offsets = rgb_B3HW.flatten(2) - mean
     distance = (offsets * torch.linalg.solve(covariance + ridge, offsets)).sum(1).clamp(min=0).sqrt()
-    return (distance > otsu_threshold(distance)[:, None]).to(rgb_B3HW.dtype).mean(1)
+    share: Tensor = (distance > otsu_threshold(distance)[:, None]).to(rgb_B3HW.dtype).mean(1)
+    return share
 
 
 def otsu_threshold(values_BN: Tensor) -> Tensor:
@@ -155,4 +156,5 @@ def otsu_threshold(values_BN: Tensor) -> Tensor:
     moment = (counts * level).cumsum(1) / values_BN.shape[1]
     between = (moment[:, -1:] * share - moment).square() / (share * (1 - share)).clamp(min=1e-12)
     best = between.where(share < 1, 0).argmax(1, keepdim=True)
-    return torch.where(high > low, low + (best + 1) * width, high).squeeze(1)
+    threshold: Tensor = torch.where(high > low, low + (best + 1) * width, high)
+    return threshold.squeeze(1)

@@ -69,12 +69,10 @@ def finetune_words(effects: Table, headline: Mapping[str, Any]) -> str:
         f"{head['trials']} trials) a linear classifier alone names {decimals(100 * head['top1'], 1)} % rightly."
     ]
     best = max(arms, key=lambda row: float(row["gain"]))
-    said.append(
-        f"Most is gained by fine-tuning {best['layers'] if best['rank_by'] != 'random' else best['arm']}: "
-        f"{_points(best, 'gain')}."
-    )
+    which = f"{_layers(best)} drawn at random" if best["rank_by"] == "random" else best["layers"]
+    said.append(f"Most is gained by fine-tuning {which}: {_points(best, 'gain')}.")
     said += [
-        f"The {row['count']} {'layer' if row['count'] == 1 else 'layers'} of highest {row['rank_by']} against as many "
+        f"The {_layers(row)} of highest {row['rank_by']} against as many "
         f"random ones: {_points(row, 'over_random')}. That they are better worth fine-tuning "
         f"{ranking_verdict(row['over_random_low'], row['over_random_high'])}."
         for row in arms
@@ -88,6 +86,10 @@ def ranking_verdict(low: float, high: float) -> str:
     if low > 0:
         return "holds"
     return "does not hold" if high < 0 else "is not decidable"
+
+
+def _layers(row: Mapping[str, Any]) -> str:
+    return f"{row['count']} {'layer' if row['count'] == 1 else 'layers'}"
 
 
 def _points(row: Mapping[str, Any], name: str) -> str:

@@ -60,7 +60,7 @@ class UnitOptions:
     points: int = 10
     methods: Sequence[Method] = ("masked", "restore")
     objective: Objective = "training"
-    lr: float = 2e-4
+    lr: float = 1e-4
     context: int = 128
     first_epoch: int = 0
     split: str = "candidate"

@@ -25,6 +25,11 @@ def test_words_say_what_was_gained_and_whether_the_ranking_found_it() -> None:
     assert words.count("worth fine-tuning does not hold.") == 1
 
 
+def test_random_layers_can_gain_most() -> None:
+    words = finetune_words(tables("layermem-2", "random-2")[1], HEADLINE)
+    assert "Most is gained by fine-tuning 2 layers drawn at random: 10.0 points (" in words
+
+
 def test_named_layers_and_a_single_trial_claim_nothing() -> None:
     words = finetune_words(one_trial()[1], HEADLINE)
     assert "random" not in words

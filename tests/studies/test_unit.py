@@ -147,10 +147,10 @@ def patchwork(tmp_path_factory: pytest.TempPathFactory) -> ImageDataModule:
 def test_a_unit_that_is_made_to_memorise_is_found(patchwork: ImageDataModule, tmp_path: Path) -> None:
     encoder = build_encoder("resnet9", seed=0, image_size=16).eval()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    options = UnitOptions([9], epochs=40, points=2, objective="activation", lr=0.002, context=13, num_views=1)
+    options = UnitOptions([9], epochs=20, points=2, objective="activation", context=13, num_views=1, lr=1e-3)
     made = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "CPU"}
     with AnalysisLog(RunDir(tmp_path), "unit", logger="csv", **made) as log:
-        table = study_unit(encoder, None, patchwork, LAYER, options, log, progress=False)
+        table = study_unit(encoder, None, patchwork, "layer4", options, log, progress=False)
     assert same_tensors(dict(encoder.state_dict()), before)
     for method in ("masked", "restore"):
         rows = of_method(table, method)
