@@ -1,5 +1,8 @@
 """What the report says about units that were trained on chosen images."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from memlight import page
@@ -52,7 +55,7 @@ def unit_html(analysis: AnalysisDir) -> str:
     return html
 
 
-def unit_words(summary: dict[str, object], table: Table, others: Table) -> str:
+def unit_words(summary: Mapping[str, Any], table: Table, others: Table) -> str:
     """What training did to the unit and to the others, in words that follow the numbers.
 
     Args:
@@ -62,7 +65,6 @@ def unit_words(summary: dict[str, object], table: Table, others: Table) -> str:
     """
     goal = {"training": "with the run's own loss", "activation": "to stand out"}[str(summary["objective"])]
     ids = summary["ids"]
-    assert isinstance(ids, list)
     on = f"image {ids[0]}" if len(ids) == 1 else f"{len(ids)} images"
     text = f"Unit {summary['unit']} of {summary['layer']}, trained {goal} on {on}."
     for name in dict.fromkeys(table["method"].tolist()):
@@ -70,7 +72,7 @@ def unit_words(summary: dict[str, object], table: Table, others: Table) -> str:
         first, last = ({key: column[row] for key, column in table.items()} for row in (rows[0], rows[-1]))
         text += (
             f" {name.capitalize()}: UnitMem {first['unitmem']:.3f} before and {last['unitmem']:.3f} after "
-            f"{last['epoch']} epochs; {_above(first['rank'])} before and {_above(last['rank'])} after."
+            f"{last['epoch']} epochs; {_above(first)} before and {_above(last)} after."
         )
         own = others["method"] == name
         changed = own & ~others["trained"] & (others["unitmem_before"] != others["unitmem_after"])
@@ -78,9 +80,12 @@ def unit_words(summary: dict[str, object], table: Table, others: Table) -> str:
     return text
 
 
-def _above(rank: int) -> str:
+def _above(row: Mapping[str, Any]) -> str:
+    rank = row["rank"]
+    if row["mu_max"] == 0:
+        return "it fired for no image"
     images = "image was" if rank == 1 else "images were"
-    return "the chosen image was its maximum" if rank == 0 else f"{rank} {images} above the chosen"
+    return "a chosen image was its maximum" if rank == 0 else f"{rank} {images} above the chosen"
 
 
 def _count(number: int) -> str:

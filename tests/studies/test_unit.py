@@ -156,7 +156,8 @@ def test_a_unit_that_is_made_to_memorise_is_found(patchwork: ImageDataModule, tm
         rows = of_method(table, method)
         assert rows["rank"][0] > 0 and rows["max_id"][0] != 9
         assert (rows["rank"][2], rows["max_id"][2]) == (0, 9)
-        assert rows["unitmem"][2] > rows["unitmem"][0] + 0.1 and rows["loss"][2] < rows["loss"][1]
+        assert rows["unitmem"][2] > rows["unitmem"][0] + 0.5
+        assert float(rows["loss"][2]) == pytest.approx(-1, abs=0.01)
     for column in set(table) - {"method"}:  # a unit's own activation has no gradient for the others
         np.testing.assert_array_equal(of_method(table, "masked")[column], of_method(table, "restore")[column])
     analysis = RunDir(tmp_path).analysis("unit")
