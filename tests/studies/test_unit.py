@@ -237,7 +237,7 @@ def test_the_median_unit_is_one_that_fires() -> None:
         (["--ids", "99999"], "--ids 99999: no such image"),
         (["--ids", "7", "7"], "--ids 7: named twice."),
         (["--context=49"], "--context 49: there are 48 shared images besides the chosen; use fewer."),
-        (["--context=16", "--objective=activation"], "--context 16: there are "),
+        (["--context=17", "--objective=activation"], "--context 17: there are 16 candidate images besides"),
         (["--epochs=0"], "--epochs 0: must be 1 or more."),
         (["--lr=0"], "--lr 0.0: must be above 0."),
         (["--member=all"], "no all/encoder.safetensors"),
