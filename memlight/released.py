@@ -20,8 +20,9 @@ from memlight.logs import AnalysisLog, LoggerKind
 from memlight.models.encoders import build_encoder, build_from_metadata, encoder_spec
 from memlight.models.foreign import load_weights
 from memlight.models.weight_files import read_record
-from memlight.opening import OpenedRun, open_run, process_group
+from memlight.opening import OpenedRun, open_run
 from memlight.preflight import difference
+from memlight.process_group import process_group
 from memlight.rundir import RunDir
 from memlight.tables import read_json, write_json
 

@@ -69,6 +69,7 @@ COMMAND_LINES = {
     "analyze",
     "commands",
     "opening",
+    "process_group",
     "released",
     "trained_method",
 }

@@ -10,7 +10,7 @@ import torch
 from memlight.cli import main
 from memlight.errors import UserError
 from memlight.launch import Launch, first_host, launch, settle_devices
-from memlight.opening import process_group
+from memlight.process_group import process_group
 from memlight.preflight import require_devices
 from tests.tiny_pair import fit_flags
 

@@ -16,9 +16,9 @@ def train_unit(
 ) -> Iterator[Tensor]:
     """Train chosen entries of an encoder's parameters; all its other numbers stay bit-identical.
 
-    The entries are what Adam sees, as parameters of their own: no other entry has a moment, a decay or a step. It has no
-    momentum (beta1 is 0): a unit that fires for one image alone has reached the end of its contrast, and momentum would
-    carry it on until it fires for none and can learn no more.
+    The entries are what Adam sees, as parameters of their own: no other entry has a moment, a decay or a step. It has
+    no momentum (beta1 is 0): a unit that fires for one image alone has reached the end of its contrast, and momentum
+    would carry it on until it fires for none and can learn no more.
 
     The encoder is in eval mode, so no statistic moves. Whoever asks for the next epoch may measure the encoder in
     between; it is given back in the mode, and with the ``requires_grad``, that it had.
