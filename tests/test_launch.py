@@ -10,8 +10,8 @@ import torch
 from memlight.cli import main
 from memlight.errors import UserError
 from memlight.launch import Launch, first_host, launch, settle_devices
-from memlight.process_group import process_group
 from memlight.preflight import require_devices
+from memlight.process_group import process_group
 from tests.tiny_pair import fit_flags
 
 BATCH_SCRIPT = {"SLURM_JOB_ID": "1234567", "SLURM_JOB_NAME": "memlight", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}
