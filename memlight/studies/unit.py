@@ -207,9 +207,7 @@ def _pictures(
     captions = [[str(id_) for id_ in ids[0]]]
     for row, result in zip(ids[1:], results.values(), strict=True):
         mu = result.topk_mu[:, unit].tolist()
-        captions.append(
-            [f"{id_}{' (chosen)' * (id_ in chosen)}\n{value:.3g}" for id_, value in zip(row, mu, strict=True)]
-        )
+        captions.append([f"{id_}{' *' * (id_ in chosen)}\n{value:.3g}" for id_, value in zip(row, mu, strict=True)])
     longest = max(map(len, ids))
     images = []
     for row, words in zip(ids, captions, strict=True):
@@ -218,7 +216,7 @@ def _pictures(
         words += [""] * (longest - len(row))
     labels = ["chosen", *(f"{name}\n{float(result.unitmem[unit]):.3f}" for name, result in results.items())]
     figure = rows_grid(np.stack(images), labels, captions, title=f"Strongest images of {of}")
-    log.figure("images", figure, f"The images that drive {of}: id and mu, UnitMem on the left.")
+    log.figure("images", figure, f"The images that drive {of}: id (* chosen) and mu; UnitMem on the left.")
 
 
 def _accuracy(
