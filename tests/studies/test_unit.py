@@ -1,6 +1,8 @@
 """`analyze.py unit`: the numbers by hand, a unit that was made to memorise is found, mistakes are told at once."""
 
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from memlight import modules
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
+from memlight.interventions.parts import unit_entries
+from memlight.interventions.train_unit import train_unit
 from memlight.logs import AnalysisLog
 from memlight.metrics.unitmem import UnitMemResult
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
@@ -17,7 +22,7 @@ from memlight.random import ANALYSIS
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.studies.unit import UnitOptions, study_unit
 from memlight.studies.unit_checks import require_one_process, unit_tag
-from memlight.studies.unit_objectives import OnlyFirstTeach, Steps, activation_loss, training_loss
+from memlight.studies.unit_objectives import COMPARES_IMAGES, OnlyFirstTeach, Steps, activation_loss, training_loss
 from memlight.studies.unit_tables import chosen_unit, rank_of
 from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table, read_json, read_table
 from memlight.trained_method import load_method
@@ -205,6 +210,43 @@ def test_the_contrast_that_plants_a_unit(trained: RunDir, data: ImageDataModule,
                 encoder(data.views(data.images_of([id_]), torch.tensor([id_]), view=view, epoch=41, seed=data.seed))
     chosen, others = sum(mu[:6]) / 6, sum(mu[6:]) / 5
     assert found == pytest.approx(-(chosen - others) / (chosen + others), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "layer"),
+    [
+        (modules.SimSiam, {"hidden_dim": 16, "output_dim": 16, "prediction_dim": 8}, LAYER),
+        (modules.VICReg, {"hidden_dim": 16, "output_dim": 16}, LAYER),
+        (modules.Supervised, {}, LAYER),
+        (
+            modules.MAE,
+            {"encoder": "vit_tiny_patch4", "decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2},
+            "blocks.0.mlp.act",
+        ),
+        (
+            modules.DINO,
+            {"encoder": "timm:test_vit", "hidden_dim": 8, "bottleneck_dim": 4, "output_dim": 8},
+            "blocks.0.mlp.act",
+        ),
+    ],
+)
+def test_the_loss_of_every_method_reaches_the_unit_and_nothing_else(
+    kind: Any, options: dict[str, Any], layer: str, data: ImageDataModule, ids: list[int]
+) -> None:
+    method = kind(image_size=16, **options).eval()
+    encoder, before = method.encoder, {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    context = 6 if isinstance(method, COMPARES_IMAGES) else 0
+    loss = training_loss(
+        method, deepcopy(encoder), Steps(data, ids, data.split.shared, context, 40, torch.device("cpu"))
+    )
+    entries = unit_entries(encoder, {layer: [UNIT]}, 16)
+    assert all(value.isfinite() for value in train_unit(encoder, loss, entries, epochs=2, lr=0.01))
+    moved = {
+        name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[f"encoder.{name}"])
+    }
+    assert moved and moved <= set(entries)
+    others = {name: tensor for name, tensor in method.state_dict().items() if not name.startswith("encoder.")}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in others.items())
 
 
 def test_rank_counts_the_images_above_the_best_of_the_chosen() -> None:
