@@ -1,7 +1,7 @@
 """Which layers of a network are worth measuring: found by watching one forward of two blank images."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -44,6 +44,20 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
         yield
         return
     with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def watching(
+    modules: Iterable[nn.Module],
+    begin: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None],
+    end: Callable[[nn.Module, tuple[Any, ...], Any], None],
+) -> Iterator[None]:
+    """Call ``begin(module, inputs, keywords)`` and ``end(module, inputs, output)`` around every forward of modules."""
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_pre_hook(begin, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(end).remove)
         yield
 
 
@@ -102,7 +116,7 @@ def list_layers(model: nn.Module, image_size: int | None = None) -> list[str]:
     if declared is not None:
         return list(declared)
     watched = _Forward(model)
-    with watched.hooks():
+    with watching(watched.names, watched.begin, watched.end):
         result = forward_blank(model, image_size)
     head = None if hasattr(model, "spec") else watched.head(result)
     return [layer for layer in watched.layers() if layer != head]
@@ -120,15 +134,7 @@ class _Forward:
         self.running: list[_Block] = []
         self.last_linear: tuple[nn.Module | None, Tensor | None] = (None, None)
 
-    @contextmanager
-    def hooks(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            for module in self.names:
-                stack.callback(module.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
-                stack.callback(module.register_forward_hook(self._end).remove)
-            yield
-
-    def _begin(self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def begin(self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         x = first_tensor((inputs, keywords))
         self.times[module] += 1
         self._note(self.names[module] + INPUT, module, x)
@@ -137,7 +143,7 @@ class _Forward:
         if parts := _parts(module):
             self.running.append(_Block(module, parts, x))
 
-    def _end(self, module: nn.Module, _: object, output: Any) -> None:
+    def end(self, module: nn.Module, _: object, output: Any) -> None:
         y = first_tensor(output)
         self._note(self.names[module], module, y)
         if self.running and self.running[-1].module is module:

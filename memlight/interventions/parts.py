@@ -1,14 +1,13 @@
 """Which weights make the units of a layer: found by following one blank forward back from the layer's output."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from memlight.discovery import first_tensor, forward_blank, list_layers
+from memlight.discovery import first_tensor, forward_blank, list_layers, watching
 from memlight.errors import UserError
 from memlight.layers import check_layers, layer_place
 
@@ -137,16 +136,8 @@ class _Forward:
         self.events: list[_Event] = []
         self.outputs: dict[str, tuple[_Seen | None, int]] = {}  # of every module, and how many events there were then
         self._entering: dict[nn.Module, list[_Seen]] = {}
-        with self._hooks():
+        with watching(self.names, self._begin, self._end):
             self.result = first_tensor(forward_blank(model, image_size))
-
-    @contextmanager
-    def _hooks(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            for module in self.names:
-                stack.callback(module.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
-                stack.callback(module.register_forward_hook(self._end).remove)
-            yield
 
     def _begin(self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         tensors = (value for value in (*inputs, *keywords.values()) if isinstance(value, Tensor))

@@ -1,8 +1,10 @@
 """What a treatment costs against random ones of the same size, from which test images each copy names rightly."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import torch
 from scipy import stats
 from torch import Tensor
 
@@ -94,6 +96,24 @@ def against_random(
         Interval(mean, mean - between, mean + between),
         Interval(excess, excess - half, excess + half),
     )
+
+
+def effect_row(right_none_M: Tensor, right_treated_M: Tensor, drawn: Sequence[Tensor]) -> tuple[object, ...]:
+    """A treated copy as it stands in a table of effects.
+
+    Args:
+        right_none_M: ``(M,)`` bool, which test images the untreated copy names rightly.
+        right_treated_M: likewise for the treated copy.
+        drawn: likewise for each random draw; there may be none.
+
+    Returns:
+        ``drop, low, high, random, low, high, draws, excess, low, high, verdict``; NaN and "no random draws" where there
+        is nothing to compare with.
+    """
+    if not drawn:
+        return (*paired_drop(right_none_M, right_treated_M), *[math.nan] * 3, 0, *[math.nan] * 3, "no random draws")
+    effect = against_random(right_none_M, right_treated_M, torch.stack(list(drawn)))
+    return (*effect.drop, *effect.random, len(drawn), *effect.excess, effect.verdict)
 
 
 def _mean_and_error(values_M: Tensor) -> tuple[float, float]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from memlight.interventions import prune_units
 from memlight.interventions.parts import prunable_layers, unit_weights
 from memlight.interventions.prune_choice import Mode, PrunedCopy, Scope, choose_units, require_pruned
 from memlight.logs import AnalysisLog
-from memlight.metrics.effects import against_random, paired_drop
+from memlight.metrics.effects import effect_row
 from memlight.metrics.passes import images_at_once
 from memlight.metrics.summaries import as_array, unitmem_table
 from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
@@ -201,11 +200,7 @@ def prune_effects(
         ]
         count = sum(map(len, copy.units.values()))
         silent = sum(int(dead[layer][units].sum()) for layer, units in copy.units.items())
-        numbers: tuple[object, ...] = (*paired_drop(none, right), *[np.nan] * 3, 0, *[np.nan] * 3, "no random draws")
-        if drawn:
-            effect = against_random(none, right, torch.stack(drawn))
-            numbers = (*effect.drop, *effect.random, len(drawn), *effect.excess, effect.verdict)
-        rows.append((copy.scope, copy.ratio, copy.mode, count, silent, *numbers))
+        rows.append((copy.scope, copy.ratio, copy.mode, count, silent, *effect_row(none, right, drawn)))
     columns = zip(*rows, strict=True) if rows else ((),) * len(PRUNE_EFFECTS)
     return {name: np.array(cells) for name, cells in zip(PRUNE_EFFECTS, columns, strict=True)}
 

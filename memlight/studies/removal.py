@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from memlight.charts.removal import removal_costs
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import TrainingOrder
 from memlight.logs import AnalysisLog
-from memlight.metrics.effects import against_random, paired_drop
+from memlight.metrics.effects import effect_row
 from memlight.metrics.removal import Arm, class_shift
 from memlight.studies.accuracy import Accuracy, ProbeOptions, measure_accuracy
 from memlight.tables import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE, Table
@@ -78,11 +77,7 @@ def removal_effects(arms: Sequence[Arm], none: Tensor, without: Sequence[Tensor]
     for arm, right in zip(arms, without, strict=True):
         if arm.kind == "random":
             continue
-        numbers: tuple[object, ...] = (*paired_drop(none, right), *[np.nan] * 3, 0, *[np.nan] * 3, "no random draws")
-        if drawn:
-            effect = against_random(none, right, torch.stack(drawn))
-            numbers = (*effect.drop, *effect.random, len(drawn), *effect.excess, effect.verdict)
-        rows.append((arm.kind, len(arm.ids), *numbers))
+        rows.append((arm.kind, len(arm.ids), *effect_row(none, right, drawn)))
     return _table(REMOVAL_EFFECTS, rows)
 
 
