@@ -17,7 +17,7 @@ from memlight.features import evaluating
 from memlight.launch import settle_devices
 from memlight.models.encoders import read_metadata
 from memlight.rundir import RunDir
-from memlight.settings import IGNORED_DATA, comparable, plain
+from memlight.settings import IGNORED_DATA, as_given, comparable, plain
 from memlight.tables import read_yaml_config
 
 _DECISIVE = ("seed_everything", "model", "data", "trainer")
@@ -140,7 +140,7 @@ def require_same_config(run: RunDir, options: Any) -> None:
         raise UserError(f"--run {run.root}: {run.config} was edited or is damaged; choose another --run.") from error
     now = comparable(options)
     for key in _DECISIVE:
-        if saved[key] != now[key]:
+        if as_given(saved[key]) != as_given(now[key]):
             raise UserError(
                 f"--run {run.root} was trained with another configuration ({difference(key, saved[key], now[key])}). "
                 "Choose another --run, or delete this one."
@@ -169,7 +169,7 @@ def require_checkpoint(path: Path, options: Any, encoder: nn.Module, *, flag: st
         raise UserError(f"{flag} {path}: of the {saved['role']} member; give it with --data.role {saved['role']}.")
     saved = plain({key: value for key, value in saved.items() if key not in IGNORED_DATA})
     now = {key: now.get(key) for key in saved}
-    if saved != now:
+    if as_given(saved) != as_given(now):
         raise UserError(f"{flag} {path}: was trained on other images or views ({difference('data', saved, now)}).")
     if training:
         require_same_left_out(metadata, options.data.init_args.without, f"{flag} {path}")

@@ -86,6 +86,13 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
+def as_given(settings: Any) -> Any:
+    """Settings without those that are not set: an option that came later does not make an older run another one."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {name: as_given(value) for name, value in settings.items() if value is not None}
+
+
 def flat_settings(learned: Mapping[str, Any]) -> dict[str, Setting]:
     """Every setting of a configuration under its flat name, those with a short name first.
 

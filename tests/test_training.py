@@ -241,6 +241,18 @@ def test_another_configuration_is_refused_by_a_member_and_by_its_partner(
     assert flags[0].split("=")[0].lstrip("-").split(".")[-1] in line
 
 
+def test_a_run_older_than_an_option_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = run / "config.yaml"
+    lines = config.read_text().splitlines(keepends=True)
+    older = [line for line in lines if "split_seed: null" not in line]
+    assert len(older) == len(lines) - 1
+    config.write_text("".join(older))
+    assert fit(run, "--resume=true", role="independent") == 0
+    assert "is finished; nothing to train" in capsys.readouterr().out
+    assert fit(run, "--resume=true", "--data.split_seed=7", role="independent") == 2
+    assert "data.split_seed: None, now 7" in capsys.readouterr().err
+
+
 def test_what_does_not_change_the_result_may_differ(run: Path) -> None:
     shutil.rmtree(run / "independent")
     allowed = ["--data.num_workers=1", "--data.memory_limit_gb=2", "--keep_every=1", "--trainer.log_every_n_steps=2"]
