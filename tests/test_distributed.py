@@ -117,6 +117,7 @@ def by_lightning(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_torchrun_trains_as_devices_does_and_evaluation_changes_nothing(by_lightning: Path, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     command = [*TORCHRUN, "--nproc-per-node=2", "--", *train(run.root, "--logger=wandb", *EVALUATE)]
