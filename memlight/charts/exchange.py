@@ -1,5 +1,6 @@
 """Charts of exchanged layers: a row for every subset that was exchanged. No torch, and no pyplot."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from memlight.tables import Table
 MOST_ROWS = 100
 """Subsets in one figure; of more the first and the last half are drawn."""
 
-LONGEST_ROW = 48
+LONGEST_ROW = 26
 """Letters of a subset's name; of longer ones the end is shown."""
 
 FORMS = {False: ("as they are", BLUE, "o", -0.18), True: ("BatchNorm measured anew", ORANGE, "D", 0.18)}
@@ -79,9 +80,9 @@ def exchange_layermem(layers: Table) -> Figure:
     for ax in axes:
         ax.axvline(0, color="black", lw=0.8)
     axes[0].set_title("LayerMem of the exchanged layers")
-    axes[0].set_xlabel("mean SSLMem' (published; 0 where both encoders align alike)")
-    axes[1].set_title("Their contrast: 0 where nothing is memorised")
-    axes[1].set_xlabel("(own minus partner's images) / 2, of mean SSLMem'")
+    axes[0].set_xlabel("mean SSLMem' (published;\n0 where both encoders align alike)")
+    axes[1].set_title("Contrast: 0 if nothing is memorised")
+    axes[1].set_xlabel("(own minus partner's images) / 2,\nof mean SSLMem'")
     _finish(figure, axes, names, f"subsets exchanged{left_out}")
     return figure
 
@@ -117,8 +118,18 @@ def _points(
     ax.errorbar(x, rows, xerr=error, fmt=marker, color=colour, mfc=fill, ms=3.6, elinewidth=1, capsize=0, label=label)
 
 
+def _short(subset: str) -> str:
+    """``layer4,layer6,layer8`` as ``layer4,6,8``; of what is still too long the end."""
+    layers = subset.split(",")
+    stems = {re.sub(r"\d+$", "", layer) for layer in layers}
+    if len(stems) == 1:
+        (stem,) = stems
+        subset = stem + ",".join(layer.removeprefix(stem) for layer in layers)
+    return subset if len(subset) <= LONGEST_ROW else f"…{subset[1 - LONGEST_ROW :]}"
+
+
 def _finish(figure: Figure, axes: list[Axes], names: Sequence[str], label: str) -> None:
-    short = [name if len(name) <= LONGEST_ROW else f"…{name[1 - LONGEST_ROW :]}" for name in names]
+    short = [_short(name) for name in names]
     axes[0].set_yticks(np.arange(len(names)), short, fontsize=8 if len(names) <= 24 else 6.5)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     axes[0].set_ylabel(label)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.charts import exchange
 from memlight.charts.exchange import exchange_accuracy, exchange_layermem
 from memlight.logs import AnalysisLog
 from memlight.rundir import RunDir
@@ -81,9 +82,16 @@ def test_layermem_is_drawn_before_and_after_and_of_several_layers_the_mean() -> 
         before, after = ax.containers
         assert before[0].get_xdata() == pytest.approx(table[f"{name}_before"][drawn])
         assert after[0].get_xdata() == pytest.approx(table[f"{name}_after"][drawn])
-    assert rows_named(published) == list(dict.fromkeys(table["layers"].tolist()))
+    assert rows_named(published) == [name.replace(",layer", ",") for name in dict.fromkeys(table["layers"].tolist())]
     low = [segment[0, 0] for segment in contrast.containers[1][2][0].get_segments()]
     assert low == pytest.approx(table["contrast_after_low"][drawn])
+
+
+def test_names_of_subsets_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "LONGEST_ROW", 12)
+    assert exchange._short("layer4,layer6,layer10") == "layer4,6,10"
+    assert exchange._short("a1,b2") == "a1,b2"
+    assert exchange._short("blocks.3,blocks.4.mlp") == "…locks.4.mlp"
 
 
 def test_of_very_many_subsets_the_first_and_the_last_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
