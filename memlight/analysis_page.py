@@ -1,11 +1,16 @@
-"""Parts of the report that every analysis has: its heading, its figures, the rows of its tables."""
+"""Parts of the report that several analyses have: headings, figures, the rows of tables, what a treatment costs."""
 
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
 from memlight import page
-from memlight.rundir import AnalysisDir
+from memlight.page import Cell
+from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import Table, read_json
+
+POINTS = 100
+"""Percentage points in a share."""
 
 
 def heading(analysis: AnalysisDir) -> str:
@@ -18,6 +23,30 @@ def figures(analysis: AnalysisDir) -> str:
     captions = read_json(analysis.summary)["figures"]
     files = {name: analysis.figures / f"{name}.png" for name in captions}
     return "".join(page.picture(path.read_bytes(), captions[name]) for name, path in files.items() if path.is_file())
+
+
+def effect_cells(row: Mapping[str, Any]) -> list[Cell]:
+    """What a treatment costs, what random ones do and the excess, in points with their intervals; then the verdict.
+
+    Args:
+        row: of a table of effects in shares of the test images: drop, random and excess with bounds, verdict.
+    """
+    verdict = row["verdict"]
+    cells = [
+        cell
+        for name in ("drop", "random", "excess")
+        for cell in (
+            page.number(POINTS * row[name], 2),
+            page.interval(POINTS * row[f"{name}_low"], POINTS * row[f"{name}_high"], 2),
+        )
+    ]
+    return [*cells, Cell(verdict, verdict, word=True, mark="yes" if verdict.startswith("costs") else "no")]
+
+
+def section(run: RunDir, command: str, explained: str, html_of: Callable[[AnalysisDir], str]) -> str:
+    """HTML of all results of a command behind an explanation; empty where there are none."""
+    found = [html_of(analysis) for analysis in run.analyses(command)]
+    return page.paragraph(explained, "soft") + "".join(found) if found else ""
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:

@@ -11,6 +11,16 @@ MEMBERS = ("candidate", "independent", "all")
 """Roles a trained encoder can have, and the directory names of their results."""
 
 
+def member_tag(member: str, *others: str | None) -> str | None:
+    """What tells a result apart from that of the finished candidate encoder; None for that one.
+
+    Args:
+        member: whose encoder.
+        others: what else is not usual, such as the name of a checkpoint.
+    """
+    return "-".join(filter(None, (None if member == "candidate" else member, *others))) or None
+
+
 @dataclass(frozen=True)
 class MemberDir:
     """The results of training one encoder.

@@ -235,6 +235,12 @@ def _typed(name: str, cells: Sequence[str]) -> NDArray[Any]:
         return np.array(cells, dtype=np.str_)
 
 
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table from its rows, which may be none."""
+    cells = zip(*rows, strict=True) if rows else ((),) * len(columns)
+    return {name: np.array(values) for name, values in zip(columns, cells, strict=True)}
+
+
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON; NumPy values are unwrapped, NaN and infinities become null."""
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")

@@ -49,6 +49,7 @@ def exchange(
     from memlight.data.splits import PARTNERS
     from memlight.interventions.exchange_subsets import all_subsets, named_subsets
     from memlight.opening import open_run, read_run
+    from memlight.rundir import member_tag
     from memlight.studies.accuracy import ProbeOptions
     from memlight.studies.exchange import Exchange, ExchangeOptions, dataset_names, study_exchange
 
@@ -75,7 +76,7 @@ def exchange(
         names = dataset_names((opened.run.name, opened.data), (other.run.name, other.data))
         data = dict(zip(names, (opened.data, other.data), strict=True))
         options = ExchangeOptions(num_views=views, seed=seed, probe=ProbeOptions(max_forward=place.max_forward))
-        tag = results.tag or "-".join(filter(None, (member if member != "candidate" else None, trained.tag))) or None
+        tag = results.tag or member_tag(member, trained.tag)
         with opened.log("exchange", tag, results.logger, seed) as log:
             study_exchange(Exchange(recipient, giver, partner, member, data), chosen, options, log)
 

@@ -85,6 +85,7 @@ def finetune(
     from memlight.interventions.exchange import layer_tensors
     from memlight.interventions.finetune import FinetuneOptions, finetunable_layers
     from memlight.opening import open_run
+    from memlight.rundir import member_tag
     from memlight.studies.finetune import study_finetune
     from memlight.studies.finetune_arms import head_arm, named_arms, ranked_arms
     from memlight.studies.finetune_images import read_target
@@ -118,7 +119,7 @@ def finetune(
             test_images=target.test_images,
             seed=chosen_seed,
         )
-        tag = results.tag or "-".join(filter(None, (None if member == "candidate" else member, trained.tag))) or None
+        tag = results.tag or member_tag(member, trained.tag)
         with opened.log("finetune", tag, results.logger, seed) as log:
             study_finetune(
                 encoder,

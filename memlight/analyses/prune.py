@@ -53,8 +53,9 @@ def prune(
         raise UserError(f"--temperature {temperature}: must be above 0.")
     trained.require_for(member)
     from memlight.opening import open_run
+    from memlight.rundir import member_tag
     from memlight.studies.accuracy import ProbeOptions
-    from memlight.studies.prune import PruneOptions, layers_to_prune, own_split, prune_tag, study_prune
+    from memlight.studies.prune import PruneOptions, layers_to_prune, own_split, study_prune
 
     options = PruneOptions(
         ratios=ratios,
@@ -73,5 +74,5 @@ def prune(
         encoder = opened.encoder(member, trained.checkpoint)
         names = layers_to_prune(encoder, layers, options)
         opened.read_images(labelled=True)
-        with opened.log("prune", results.tag or prune_tag(member, trained.tag), results.logger, seed) as log:
+        with opened.log("prune", results.tag or member_tag(member, trained.tag), results.logger, seed) as log:
             study_prune(encoder, opened.data, names, options, log)

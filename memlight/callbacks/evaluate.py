@@ -52,14 +52,9 @@ class OnlineEvaluation(ObserverCallback):
             UserError: a split is empty, or holds images without a class.
         """
         for split in self.limits:
-            labels = data.labels_of(data.split.ids(split))
-            if len(labels) == 0:
+            if len(data.split.ids(split)) == 0:
                 raise UserError(f"--data.num_{split} 0: OnlineEvaluation needs {split} images; give some.")
-            if labels.min() < 0:
-                raise UserError(
-                    f"--data.root {data.root}: OnlineEvaluation needs images with classes (train/<class>/, "
-                    "test/<class>/); leave it out of --trainer.callbacks."
-                )
+        self.require_labelled(data, dict.fromkeys(self.limits, 1))
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the neighbours vote."""

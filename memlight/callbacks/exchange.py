@@ -14,7 +14,7 @@ from memlight.errors import UserError
 from memlight.interventions.exchange import exchange_layers
 from memlight.interventions.exchange_subsets import named_subsets
 from memlight.models.encoders import load_encoder, read_metadata
-from memlight.rundir import RunDir
+from memlight.rundir import RunDir, member_tag
 from memlight.studies.accuracy import ProbeOptions
 from memlight.studies.exchange import Exchange, ExchangeOptions, dataset_names, study_exchange
 
@@ -81,15 +81,7 @@ class ExchangeCallback(ObserverCallback):
         Raises:
             UserError: a split is too small, or holds images without a class.
         """
-        for split in ("shared", "external"):
-            labels = data.labels_of(data.split.ids(split))
-            if len(labels) < 2:
-                raise UserError(f"--data.num_{split} {len(labels)}: ExchangeCallback needs 2 or more.")
-            if labels.min() < 0:
-                raise UserError(
-                    f"--data.root {data.root}: ExchangeCallback needs images with classes (train/<class>/, "
-                    "test/<class>/); leave it out of --trainer.callbacks."
-                )
+        self.require_labelled(data, {"shared": 2, "external": 2})
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Exchange layers in copies of this epoch's encoder."""
@@ -104,7 +96,7 @@ class ExchangeCallback(ObserverCallback):
             member=data.role,
             data=dict(zip(names, (data, self.donor_data), strict=True)),
         )
-        tag = "-".join(filter(None, (data.role if data.role != "candidate" else None, self.moment(trainer))))
+        tag = member_tag(data.role, self.moment(trainer))
         with self.log_to_disk(trainer, "exchange", tag) as log:
             table = study_exchange(exchange, named_subsets(mine, self.subsets), self.options, log, progress=False)
         self.log_numbers(

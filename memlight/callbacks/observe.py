@@ -49,6 +49,26 @@ class ObserverCallback(L.Callback, ABC):
     def require_images(self, data: ImageDataModule) -> None:
         """Refuse images that cannot be measured, before anything is written; by default there are none such."""
 
+    def require_labelled(self, data: ImageDataModule, at_least: Mapping[str, int]) -> None:
+        """Refuse splits that are too small, or hold images without a class.
+
+        Args:
+            data: the images.
+            at_least: split -> fewest images.
+
+        Raises:
+            UserError: names the first.
+        """
+        for split, least in at_least.items():
+            labels = data.labels_of(data.split.ids(split))
+            if len(labels) < least:
+                raise UserError(f"--data.num_{split} {len(labels)}: {type(self).__name__} needs {least} or more.")
+            if labels.min() < 0:
+                raise UserError(
+                    f"--data.root {data.root}: {type(self).__name__} needs images with classes (train/<class>/, "
+                    "test/<class>/); leave it out of --trainer.callbacks."
+                )
+
     @abstractmethod
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure the encoder as it is now."""

@@ -10,8 +10,9 @@ from memlight.callbacks.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.features import Activation
+from memlight.rundir import member_tag
 from memlight.studies.accuracy import ProbeOptions
-from memlight.studies.prune import PruneOptions, layers_to_prune, own_split, prune_headline, prune_tag, study_prune
+from memlight.studies.prune import PruneOptions, layers_to_prune, own_split, prune_headline, study_prune
 
 
 class PruneCallback(ObserverCallback):
@@ -72,15 +73,7 @@ class PruneCallback(ObserverCallback):
         Raises:
             UserError: a split is too small, or holds images without a class.
         """
-        for split, least in (("shared", 1), ("external", 2)):
-            labels = data.labels_of(data.split.ids(split))
-            if len(labels) < least:
-                raise UserError(f"--data.num_{split} {len(labels)}: PruneCallback needs {least} or more.")
-            if labels.min() < 0:
-                raise UserError(
-                    f"--data.root {data.root}: PruneCallback needs images with classes (train/<class>/, "
-                    "test/<class>/); leave it out of --trainer.callbacks."
-                )
+        self.require_labelled(data, {"shared": 1, "external": 2})
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prune copies of this epoch's encoder."""
@@ -88,6 +81,6 @@ class PruneCallback(ObserverCallback):
         encoder = self.encoder(pl_module).to(memory_format=torch.channels_last)
         options = replace(self.options, split=own_split(data.role))
         names = layers_to_prune(encoder, self.layers, options)
-        with self.log_to_disk(trainer, "prune", prune_tag(data.role, self.moment(trainer))) as log:
+        with self.log_to_disk(trainer, "prune", member_tag(data.role, self.moment(trainer))) as log:
             copies, effects = study_prune(encoder, data, names, options, log, progress=False)
         self.log_numbers(pl_module, "prune", prune_headline(copies, effects))

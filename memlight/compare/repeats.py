@@ -10,7 +10,7 @@ from memlight.compare.groups import Spread, default_keys, spread_of
 from memlight.compare.runs import ComparedRun
 from memlight.errors import UserError
 from memlight.settings import setting_text
-from memlight.tables import COMPARE_GROUPS, REPEATS_LAYERS, REPEATS_NUMBERS, Table, read_json
+from memlight.tables import COMPARE_GROUPS, REPEATS_LAYERS, REPEATS_NUMBERS, Table, read_json, table_of
 
 BY_LAYER = ("contrast", "layermem", "unitmem", "null", "unit_contrast", "own_max_share", "classmem")
 """Columns of ``COMPARE_LAYERS`` of which mean and spread are taken."""
@@ -46,7 +46,7 @@ def repeats_by_layer(runs: Sequence[ComparedRun]) -> Table:
             found = spread_of(np.concatenate(of_layer).astype(np.float64))
             if found.runs:
                 rows.append((layer, depth, name, *_columns(found)))
-    return _table(REPEATS_LAYERS, rows)
+    return table_of(REPEATS_LAYERS, rows)
 
 
 def repeats_of_headlines(runs: Sequence[ComparedRun]) -> Table:
@@ -62,7 +62,7 @@ def repeats_of_headlines(runs: Sequence[ComparedRun]) -> Table:
         for number in (name for name in headlines[0] if all(_is_number(of.get(name)) for of in headlines)):
             values = np.array([of_run[number] for of_run in headlines], dtype=np.float64)
             rows.append((analysis, number, *_columns(spread_of(values))))
-    return _table(REPEATS_NUMBERS, rows)
+    return table_of(REPEATS_NUMBERS, rows)
 
 
 def in_some_runs(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
@@ -78,8 +78,3 @@ def _is_number(value: object) -> bool:
 
 def _columns(found: Spread) -> tuple[float, ...]:
     return tuple(getattr(found, name) for name in COMPARE_GROUPS[1:])
-
-
-def _table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
-    cells = zip(*rows, strict=True) if rows else ((),) * len(columns)
-    return {name: np.array(column) for name, column in zip(columns, cells, strict=True)}

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from memlight.stats import Interval
-from memlight.tables import Table
+from memlight.tables import FINETUNE_TABLE, Table, table_of
 
 HEAD, NAMED, RANDOM = "head", "named", "random"
 """How the layers of an arm are chosen, where it is not by a column of ``layermem/table.csv``."""
@@ -109,8 +109,7 @@ def finetune_table(
             top1 = float(top1_T[trial])
             gain = float(top1_T[trial] - baseline_T[trial])
             rows.append((arm.name, ",".join(layers), arm.rank_by, arm.count, trial, parameters[layers], top1, gain))
-    names = ("arm", "layers", "rank_by", "count", "trial", "trained_parameters", "top1", "gain")
-    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    return table_of(FINETUNE_TABLE, rows)
 
 
 def finetune_effects(

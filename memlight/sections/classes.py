@@ -3,7 +3,7 @@
 import numpy as np
 
 from memlight import page
-from memlight.analysis_page import figures, heading, rows_of
+from memlight.analysis_page import figures, heading, rows_of, section
 from memlight.page import Cell, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, Table, read_table
@@ -18,15 +18,13 @@ def class_section(run: RunDir) -> str:
     Raises:
         UserError: a table or summary is damaged.
     """
-    explained = page.paragraph(
+    explained = (
         "ClassMem is high for a unit that answers to one class far more than to the others: UnitMem with class means "
         "in place of images. It is not 0 where classes mean nothing: the null shuffles the labels of the same images. "
         "On held-out images, which no encoder was trained on, the same number is class selectivity: units that score "
-        "alike there answer to the class, and not to the images they were trained on.",
-        "soft",
+        "alike there answer to the class, and not to the images they were trained on."
     )
-    found = [classmem_html(analysis) for analysis in run.analyses("classmem")]
-    return explained + "".join(found) if found else ""
+    return section(run, "classmem", explained, classmem_html)
 
 
 def classmem_html(analysis: AnalysisDir) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from memlight import page
-from memlight.analysis_page import figures, heading, rows_of
+from memlight.analysis_page import figures, heading, rows_of, section
 from memlight.page import Cell, decimals, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, Table, read_table
@@ -15,16 +15,14 @@ def exchange_section(run: RunDir) -> str:
     Raises:
         UserError: a table or summary is damaged.
     """
-    explained = page.paragraph(
+    explained = (
         "In copies of this run's encoder layers were replaced by those of a donor: an encoder of the same architecture "
         "from another run. A new probe on each data set says what a copy can still be used for. Layers that were not "
         "trained together fit badly, whatever they have learned, so a fall in accuracy alone is no sign of memory. "
         "Intervals are 95 %; those of accuracies are of the difference to the unexchanged encoder on the same test "
-        "images. The contrast compares the copy with its partner, whose memory of its own images stays in it.",
-        "soft",
+        "images. The contrast compares the copy with its partner, whose memory of its own images stays in it."
     )
-    found = [_exchange_of(analysis) for analysis in run.analyses("exchange")]
-    return explained + "".join(found) if found else ""
+    return section(run, "exchange", explained, _exchange_of)
 
 
 def _exchange_of(analysis: AnalysisDir) -> str:

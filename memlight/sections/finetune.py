@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from memlight import page
-from memlight.analysis_page import figures, heading, rows_of
+from memlight.analysis_page import figures, heading, rows_of, section
 from memlight.page import Cell, decimals, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import FINETUNE_EFFECTS, Table, read_json, read_table
@@ -18,17 +18,15 @@ def finetune_section(run: RunDir) -> str:
     Raises:
         UserError: a table or summary is damaged.
     """
-    explained = page.paragraph(
+    explained = (
         "Copies of the encoder, each with a new linear classifier, trained on labelled images of another data set: the "
         "chosen layers and the classifier learn, all else stays as it was. Gain is accuracy above that of the "
         "classifier alone, paired over trials and test images; intervals are 95 % and hold for these training images. "
         "Wang et al. claim that the layers of highest delta are the ones worth fine-tuning: that is tested against "
         "random layers of the same number, and holds where one more random draw would hardly have done as well. Layers "
-        "differ in their number of parameters, and a larger one can learn more whatever it has memorised.",
-        "soft",
+        "differ in their number of parameters, and a larger one can learn more whatever it has memorised."
     )
-    found = [finetune_html(analysis) for analysis in run.analyses("finetune")]
-    return explained + "".join(found) if found else ""
+    return section(run, "finetune", explained, finetune_html)
 
 
 def finetune_html(analysis: AnalysisDir) -> str:

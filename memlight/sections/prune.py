@@ -6,13 +6,10 @@ from typing import Any
 import numpy as np
 
 from memlight import page
-from memlight.analysis_page import figures, heading, rows_of
-from memlight.page import Cell, decimals, interval, number, word
+from memlight.analysis_page import POINTS, effect_cells, figures, heading, rows_of, section
+from memlight.page import decimals, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import PRUNE_EFFECTS, PRUNE_TABLE, Table, read_table
-
-POINTS = 100
-"""Percentage points in a share."""
 
 NO_DRAWS = "no random draws"
 """The verdict where nothing was pruned at random."""
@@ -26,16 +23,14 @@ def prune_section(run: RunDir) -> str:
     Raises:
         UserError: a table or summary is damaged.
     """
-    explained = page.paragraph(
+    explained = (
         "Some units of a copy of the encoder are made to say 0, a new linear probe is trained on what is left, and its "
         "accuracy on external images is compared with the unpruned encoder's. That says how much the features need "
         "these units, and not that something was forgotten. Random draws of the same size are the measure: "
         "an excess above 0 is what units of this score cost beyond their number. Its interval (95 %, for each row by "
-        "itself) holds the draws' spread and the test images'.",
-        "soft",
+        "itself) holds the draws' spread and the test images'."
     )
-    found = [prune_html(analysis) for analysis in run.analyses("prune")]
-    return explained + "".join(found) if found else ""
+    return section(run, "prune", explained, prune_html)
 
 
 def prune_html(analysis: AnalysisDir) -> str:
@@ -46,21 +41,12 @@ def prune_html(analysis: AnalysisDir) -> str:
     """
     copies = read_table(analysis.table(), PRUNE_TABLE)
     effects = read_table(analysis.table("effects"), PRUNE_EFFECTS)
-    names = ("drop", "random", "excess")
     compared = [
         [
             word(f"{POINTS * row['ratio']:g} % of {'each layer' if row['scope'] == 'layer' else 'the model'}"),
             word(MODES[row["mode"]].removeprefix("the ")),
             *(number(row[name]) for name in ("units", "dead")),
-            *(
-                cell
-                for name in names
-                for cell in (
-                    number(POINTS * row[name], 2),
-                    interval(POINTS * row[f"{name}_low"], POINTS * row[f"{name}_high"], 2),
-                )
-            ),
-            Cell(row["verdict"], row["verdict"], word=True, mark="yes" if row["verdict"].startswith("costs") else "no"),
+            *effect_cells(row),
         ]
         for row in rows_of(effects)
     ]

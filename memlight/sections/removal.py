@@ -1,13 +1,10 @@
 """What the report says about removal studies: whether the most memorised images are those that training needs."""
 
 from memlight import page
-from memlight.analysis_page import figures, rows_of
-from memlight.page import Cell, decimals, interval, number, word
+from memlight.analysis_page import POINTS, effect_cells, figures, rows_of, section
+from memlight.page import decimals, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE, Table, read_table
-
-POINTS = 100
-"""Percentage points in a share."""
 
 ARMS = {"none": "none", "top": "most memorised", "low": "least memorised", "random": "random"}
 
@@ -18,16 +15,14 @@ def removal_section(run: RunDir) -> str:
     Raises:
         UserError: a table or summary is damaged.
     """
-    explained = page.paragraph(
+    explained = (
         "The candidate member was trained again without some of its candidates, everything else equal, and a new "
         "linear probe was tested on external images. All arms leave out equally many images, so an epoch has as many "
         "steps in each, but more in the run's own training (none): only arms are compared with one another. An excess "
         "above 0 is what images of this score cost beyond their number. Its interval (95 %, for each row by itself) "
-        "holds the spread of the random draws, each trained anew, and the test images'.",
-        "soft",
+        "holds the spread of the random draws, each trained anew, and the test images'."
     )
-    found = [removal_html(analysis) for analysis in run.analyses("removal")]
-    return explained + "".join(found) if found else ""
+    return section(run, "removal", explained, removal_html)
 
 
 def removal_html(analysis: AnalysisDir) -> str:
@@ -42,15 +37,7 @@ def removal_html(analysis: AnalysisDir) -> str:
     compared = [
         [
             word(ARMS[row["arm"]]),
-            *(
-                cell
-                for name in ("drop", "random", "excess")
-                for cell in (
-                    number(POINTS * row[name], 2),
-                    interval(POINTS * row[f"{name}_low"], POINTS * row[f"{name}_high"], 2),
-                )
-            ),
-            Cell(row["verdict"], row["verdict"], word=True, mark="yes" if row["verdict"].startswith("costs") else "no"),
+            *effect_cells(row),
         ]
         for row in rows_of(effects)
     ]

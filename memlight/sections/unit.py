@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from memlight import page
-from memlight.analysis_page import figures, heading, rows_of
+from memlight.analysis_page import figures, heading, rows_of, section
 from memlight.page import number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table, read_json, read_table
@@ -18,14 +18,12 @@ def unit_section(run: RunDir) -> str:
     Raises:
         UserError: a table or summary is damaged.
     """
-    explained = page.paragraph(
+    explained = (
         "One unit is trained on chosen images and everything else stays as it is: a test of the instrument, since here "
         "it is known who was made to answer to what. Masked trains the unit's own weights; restore trains its layer "
-        "and puts the other units back.",
-        "soft",
+        "and puts the other units back."
     )
-    found = [unit_html(analysis) for analysis in run.analyses("unit")]
-    return explained + "".join(found) if found else ""
+    return section(run, "unit", explained, unit_html)
 
 
 def unit_html(analysis: AnalysisDir) -> str:

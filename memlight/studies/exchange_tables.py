@@ -11,7 +11,7 @@ from memlight.metrics.functional import contrast
 from memlight.metrics.layermem import LayerMemResult
 from memlight.stats import Interval, normal_interval
 from memlight.studies.accuracy import Accuracy
-from memlight.tables import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, Table
+from memlight.tables import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, Table, table_of
 
 NONE, DONOR = "none", "donor"
 """In place of layers: the recipient as it was trained, and the donor."""
@@ -71,7 +71,7 @@ def exchange_table(measured: Sequence[Measured]) -> Table:
         for one in measured
         for dataset, accuracy in one.accuracy.items()
     ]
-    return _table(EXCHANGE_TABLE, rows)
+    return table_of(EXCHANGE_TABLE, rows)
 
 
 def effects_table(plain: Sequence[Measured], recalibrated: Sequence[Measured]) -> Table:
@@ -92,7 +92,7 @@ def effects_table(plain: Sequence[Measured], recalibrated: Sequence[Measured]) -
         for one in form
         for dataset, accuracy in one.accuracy.items()
     ]
-    return _table(EXCHANGE_EFFECTS, rows)
+    return table_of(EXCHANGE_EFFECTS, rows)
 
 
 def layers_table(plain: Sequence[Measured], recalibrated: Sequence[Measured]) -> Table:
@@ -106,7 +106,7 @@ def layers_table(plain: Sequence[Measured], recalibrated: Sequence[Measured]) ->
         for one in form
         for layer, after in one.after.items()
     ]
-    return _table(EXCHANGE_LAYERS, rows)
+    return table_of(EXCHANGE_LAYERS, rows)
 
 
 def exchange_headline(effects: Table) -> dict[str, float | str]:
@@ -133,7 +133,3 @@ def exchange_headline(effects: Table) -> dict[str, float | str]:
 def _layermem(scores: Mapping[str, Scores]) -> float:
     """Of the mean over layers; NaN where nothing was exchanged, or there is no partner."""
     return list(scores.values())[-1].layermem if scores else np.nan
-
-
-def _table(columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> Table:
-    return {column: np.array(values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)}

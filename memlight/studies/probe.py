@@ -8,7 +8,7 @@ from torch import nn
 from memlight.data.images import ImageDataModule
 from memlight.logs import AnalysisLog
 from memlight.studies.accuracy import ProbeOptions, measure_accuracy
-from memlight.tables import PROBE_TABLE, Table
+from memlight.tables import PROBE_TABLE, Table, table_of
 
 
 def study_probe(
@@ -43,7 +43,7 @@ def study_probe(
     for name, (linear, nearest) in zip(encoders, accuracies, strict=True):
         rows.append((name, "output", "linear", linear.top1, linear.top5, linear.n_train, linear.n_test))
         rows.append((name, "output", "knn", nearest, np.nan, linear.n_train, linear.n_test))
-    table = {column: np.array(values) for column, values in zip(PROBE_TABLE, zip(*rows, strict=True), strict=True)}
+    table = table_of(PROBE_TABLE, rows)
     log.table("table", table, PROBE_TABLE)
     log.headline({f"{row[2]}_top1/{row[0]}": row[3] for row in rows})
     return table

@@ -21,7 +21,7 @@ from memlight.metrics.passes import images_at_once
 from memlight.metrics.summaries import as_array, unitmem_table
 from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.studies.accuracy import Accuracy, ProbeOptions, measure_accuracy
-from memlight.tables import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS, UNITMEM_TABLE, Table
+from memlight.tables import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS, UNITMEM_TABLE, Table, table_of
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def prune_table(copies: Sequence[PrunedCopy], none: Accuracy, pruned: Sequence[A
         count = sum(map(len, copy.units.values()))
         top1 = accuracy.linear.top1
         rows.append((*copy[:4], count, top1, accuracy.knn, none.linear.top1 - top1))
-    return {name: np.array(cells) for name, cells in zip(PRUNE_TABLE, zip(*rows, strict=True), strict=True)}
+    return table_of(PRUNE_TABLE, rows)
 
 
 def pruned_units(copies: Sequence[PrunedCopy], dead: Mapping[str, NDArray[np.bool_]]) -> Table:
@@ -175,7 +175,7 @@ def pruned_units(copies: Sequence[PrunedCopy], dead: Mapping[str, NDArray[np.boo
         for copy in copies
         for layer, units in copy.units.items()
     ]
-    return {name: np.array(cells) for name, cells in zip(PRUNE_UNITS, zip(*rows, strict=True), strict=True)}
+    return table_of(PRUNE_UNITS, rows)
 
 
 def prune_effects(
@@ -201,8 +201,7 @@ def prune_effects(
         count = sum(map(len, copy.units.values()))
         silent = sum(int(dead[layer][units].sum()) for layer, units in copy.units.items())
         rows.append((copy.scope, copy.ratio, copy.mode, count, silent, *effect_row(none, right, drawn)))
-    columns = zip(*rows, strict=True) if rows else ((),) * len(PRUNE_EFFECTS)
-    return {name: np.array(cells) for name, cells in zip(PRUNE_EFFECTS, columns, strict=True)}
+    return table_of(PRUNE_EFFECTS, rows)
 
 
 def prune_headline(table: Table, effects: Table) -> dict[str, float]:
@@ -221,16 +220,6 @@ def prune_headline(table: Table, effects: Table) -> dict[str, float]:
         for name in ("excess", "excess_low", "excess_high"):
             numbers[f"{name}/{mode}/{scope}-{ratio:g}"] = float(effects[name][row])
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
-
-
-def prune_tag(member: str, checkpoint: str | None) -> str | None:
-    """What tells a result apart from that of the finished candidate encoder.
-
-    Args:
-        member: which encoder was pruned.
-        checkpoint: name of the checkpoint; None for the finished encoder.
-    """
-    return "-".join(filter(None, ["" if member == "candidate" else member, checkpoint])) or None
 
 
 def own_split(member: str) -> str:

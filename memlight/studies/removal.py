@@ -12,7 +12,7 @@ from memlight.logs import AnalysisLog
 from memlight.metrics.effects import effect_row
 from memlight.metrics.removal import Arm, class_shift
 from memlight.studies.accuracy import Accuracy, ProbeOptions, measure_accuracy
-from memlight.tables import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE, Table
+from memlight.tables import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE, Table, table_of
 
 
 def study_removal(
@@ -61,7 +61,7 @@ def removal_table(arms: Sequence[Arm], none: Accuracy, without: Sequence[Accurac
     for arm, accuracy in zip(arms, without, strict=True):
         top1 = accuracy.linear.top1
         rows.append((arm.kind, arm.trial, len(arm.ids), top1, accuracy.knn, none.linear.top1 - top1))
-    return _table(REMOVAL_TABLE, rows)
+    return table_of(REMOVAL_TABLE, rows)
 
 
 def removal_effects(arms: Sequence[Arm], none: Tensor, without: Sequence[Tensor]) -> Table:
@@ -78,7 +78,7 @@ def removal_effects(arms: Sequence[Arm], none: Tensor, without: Sequence[Tensor]
         if arm.kind == "random":
             continue
         rows.append((arm.kind, len(arm.ids), *effect_row(none, right, drawn)))
-    return _table(REMOVAL_EFFECTS, rows)
+    return table_of(REMOVAL_EFFECTS, rows)
 
 
 def removal_arms(arms: Sequence[Arm], layer: str, data: ImageDataModule) -> Table:
@@ -97,7 +97,7 @@ def removal_arms(arms: Sequence[Arm], layer: str, data: ImageDataModule) -> Tabl
         shared = int(np.isin(arm.ids, top).sum())
         epoch = _epoch(data, len(arm.ids))
         rows.append((arm.kind, arm.trial, len(arm.ids), layer, float(arm.scores.mean()), shared, shift, *epoch))
-    return _table(REMOVAL_ARMS, rows)
+    return table_of(REMOVAL_ARMS, rows)
 
 
 def removed_classes(arms: Sequence[Arm], data: ImageDataModule) -> Table:
@@ -108,7 +108,7 @@ def removed_classes(arms: Sequence[Arm], data: ImageDataModule) -> Table:
         for arm in arms
         for number, removed in enumerate(np.bincount(data.labels_of(arm.ids), minlength=data.num_classes))
     ]
-    return _table(REMOVAL_CLASSES, rows)
+    return table_of(REMOVAL_CLASSES, rows)
 
 
 def removal_headline(table: Table, effects: Table) -> dict[str, float]:
@@ -130,8 +130,3 @@ def _epoch(data: ImageDataModule, removed: int) -> tuple[int, int]:
     own = data.split.candidate[removed:]
     order = TrainingOrder(data.split.shared, own, data.repeat, data.batch_size, data.seed)
     return order.images_per_epoch, len(order)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    cells = zip(*rows, strict=True) if rows else ((),) * len(columns)
-    return {name: np.array(values) for name, values in zip(columns, cells, strict=True)}

@@ -25,7 +25,7 @@ from memlight.pictures import rows_grid
 from memlight.studies.accuracy import ProbeOptions, measure_accuracy
 from memlight.studies.unit_objectives import COMPARES_IMAGES, Objective, Steps, activation_loss, training_loss
 from memlight.studies.unit_tables import Point, chosen_unit, unit_headline, unit_table, units_table
-from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table
+from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table, table_of
 
 Method = Literal["masked", "restore"]
 
@@ -230,4 +230,4 @@ def _accuracy(
         (name, one.linear.top1, one.knn, one.linear.n_train, one.linear.n_test)
         for name, one in zip(encoders, found, strict=True)
     ]
-    return {column: np.array(cells) for column, cells in zip(UNIT_ACCURACY, zip(*rows, strict=True), strict=True)}
+    return table_of(UNIT_ACCURACY, rows)

@@ -13,8 +13,8 @@ from memlight.logs import AnalysisLog
 from memlight.metrics.knn import knn_accuracy
 from memlight.metrics.probe import linear_probe
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
-from memlight.rundir import AnalysisDir, RunDir
-from memlight.studies.prune import PruneOptions, layers_to_prune, prune_tag, study_prune
+from memlight.rundir import AnalysisDir, RunDir, member_tag
+from memlight.studies.prune import PruneOptions, layers_to_prune, study_prune
 from memlight.tables import (
     PRUNE_EFFECTS,
     PRUNE_TABLE,
@@ -212,10 +212,10 @@ def test_the_hidden_units_of_a_vit_are_pruned_and_the_encoder_is_left_as_it_was(
 
 
 def test_results_are_told_apart_by_member_and_checkpoint() -> None:
-    tags = {prune_tag(m, c) for m in ("candidate", "independent", "all", "random") for c in (None, "epoch=1")}
+    tags = {member_tag(m, c) for m in ("candidate", "independent", "all", "random") for c in (None, "epoch=1")}
     assert len(tags) == 8
-    assert prune_tag("candidate", None) is None
-    assert prune_tag("independent", "epoch=1") == "independent-epoch=1"
+    assert member_tag("candidate", None) is None
+    assert member_tag("independent", "epoch=1") == "independent-epoch=1"
 
 
 @pytest.mark.parametrize(
