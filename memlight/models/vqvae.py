@@ -73,7 +73,7 @@ class VQVAEEncoder(nn.Module):
             for level, (width_in, width) in enumerate(zip([channels, *widths], widths, strict=False))
         )
         self.mid = Middle(widths[-1])
-        self.norm_out = _norm(widths[-1])
+        self.norm_out = group_norm(widths[-1])
         self.act_out = nn.SiLU(inplace=True)
         self.conv_out = nn.Conv2d(widths[-1], latent_channels, 3, padding=1)
         self.num_features = latent_channels
@@ -152,9 +152,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.norm1 = _norm(in_channels)
+        self.norm1 = group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.norm2 = _norm(channels)
+        self.norm2 = group_norm(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.nin_shortcut = nn.Identity() if in_channels == channels else nn.Conv2d(in_channels, channels, 1)
 
@@ -175,7 +175,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
@@ -214,7 +214,8 @@ def _layers_of_levels(last: int, blocks: int) -> Iterator[str]:
             yield f"down.{level}.downsample"
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
+    """The norm that stands everywhere in encoder and decoder."""
     return nn.GroupNorm(GROUPS, channels, eps=1e-6)
 
 

@@ -1,5 +1,6 @@
 """Training methods as LightningModules."""
 
+from memlight.modules.autoencoder import Autoencoder
 from memlight.modules.dino import DINO
 from memlight.modules.mae import MAE
 from memlight.modules.simclr import SimCLR
@@ -7,4 +8,4 @@ from memlight.modules.simsiam import SimSiam
 from memlight.modules.supervised import Supervised
 from memlight.modules.vicreg import VICReg
 
-__all__ = ["DINO", "MAE", "SimCLR", "SimSiam", "Supervised", "VICReg"]
+__all__ = ["DINO", "MAE", "Autoencoder", "SimCLR", "SimSiam", "Supervised", "VICReg"]

@@ -11,7 +11,7 @@ import torch
 from torch import distributed, nn
 
 from memlight.batch import ViewBatch
-from memlight.modules import DINO, MAE, SimCLR, SimSiam, Supervised, VICReg
+from memlight.modules import DINO, MAE, Autoencoder, SimCLR, SimSiam, Supervised, VICReg
 from memlight.modules.base import SSLModule
 from tests.ddp import run_ddp
 from tests.modules.tiny import TINY_VIT, share_of, view_batch
@@ -24,6 +24,10 @@ def linear(width: int) -> nn.Linear:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         return nn.Linear(WIDTH, width)
+
+
+def autoencoder() -> tuple[SSLModule, ViewBatch]:
+    return Autoencoder(image_size=16), view_batch(16, images=8)
 
 
 def dino() -> tuple[SSLModule, ViewBatch]:
@@ -59,7 +63,7 @@ def vicreg() -> tuple[SSLModule, ViewBatch]:
 
 
 METHODS: dict[str, Callable[[], tuple[SSLModule, ViewBatch]]] = {
-    method.__name__: method for method in (dino, mae, simclr, simsiam, supervised, vicreg)
+    method.__name__: method for method in (autoencoder, dino, mae, simclr, simsiam, supervised, vicreg)
 }
 
 
