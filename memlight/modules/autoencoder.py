@@ -1,6 +1,6 @@
 """The autoencoder behind VAR's VQVAE, without its quantiser: the latents must suffice to paint the image again."""
 
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -70,6 +70,6 @@ class Autoencoder(SSLModule):
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Mean squared error of the painted view, pixels as normalised; the embedding is the latents' mean."""
         view = self._as_weights(batch.views[0])
-        latents = self.encoder.latents(view)
+        latents = cast(VQVAEEncoder, self.encoder).latents(view)
         loss = nn.functional.mse_loss(self.decoder(latents).float(), view.float())
         return loss, latents.float().mean((2, 3))
