@@ -11,27 +11,33 @@ from memlight.analyses.compare import compare
 from memlight.analyses.exchange import exchange
 from memlight.analyses.features import features
 from memlight.analyses.finetune import finetune
+from memlight.analyses.images import images
 from memlight.analyses.layermem import layermem
+from memlight.analyses.patches import PATCHES
 from memlight.analyses.probe import probe
 from memlight.analyses.prune import prune
 from memlight.analyses.removal import removal
 from memlight.analyses.report import report
+from memlight.analyses.sequence import sequence
 from memlight.analyses.unit import unit
 from memlight.analyses.unitmem import unitmem
-from memlight.commands import Command, build_parser, run_command
+from memlight.commands import Command, CommandGroup, build_parser, run_command
 from memlight.errors import UserError
 
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, Command | CommandGroup] = {
     "layermem": layermem,
     "unitmem": unitmem,
     "classmem": classmem,
     "probe": probe,
     "features": features,
+    "images": images,
     "prune": prune,
     "exchange": exchange,
     "unit": unit,
     "finetune": finetune,
     "removal": removal,
+    "patches": PATCHES,
+    "sequence": sequence,
     "report": report,
     "compare": compare,
 }

@@ -64,6 +64,16 @@ def configs_first(argv: Sequence[str]) -> list[str]:
     return [*files, *others]
 
 
+def trains_sequences(argv: Sequence[str]) -> bool:
+    """Whether --data is bit sequences: what a flag names, else the last readable --config that names any."""
+    named = [Path(name) for name in values_of(argv, "--config", "-c")]
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")).get("data") for path in named]
+    classes = [data.get("class_path") if isinstance(data, dict) else data for data in files]
+    classes += values_of(argv, "--data", "--data.class_path")
+    given = [str(name) for name in classes if name]
+    return bool(given) and given[-1].rpartition(".")[2] == "SequenceDataModule"
+
+
 def in_one_line(message: str, flags: Collection[str]) -> str:
     """Say what jsonargparse says over a page of types in one line that begins with the flag.
 

@@ -37,5 +37,21 @@ class ViewBatch(NamedTuple):
     epochs: Tensor | None = None
 
 
+class SequenceBlock(NamedTuple):
+    """The batches of neighbouring gradient steps, of every member.
+
+    Attributes:
+        start: gradient steps done before the first of them.
+        stop: gradient steps done after the last.
+        set_index: which sequence set they are drawn from, 0 before the first switch.
+        ids: ``int64 (E, stop - start, B)`` rows of the set, by member, step and place in the batch.
+    """
+
+    start: int
+    stop: int
+    set_index: int
+    ids: Tensor
+
+
 ViewMaker = Callable[[ImageBatch, int], Tensor]
 """``(batch, view index) -> float (B, 3, h, w)``: how an analysis asks for a view without knowing the data set."""

@@ -20,6 +20,7 @@ usage: train.py {pair,removal,fit,validate} [options]
   train.py pair --config configs/simclr_cifar10.yaml --data.root data/cifar10
   train.py fit  --config configs/simclr_cifar10.yaml --data.role candidate
   train.py removal --config configs/removal_digits.yaml     (or --run runs/demo_digits --remove 100 --trials 3)
+  train.py fit  --config configs/sequence/dam_switch.yaml --model.replicas 64
   train.py fit  --help       lists every option;  --print_config  prints the whole configuration as YAML
 
 A class is given by its name (--model SimCLR); its options follow it (--model.encoder resnet18). Changing the
@@ -55,7 +56,7 @@ def _run(args: list[str]) -> int:
     command = args[0]
     if command not in ("pair", "removal", "fit", "validate"):
         raise UserError(f"train.py {command}: no such command; choose pair, removal, fit or validate.")
-    from memlight.arguments import configs_first, require_configs
+    from memlight.arguments import configs_first, require_configs, trains_sequences
 
     require_configs(args[1:])
     flags = configs_first(args[1:])
@@ -69,7 +70,12 @@ def _run(args: list[str]) -> int:
         return train_removal(flags)
     from memlight.training import run
 
-    run([command, *flags])
+    if trains_sequences(flags):
+        from memlight.sequence_training import SequenceCLI
+
+        run([command, *flags], SequenceCLI)
+    else:
+        run([command, *flags])
     return 0
 
 

@@ -9,28 +9,56 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Command = Callable[..., object]
 
 
-def build_parser(prog: str, description: str, commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class CommandGroup:
+    """Commands that share a first word, as ``patches extract``, ``patches search``.
+
+    Attributes:
+        summary: shown in the list of commands.
+        commands: by their second word.
+    """
+
+    summary: str
+    commands: Mapping[str, Command]
+
+
+Commands = Mapping[str, Command | CommandGroup]
+
+
+def build_parser(prog: str, description: str, commands: Commands) -> argparse.ArgumentParser:
     """A parser with one subcommand per function.
 
     Args:
         prog: what the user typed.
         description: shown above the list of commands.
-        commands: name and function. Parameters without a default are required flags; `list` and
+        commands: name and function, or a group of them. Parameters without a default are required flags; `list` and
             `tuple` parameters take several values; `Literal` gives choices; `bool` gives ``--flag / --no-flag``. A
             parameter that is a dataclass stands for its fields, a group whose help its ``Attributes`` section gives.
 
     Returns:
-        A parser whose namespace holds the command's name under ``command``.
+        A parser whose namespace holds the command's name under ``command``, and of one in a group its second word
+        under ``subcommand``.
     """
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_commands(parser, "command", commands)
+    return parser
+
+
+def _add_commands(parser: argparse.ArgumentParser, dest: str, commands: Commands) -> None:
+    subparsers = parser.add_subparsers(dest=dest, required=True, metavar="COMMAND")
     for name, function in commands.items():
+        if isinstance(function, CommandGroup):
+            group_parser = subparsers.add_parser(
+                name, help=function.summary, description=function.summary, allow_abbrev=False
+            )
+            _add_commands(group_parser, "subcommand", function.commands)
+            continue
         summary, helps = read_docstring(function)
         sub = subparsers.add_parser(
             name, help=summary, description=summary, allow_abbrev=False, formatter_class=_HelpFormatter
@@ -43,13 +71,14 @@ def build_parser(prog: str, description: str, commands: Mapping[str, Command]) -
                     _add_flag(group, field, kind, helps_of_group.get(field.name, ""))
             else:
                 _add_flag(sub, parameter, hint, helps.get(parameter.name, ""))
-    return parser
 
 
-def run_command(parser: argparse.ArgumentParser, commands: Mapping[str, Command], argv: Sequence[str]) -> object:
+def run_command(parser: argparse.ArgumentParser, commands: Commands, argv: Sequence[str]) -> object:
     """Parse `argv` and call the command's function with its flags."""
     options = vars(parser.parse_args(argv))
     function = commands[options["command"]]
+    if isinstance(function, CommandGroup):
+        function = function.commands[options["subcommand"]]
     arguments = {
         parameter.name: hint(**{field.name: options[field.name] for field in fields(hint)})
         if _is_group(hint)

@@ -126,7 +126,7 @@ class StoreWriter:
                 for layer, shape in layout.shapes.items():
                     temporary = stack.enter_context(atomic_write(layout.file(layer, index)))
                     files[layer] = stack.enter_context(temporary.open("wb"))
-                    _write_header(files[layer], (count, *shape), layout.dtype)
+                    write_header(files[layer], (count, *shape), layout.dtype)
                 shard = ShardFiles(layout.shapes, files, layout.dtype)
                 yield shard
                 short = [layer for layer, filled in shard.filled.items() if filled != count]
@@ -145,10 +145,10 @@ class StoreWriter:
             if any(root.iterdir()):
                 raise UserError(f"--out {root}: holds something else; name a new directory")
             return
-        difference = _difference(read_manifest(root), self.manifest)
-        if difference is not None:
+        found = difference(read_manifest(root), self.manifest)
+        if found is not None:
             raise UserError(
-                f"--out {root}: holds other features ({difference}); use the flags it was made with, or another --out"
+                f"--out {root}: holds other features ({found}); use the flags it was made with, or another --out"
             )
 
 
@@ -202,12 +202,12 @@ def _fill(writer: StoreWriter, shards: Sequence[int], pending: "Queue[Features |
                     files.append(layer, values)
 
 
-def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """The first entry in which two manifests differ, in words."""
     for key in dict.fromkeys((*here, *there)):
         a, b = there.get(key), here.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            if (within := _difference(a, b)) is not None:
+            if (within := difference(a, b)) is not None:
                 return f"{key}: {within}"
         elif a != b:
             return f"{key} is {a} there and {b} here"
@@ -222,6 +222,7 @@ def readable(size: float) -> str:
     return f"{size:.3g} {units[0]}"
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: str) -> None:
+def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: str) -> None:
+    """Begin an `.npy` file whose values follow in C order."""
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

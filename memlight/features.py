@@ -124,7 +124,7 @@ def capture(
         if reduction is not None:
             captured[layer] = _own(reduction(x), x)
         elif reduce == "unit":
-            captured[layer] = _unit_means(x, _unit_axis(model, layer, x), activation, positions)
+            captured[layer] = _unit_means(x, unit_axis(model, layer, x), activation, positions)
         elif reduce == "flat":
             captured[layer] = x.flatten(1).to(_accumulator(x), copy=True)
         else:
@@ -170,7 +170,7 @@ def _mean_abs(x: Tensor, axes: list[int], dtype: torch.dtype) -> Tensor:
     return total / count
 
 
-def _unit_axis(model: nn.Module, layer: str, x: Tensor) -> int:
+def unit_axis(model: nn.Module, layer: str, x: Tensor) -> int:
     """The axis of the channels, by the kind of module: a ``(B, H, W, C)`` map cannot be told from its shape."""
     if x.ndim != 4:
         return x.ndim - 1
@@ -190,7 +190,11 @@ def _channels_last(module: nn.Module) -> bool | None:
         return isinstance(module, nn.Linear) or kind in CHANNELS_LAST_STAGES
     if isinstance(getattr(module, "norm2", None), nn.LayerNorm):
         return "2d" not in type(module.norm2).__name__
+    if kind == "Permute":  # torchvision's
+        return list(module.dims) != [0, 3, 1, 2]
     children = list(module.children())
+    if isinstance(module, nn.Sequential) and children and (last := _channels_last(children[-1])) is not None:
+        return last
     if any(isinstance(child, nn.Conv2d) for child in children):
         return False
     return True if any(isinstance(child, nn.Linear) for child in children) else None
@@ -211,13 +215,13 @@ def _token_positions(model: nn.Module, tokens: Tokens) -> slice:
         raise UserError(f"--tokens {tokens}: use one of {', '.join(get_args(Tokens))}")
     if tokens == "mean":
         return slice(None)
-    prefix = _prefix_tokens(model)
+    prefix = count_prefix_tokens(model)
     if not prefix or (tokens == "cls" and getattr(model, "cls_token", True) is None):
         raise UserError(f"--tokens {tokens}: this encoder has no class token; use --tokens mean")
     return slice(prefix, None) if tokens == "patch" else slice(0, 1)
 
 
-def _prefix_tokens(model: nn.Module) -> int:
+def count_prefix_tokens(model: nn.Module) -> int:
     """How many tokens stand before the patches in every block: class token, distillation token, registers."""
     if type(model).__name__ in LATE_CLASS_TOKEN:
         return 0

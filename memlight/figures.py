@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -175,38 +173,6 @@ def unitmem_histogram(table: Table, layers: Sequence[str] | None = None) -> Figu
         ax.remove()
     figure.supxlabel("UnitMem", fontsize=9.5)
     figure.supylabel("number of units", fontsize=9.5)
-    return figure
-
-
-@rc_context(STYLE)
-def unitmem_heatmap(table: Table) -> Figure:
-    """Every unit's UnitMem: a row per layer, its units from the highest score on the left; dead units grey.
-
-    Args:
-        table: columns ``UNITMEM_TABLE``.
-    """
-    names = list(dict.fromkeys(table["layer"].tolist()))
-    height = float(np.clip(0.3 * len(names), 1.5, 9))
-    figure = Figure(figsize=(9.6, 1.0 + height), dpi=160, layout="constrained")
-    ax = figure.subplots()
-    colours = colormaps["viridis"].with_extremes(bad="#c8c8c8")
-    scale = Normalize(0, 1)
-    for row, name in enumerate(names):
-        of_layer = table["layer"] == name
-        scores = np.where(table["dead"][of_layer], np.nan, table["unitmem"][of_layer])
-        scores = -np.sort(-scores)
-        edges = (0.0, 1.0, row + 0.46, row - 0.46)
-        ax.imshow(scores[None], extent=edges, aspect="auto", cmap=colours, norm=scale, interpolation="nearest")
-        ax.text(1.008, row, f"{len(scores)}", va="center", fontsize=8, color="#444444")
-    ax.set_xlim(0, 1)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.text(1.008, -0.75, "units", fontsize=8, color="#444444", va="bottom")
-    ax.set_xticks([0, 0.1, 0.25, 0.5, 0.75, 1], ["highest", "10 %", "25 %", "50 %", "75 %", "lowest"])
-    layer_ticks(ax, np.array(names), axis="y", most=30)
-    ax.set_xlabel("units of the layer, ordered by score")
-    ax.spines[:].set_visible(False)
-    ax.grid(visible=False)
-    figure.colorbar(ScalarMappable(scale, colours), ax=ax, label="UnitMem", pad=0.07, fraction=0.04)
     return figure
 
 

@@ -113,6 +113,7 @@ class AnalysisLog:
     Attributes:
         images: how many images the analysis has read, for the speed in the summary.
         final: where the results are once the block has succeeded.
+        partial: where they are until then, for what is neither table nor figure; on rank 0 only.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class AnalysisLog:
         self.images = 0
         self._run = run
         self.final = run.analysis(command, tag)
-        self._partial = run.analysis(f".{command}", tag)
+        self.partial = run.analysis(f".{command}", tag)
         self._logger = logger
         self._members = list(checkpoints)
         self._made_from = {
@@ -150,14 +151,14 @@ class AnalysisLog:
     def table(self, name: str, table: Table, columns: Sequence[str]) -> None:
         """Write ``<name>.csv``; see `memlight.tables.write_table`."""
         if rank() == 0:
-            write_table(self._partial.table(name), table, columns)
+            write_table(self.partial.table(name), table, columns)
             self._tables[name] = table
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """Write ``figures/<name>.png``; the caption goes with it into the report."""
         if rank() == 0:
-            self._partial.figures.mkdir(exist_ok=True)
-            figure.savefig(self._partial.figures / f"{name}.png")
+            self.partial.figures.mkdir(exist_ok=True)
+            figure.savefig(self.partial.figures / f"{name}.png")
             self._captions[name] = caption
 
     def headline(self, numbers: Mapping[str, Any]) -> None:
@@ -167,8 +168,8 @@ class AnalysisLog:
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
         if rank() == 0:
-            shutil.rmtree(self._partial.dir, ignore_errors=True)
-            self._partial.dir.mkdir(parents=True)
+            shutil.rmtree(self.partial.dir, ignore_errors=True)
+            self.partial.dir.mkdir(parents=True)
         return self
 
     def __exit__(
@@ -177,11 +178,11 @@ class AnalysisLog:
         if rank() != 0:
             return
         if kind is not None:
-            shutil.rmtree(self._partial.dir, ignore_errors=True)
+            shutil.rmtree(self.partial.dir, ignore_errors=True)
             return
         summary = self._summary()
-        write_json(self._partial.summary, summary)
-        replace_directory(self._partial.dir, self.final.dir)
+        write_json(self.partial.summary, summary)
+        replace_directory(self.partial.dir, self.final.dir)
         if self._logger != "csv":
             self._upload(summary)
 

@@ -177,7 +177,7 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
             holds results of another encoder or on other images.
     """
     own = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
-    encoder = _built(flags, own)
+    encoder = build_named(flags, own)
     spec = encoder_spec(encoder)
     weights = None
     if flags.weights is not None:
@@ -191,7 +191,7 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
             "trained_on": own.get("trained_on") if own else getattr(encoder, "published_data", None),
         }
     recorded = own.get("views", {"name": getattr(encoder, "view_set", "simclr"), "size": spec.input_size})
-    mean, std = _normalisation(flags, recorded, encoder)
+    mean, std = normalisation_of(flags, recorded, encoder)
     data = GivenImages(
         str(flags.images),
         flags.held_out,
@@ -253,7 +253,7 @@ def _foreign_images(encoder: nn.Module, flags: EncoderFlags) -> str | None:
     )
 
 
-def _built(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
+def build_named(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
     """The architecture that was named, or else what the weights file says of itself."""
     if flags.encoder is not None:
         try:
@@ -266,7 +266,7 @@ def _built(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
     return build_from_metadata(own, seed=SEED, source=f"--weights {flags.weights}")
 
 
-def _normalisation(flags: EncoderFlags, recorded: dict[str, Any], encoder: nn.Module) -> tuple[Channels, Channels]:
+def normalisation_of(flags: EncoderFlags, recorded: dict[str, Any], encoder: nn.Module) -> tuple[Channels, Channels]:
     """What was asked for, else what the encoder was trained with as far as that is known."""
     config = getattr(encoder, "pretrained_cfg", None) or {}
     of_views = VIEW_SETS[recorded["name"]]

@@ -13,6 +13,7 @@ from memlight.analysis_page import figures, heading, rows_of
 from memlight.figures import training_curves
 from memlight.page import Cell, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
+from memlight.sections.browser import browser_section
 from memlight.sections.classes import class_section
 from memlight.sections.excess import excess_html
 from memlight.sections.exchange import exchange_section
@@ -54,6 +55,7 @@ def write_report(run: RunDir) -> Path:
     sections = [
         *([("Where it memorises", _layermem(run))] if trained else [("What encoder", _released(run))]),
         ("Units", _unitmem(run)),
+        *([("Browse units and images", browser)] if (browser := browser_section(run)) else []),
         *([("Classes", classes)] if (classes := class_section(run)) else []),
         *([("A unit trained on chosen images", units)] if (units := unit_section(run)) else []),
         *([("Pruning", pruned)] if (pruned := prune_section(run)) else []),

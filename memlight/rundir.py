@@ -10,6 +10,9 @@ from memlight.errors import UserError
 MEMBERS = ("candidate", "independent", "all")
 """Roles a trained encoder can have, and the directory names of their results."""
 
+SEQUENCE = "sequence"
+"""What a sequence experiment is in the place of a role; its files are the run directory's own."""
+
 
 def member_tag(member: str, *others: str | None) -> str | None:
     """What tells a result apart from that of the finished candidate encoder; None for that one.
@@ -90,6 +93,26 @@ class AnalysisDir:
         """The directory of PNG files."""
         return self.dir / "figures"
 
+    @property
+    def progress(self) -> Path:
+        """Where a command that takes long keeps what is done of it until it is finished."""
+        return self.dir.with_name(f".{self.dir.name}.progress")
+
+    @property
+    def thumbnails(self) -> Path:
+        """Small pictures of the images that its tables name, where it has any."""
+        return self.dir / "thumbnails.npz"
+
+    @property
+    def neighbours(self) -> Path:
+        """Of a search of patches: distances and rows of the nearest."""
+        return self.dir / "neighbours.npz"
+
+    @property
+    def search(self) -> Path:
+        """Of a search of patches: what was searched, where and how."""
+        return self.dir / "search.json"
+
 
 @dataclass(frozen=True)
 class RemovalDir:
@@ -134,6 +157,8 @@ class RunDir:
         run = cls(Path(root))
         if not run.root.is_dir():
             raise UserError(f"--run {root}: no such directory; `train.py pair` makes one")
+        if run.results.is_file():
+            raise UserError(f"--run {root}: an experiment on sequences; `analyze.py sequence` measures it")
         if not run.splits.is_file():
             raise UserError(f"--run {root}: not a run directory (no splits.json); `train.py pair` makes one")
         return run
@@ -182,6 +207,11 @@ class RunDir:
         return self.root / "encoder.json"
 
     @property
+    def results(self) -> Path:
+        """What was measured while sequences were learned; of sequence experiments alone."""
+        return self.root / "results.npz"
+
+    @property
     def without(self) -> Path:
         """Of an arm of a removal study: the candidates that were left out."""
         return self.root / "without.csv"
@@ -211,6 +241,8 @@ class RunDir:
         Raises:
             ValueError: ``role`` is not one of ``MEMBERS``.
         """
+        if role == SEQUENCE:
+            return MemberDir(self.root, role)
         if role not in MEMBERS:
             raise ValueError(f"role must be one of {MEMBERS}, got {role!r}")
         return MemberDir(self.root / role, role)

@@ -60,6 +60,21 @@ def comparable(options: Any) -> dict[str, Any]:
     }
 
 
+def sequence_settings(options: Any) -> dict[str, Any]:
+    """`comparable` of a sequence experiment: also its gradient steps, and the callbacks that act on it.
+
+    Raises:
+        KeyError: it is not a whole configuration; or TypeError.
+    """
+    trainer = plain(options if isinstance(options, dict) else options.as_dict())["trainer"]
+    learned = comparable(options)
+    return {
+        **learned,
+        "trainer": {**learned["trainer"], "max_steps": trainer["max_steps"]},
+        "callbacks": trainer["callbacks"],
+    }
+
+
 def recorded_settings(run: RunDir) -> dict[str, Any]:
     """What a run directory says of how its encoders were made, as `comparable` gives it; empty where it says nothing.
 

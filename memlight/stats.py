@@ -122,6 +122,31 @@ def clustered_mean(sample: ArrayLike, clusters: ArrayLike, confidence: float = 0
     return Interval(mean, mean - half, mean + half)
 
 
+def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
+    """Adjusted p-values: the least false-discovery rate at which each is a discovery (Benjamini and Hochberg 1995).
+
+    Tests that were not made (NaN) stay NaN and do not count.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    made = np.isfinite(values)
+    adjusted = np.full_like(values, np.nan)
+    if made.any():
+        adjusted[made] = stats.false_discovery_control(values[made])
+    return adjusted
+
+
+def permutation_p(observed: ArrayLike, null_R: ArrayLike) -> NDArray[np.float64]:
+    """Two-sided p-values of statistics that are 0 in the mean when labels carry no information, at least 1 / (R + 1).
+
+    Args:
+        observed: ``(...)`` under the true labels; NaN gives NaN.
+        null_R: ``(R, ...)`` under each relabelling.
+    """
+    value, null = np.abs(np.asarray(observed, dtype=np.float64)), np.abs(np.asarray(null_R, dtype=np.float64))
+    as_large = (null >= value * (1 - 1e-12)).sum(0)  # the same value, added up in another order
+    return np.where(np.isfinite(value), (1 + as_large) / (1 + len(null)), np.nan)
+
+
 def permutation_interval(observed: float, null: ArrayLike, expected: float, confidence: float = 0.95) -> Interval:
     """Interval of a shift, by inverting a permutation test.
 

@@ -273,8 +273,12 @@ def checkpoint_callbacks(directory: Path, keep_every: int) -> list[Callback]:
     return [ModelCheckpoint(filename="{epoch}", every_n_epochs=keep_every, save_top_k=-1, **shared), last]
 
 
-def run(args: Sequence[str]) -> None:
+def run(args: Sequence[str], command_line: type[MemlightCLI] = MemlightCLI) -> None:
     """Parse, build and run one of LightningCLI's subcommands.
+
+    Args:
+        args: the words after ``train.py``.
+        command_line: what knows the kind of training.
 
     Raises:
         UserError: for whatever the user can fix.
@@ -283,7 +287,7 @@ def run(args: Sequence[str]) -> None:
     silence()
     strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
-        MemlightCLI(
+        command_line(
             datamodule_class=None,
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"save_to_log_dir": False},
@@ -291,7 +295,7 @@ def run(args: Sequence[str]) -> None:
             seed_everything_default=0,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            parser_kwargs={**strict, **{name: strict for name in MemlightCLI.subcommands()}},
+            parser_kwargs={**strict, **{name: strict for name in command_line.subcommands()}},
             args=list(args),
         )
     except MisconfigurationException as error:

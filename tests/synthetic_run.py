@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from memlight.figures import layermem_by_depth, unitmem_by_layer, unitmem_heatmap, unitmem_histogram
+from memlight.charts.units_overview import unitmem_heatmap
+from memlight.figures import layermem_by_depth, unitmem_by_layer, unitmem_histogram
 from memlight.logs import AnalysisLog
 from memlight.pictures import image_grid, rows_grid
 from memlight.rundir import RunDir
@@ -169,7 +170,7 @@ def analyse(run: RunDir) -> None:
         log.table("table", units, UNITMEM_TABLE)
         log.table("layers", layers, UNITMEM_LAYERS)
         log.figure("by_layer", unitmem_by_layer(layers), "UnitMem by layer, beside the null and held-out images.")
-        log.figure("heatmap", unitmem_heatmap(units), "Every unit, by layer.")
+        log.figure("heatmap", unitmem_heatmap(units["layer"], {"scored": units["unitmem"]}), "Every unit, by layer.")
         log.figure("histogram", unitmem_histogram(units), "How the scores spread over the units of a layer.")
         rows = [[f"id {10 * r + c}\n{2 - c / 10:.2f}" for c in range(10)] for r in range(4)]
         labels = [f"layer{r}\nunit {r}" for r in range(4)]

@@ -12,7 +12,6 @@ from memlight.figures import (
     layermem_by_depth,
     training_curves,
     unitmem_by_layer,
-    unitmem_heatmap,
     unitmem_histogram,
 )
 from memlight.tables import Table
@@ -102,14 +101,6 @@ def test_histograms_count_every_living_unit_once() -> None:
     counts = [sum(bar.get_height() for bar in ax.patches) for ax in axes.values()]
     assert counts == [UNITS[0] - 2, *UNITS[1:]]
     assert list(panels(unitmem_histogram(UNIT_TABLE, ["res6", "layer1"]))) == ["res6", "layer1"]
-
-
-def test_the_heatmap_orders_units_and_masks_dead_ones() -> None:
-    rows = [image.get_array() for image in unitmem_heatmap(UNIT_TABLE).axes[0].images]
-    assert [row.shape for row in rows] == [(1, n) for n in UNITS]
-    first = np.ma.filled(rows[0][0].astype(float), np.nan)
-    alive = UNIT_TABLE["unitmem"][:32][~UNIT_TABLE["dead"][:32]]
-    np.testing.assert_array_equal(first, [*np.sort(alive)[::-1], np.nan, np.nan])
 
 
 def test_training_curves_skip_what_was_not_logged() -> None:

@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "figures": {"tables", "errors"},
     "charts": {"tables", "figures"},
     "analysis_page": {"tables", "rundir", "page"},
-    "sections": {"tables", "errors", "rundir", "page", "analysis_page", "words"},
+    "browser": {"tables", "errors", "rundir"},
+    "sections": {"tables", "errors", "rundir", "page", "analysis_page", "words", "browser"},
     "feature_store": {"tables", "errors"},
     "feature_writer": {"tables", "errors", "feature_store"},
     "pictures": {"tables", "errors"},
@@ -49,8 +50,9 @@ ALLOWED: dict[str, set[str]] = {
     "studies": BASE
     | {"agreement"}
     | {"data", "models", "modules", "metrics", "interventions", "figures", "charts", "pictures", "logs"}
-    | {"feature_store", "feature_writer"},
+    | {"feature_store", "feature_writer", "browser", "patches", "rundir"},
     "interventions": BASE | {"metrics"},
+    "patches": BASE | {"data", "models", "feature_writer", "rundir"},
     "callbacks": BASE
     | {"interventions", "data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"},
 }
@@ -71,11 +73,13 @@ COMMAND_LINES = {
     "opening",
     "process_group",
     "released",
+    "extracting",
     "trained_method",
 }
 
 NO_TORCH = {
     "agreement",
+    "browser",
     "tables",
     "rundir",
     "figures",

@@ -26,10 +26,12 @@ def report(run: str | None = None, runs: list[str] | None = None, out: str | Non
 def _of_one(run: str) -> None:
     from memlight.report import write_report
     from memlight.rundir import RunDir
+    from memlight.sequence_page import write_sequence_report
 
-    opened = RunDir.open(run)
+    sequences = RunDir(Path(run)).results.is_file()
+    opened = RunDir(Path(run)) if sequences else RunDir.open(run)
     opened.require_writable()
-    print(f"report: {write_report(opened)}")
+    print(f"report: {write_sequence_report(opened) if sequences else write_report(opened)}")
 
 
 def _of_several(runs: list[str], out: str | None) -> None:

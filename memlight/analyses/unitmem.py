@@ -18,6 +18,7 @@ def unitmem(
     pair: bool = True,
     view_set: str | None = None,
     seed: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
@@ -41,6 +42,7 @@ def unitmem(
             images only).
         view_set: augmentation set; the one that was trained with if unset.
         seed: of the views; the training's if unset.
+        precision: of the encoder's forwards; bf16 is faster where the hardware has it, and about a hundredth off.
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
         place: data and device
@@ -49,8 +51,11 @@ def unitmem(
     at_least(1, views=views, topk=topk)
     trained.require_for(member)
     checkpoint = trained.checkpoint
+    from memlight.analyses.images import look_at_images
     from memlight.released import open_chosen
+    from memlight.studies.thumbnails import write_thumbnails
     from memlight.studies.unitmem import UnitMemOptions, study_unitmem, unitmem_tag
+    from memlight.studies.unitmem_progress import UnitMemProgress
 
     with open_chosen(run, released, trained, place) as opened:
         opened.require_images(split, flag="--split")
@@ -64,6 +69,7 @@ def unitmem(
             views=opened.views(view_set),
             seed=seed,
             max_forward=opened.at_once(place.max_forward),
+            precision=precision,
         )
         encoder = opened.encoder(member, checkpoint)
         names = opened.layers(encoder, layers)
@@ -71,6 +77,22 @@ def unitmem(
         partner = opened.partner(member, checkpoint) if pair and own else None
         if partner is not None:
             opened.require_images("candidate", "independent")
+        tag = results.tag or unitmem_tag(member, split, trained.tag)
+        kept = UnitMemProgress(
+            opened.run.analysis("unitmem", tag).progress,
+            {
+                "member": member,
+                "encoders": opened.hashes,
+                "split_sha256": opened.split.sha256,
+                "held_out": place.external,
+                "layers": names,
+                **options.decisive(opened.data),
+            },
+        )
         opened.read_images()
-        with opened.log("unitmem", results.tag or unitmem_tag(member, split, trained.tag), results.logger, seed) as log:
-            study_unitmem(encoder, opened.data, names, options, log, partner=partner)
+        with opened.log("unitmem", tag, results.logger, seed) as log:
+            study_unitmem(encoder, opened.data, names, options, log, partner=partner, kept=kept)
+            write_thumbnails(opened.data, log)
+        kept.clear()
+        if released.given:
+            look_at_images(opened, encoder, log.final, split, place.max_forward, results.logger)

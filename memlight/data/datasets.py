@@ -144,7 +144,7 @@ def open_listing(
     Raises:
         UserError: an image cannot be decoded.
     """
-    size = size or _common_size(files, listing.names)
+    size = size or common_size(files, listing.names)
     in_memory = len(listing.names) * 3 * size[0] * size[1] <= memory_limit_gb * 1e9
     if not in_memory and on_error == "raise":
         return FileSource(name, files, listing, size)
@@ -184,7 +184,7 @@ def _warn_of_skipped(files: Files, broken: dict[str, str], total: int) -> None:
     warnings.warn(f"{len(broken)} of {total} images are broken and left out: {named}{more}", stacklevel=2)
 
 
-def _common_size(files: Files, names: list[str]) -> Size:
+def common_size(files: Files, names: list[str]) -> Size:
     """The size that all images share, or else the square of their median shorter side.
 
     Of many files, ``_HEADERS_LOOKED_AT`` evenly spaced ones tell.

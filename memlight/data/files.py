@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from memlight.data.archives import open_archive
@@ -28,6 +28,9 @@ class Files(Protocol):
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
+
+    def size(self, name: str) -> int:
+        """How many bytes a file has."""
 
     def where(self, name: str) -> str:
         """How an error message calls one file."""
@@ -63,6 +66,10 @@ class Folder:
         with open(self.where(name), "rb") as file:
             return file.read()
 
+    def size(self, name: str) -> int:
+        """How many bytes a file has."""
+        return os.stat(self.where(name)).st_size
+
     def where(self, name: str) -> str:
         """The path of one file."""
         return os.path.join(self.root, name)
@@ -97,8 +104,12 @@ class Listing:
         return digest.hexdigest()
 
 
-def open_files(root: str) -> Files:
+def open_files(root: str, kept_index: Path | None = None) -> Files:
     """A directory, zip or tar.
+
+    Args:
+        root: its path.
+        kept_index: a file that keeps the index of a zip or tar, which is then opened at once the next time.
 
     Raises:
         UserError: there is no such thing, or it cannot be read.
@@ -106,7 +117,7 @@ def open_files(root: str) -> Files:
     if os.path.isdir(root):
         return Folder(root)
     if os.path.isfile(root):
-        return open_archive(root)
+        return open_archive(root, kept_index)
     raise UserError(f"--data.root {root}: no such directory or archive.")
 
 

@@ -11,7 +11,8 @@ from memlight.features import Activation, Tokens, capture, check_finite, check_l
 from memlight.metrics.functional import Reference, max_and_rest, require_every_class, unitmem_from_extremes
 from memlight.metrics.ids import ImageMetric
 from memlight.metrics.passes import device_of, observing, require_images, view_batches
-from memlight.metrics.unitmem import UnitMem, UnitMemResult
+from memlight.metrics.unitmem import UnitMem
+from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.random import ANALYSIS, permutation
 
 

@@ -1,4 +1,4 @@
-"""What a picture looks like, in six numbers: are the images that units memorise sharper, busier, more colourful?
+"""What a picture looks like, in eight numbers: are the images that units memorise sharper, busier, more colourful?
 
 All of it is computed for a whole batch on whatever device the images are, but for the size of a JPEG file, which is
 made on the CPU by several threads.
@@ -33,7 +33,7 @@ def describe_images(images_B3HW: Tensor, *, threads: int = 4) -> dict[str, Tenso
 
     Returns:
         Name -> ``(B,)`` float64 on the CPU: ``spectral_slope``, ``high_frequency``, ``edge_density``,
-        ``bytes_per_pixel``, ``colourfulness``, ``foreground_share``.
+        ``bytes_per_pixel``, ``colourfulness``, ``foreground_share``, ``brightness``, ``rms_contrast``.
     """
     rgb = images_B3HW.double() / 255
     grey = luminance(rgb)
@@ -45,6 +45,8 @@ def describe_images(images_B3HW: Tensor, *, threads: int = 4) -> dict[str, Tenso
         "bytes_per_pixel": bytes_per_pixel(images_B3HW, threads=threads),
         "colourfulness": colourfulness(rgb),
         "foreground_share": foreground_share(rgb),
+        "brightness": grey.mean((1, 2)),
+        "rms_contrast": grey.std((1, 2), correction=0),
     }
     return {name: values.cpu() for name, values in found.items()}
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlight.metrics.null import unitmem_null
-from memlight.metrics.unitmem import UnitMemResult
+from memlight.metrics.null import null_draw, unitmem_null
+from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.stats import Interval, clustered_mean
 
 
@@ -17,6 +17,15 @@ def layer_null(result: UnitMemResult) -> tuple[NDArray[np.float64], NDArray[np.f
     null, p95 = np.full((2, len(alive)), np.nan)
     null[alive], p95[alive] = unitmem_null(_array(result.tail_mu)[:, alive], _array(result.mu_rest)[alive], result.n)
     return null, p95
+
+
+def layer_null_draw(result: UnitMemResult, seed: int) -> NDArray[np.float64]:
+    """`null_draw` of a layer's units, ``(U,)``, NaN for dead units; the same one for the same seed."""
+    alive = ~_array(result.dead)
+    drawn = np.full(len(alive), np.nan)
+    tail, rest = _array(result.tail_mu)[:, alive], _array(result.mu_rest)[alive]
+    drawn[alive] = null_draw(tail, rest, result.n, np.random.default_rng(seed))
+    return drawn
 
 
 def layer_excess(result: UnitMemResult) -> Interval:

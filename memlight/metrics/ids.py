@@ -46,7 +46,9 @@ class ImageMetric(Metric):
     def unseen(self, ids_B: Tensor) -> Tensor:
         """Positions of the images of a batch that are new, each id once."""
         positions = distinct(ids_B)
-        return positions[~torch.isin(ids_B[positions], self.rows("ids"))]
+        seen = self.rows("ids")
+        self.ids = [seen]  # one tensor: joining thousands of small ones again for every batch takes longest
+        return positions[~torch.isin(ids_B[positions], seen)]
 
     def require_disjoint(self) -> None:
         """Refuse ids that two processes saw: their sums cannot be told apart any more.

@@ -33,16 +33,43 @@ def unitmem_null(tail_KU: ArrayLike, mu_rest_U: ArrayLike, n: int) -> tuple[NDAr
         The expected score and its 95th percentile, each ``(U,)``; NaN where there are fewer than 4 images.
     """
     tail, rest = np.asarray(tail_KU, dtype=np.float64), np.asarray(mu_rest_U, dtype=np.float64)
-    taken = min(TAIL, max(4, n // _SHARE))
     if n < 4 or tail.shape[1] == 0:
         return np.full_like(rest, np.nan), np.full_like(rest, np.nan)
-    rank = np.arange(2, taken)
-    spacings = rank[:, None] * (tail[1 : taken - 1] - tail[2:taken])
-    own = spacings.mean(0)
-    scale = own * _towards_the_top(spacings[:, own > 0] / own[own > 0], np.log(rank))
-    quantile = len(rank) * (0.05 ** (-1 / len(rank)) - 1)  # of an exponential over the mean of that many others
+    scale, spacings = _scale(tail, n)
+    quantile = spacings * (0.05 ** (-1 / spacings) - 1)  # of an exponential over the mean of that many others
     expected = _score(tail[1] + scale * _NODES[:, None], rest)
     return _WEIGHTS @ expected, _score(tail[1] + scale * quantile, rest)
+
+
+def null_draw(tail_KU: ArrayLike, mu_rest_U: ArrayLike, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """One score of each unit as `unitmem_null` expects it: what a table of exchangeable images could look like.
+
+    Expected scores vary less from unit to unit than scores do, so what is made of the highest units (their share of a
+    layer, a test of them against the lowest) compares with draws. Units are drawn one by one, though in a table of
+    images they share these.
+
+    Args:
+        tail_KU: as `unitmem_null` takes it.
+        mu_rest_U: likewise.
+        n: likewise.
+        generator: of the draws.
+
+    Returns:
+        ``(U,)``; NaN where there are fewer than 4 images.
+    """
+    tail, rest = np.asarray(tail_KU, dtype=np.float64), np.asarray(mu_rest_U, dtype=np.float64)
+    if n < 4 or tail.shape[1] == 0:
+        return np.full_like(rest, np.nan)
+    return _score(tail[1] + _scale(tail, n)[0] * generator.exponential(size=len(rest)), rest)
+
+
+def _scale(tail_KU: NDArray[np.float64], n: int) -> tuple[NDArray[np.float64], int]:
+    """Mean of X_1 - X_2 for each unit, and how many spacings it was fitted to."""
+    taken = min(TAIL, max(4, n // _SHARE))
+    rank = np.arange(2, taken)
+    spacings = rank[:, None] * (tail_KU[1 : taken - 1] - tail_KU[2:taken])
+    own = spacings.mean(0)
+    return own * _towards_the_top(spacings[:, own > 0] / own[own > 0], np.log(rank)), len(rank)
 
 
 def _towards_the_top(relative_JU: NDArray[np.float64], log_rank_J: NDArray[np.float64]) -> float:

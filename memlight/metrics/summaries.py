@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlight.layers import delta_references
-from memlight.metrics.excess import layer_excess, layer_null
+from memlight.metrics.excess import layer_excess, layer_null, layer_null_draw
 from memlight.metrics.functional import contrast, delta
 from memlight.metrics.layermem import LayerMemResult
 from memlight.metrics.unitcontrast import UnitContrast
-from memlight.metrics.unitmem import UnitMemResult
+from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.stats import bootstrap_means, mean_of, normal_interval, welch
 from memlight.tables import UNITMEM_NULL, Table
 
@@ -176,6 +176,8 @@ def excess_table(results: Mapping[str, UnitMemResult], held_out: Mapping[str, Un
     table["excess"] = table["unitmem"] - table["null"]
     unseen = [as_array(held_out[layer].unitmem) for layer in results] if held_out else []
     table["held_out"] = np.concatenate(unseen) if unseen else np.full(len(table["unit"]), np.nan)
+    drawn = [layer_null_draw(result, depth) for depth, result in enumerate(results.values())]
+    table["null_draw"] = np.concatenate(drawn)
     return table
 
 
@@ -235,8 +237,7 @@ def unitmem_layers(
 def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[str, float]:
     alive = ~result.dead
     scores = np.sort(as_array(result.unitmem[alive]))
-    tenth = max(1, int(0.1 * len(scores)))
-    top, bottom = scores[len(scores) - tenth :], scores[:tenth]
+    bottom, top = tenths(scores)
     null_mean, null_p95 = (values[as_array(alive)] for values in layer_null(result))
     test = welch(top, bottom)
     return {
@@ -253,6 +254,12 @@ def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[st
         "t": test.t,
         "p": test.p,
     }
+
+
+def tenths(sorted_N: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The lowest and the highest tenth of ascending values: ``int(0.1 N)`` of them (Jafari), at least one."""
+    tenth = max(1, int(0.1 * len(sorted_N)))
+    return sorted_N[:tenth], sorted_N[len(sorted_N) - tenth :]
 
 
 def _contrast_interval(candidate: LayerMemResult, independent: LayerMemResult | None) -> tuple[float, float, float]:

@@ -1,6 +1,7 @@
 """UnitMem: how far each unit's strongest image stands above all others ([P] eq 5-8), in one streaming pass."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -8,66 +9,11 @@ from torch import Tensor, nn
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
 from memlight.features import Activation, Tokens, capture, check_finite, check_layers
-from memlight.metrics.functional import Reference, max_and_rest, unitmem_from_extremes
+from memlight.metrics.functional import Reference
 from memlight.metrics.ids import ImageMetric
 from memlight.metrics.null import TAIL
-from memlight.metrics.passes import device_of, observing, require_images, view_batches
-
-
-class UnitMemResult:
-    """UnitMem of the units of one layer. A unit's mu is its activation on an image, averaged over the views.
-
-    Attributes:
-        n: number of images.
-        mu_max: ``(U,)`` largest mu over images, float64.
-        mu_rest: ``(U,)`` mean mu over the other images.
-        unitmem: ``(U,)`` score against the mean; 0 for dead units.
-        max_id: ``(U,)`` id of the image of the largest mu, the lowest among ties.
-        dead: ``(U,)`` units that never fired.
-        topk_ids: ``(K, U)`` ids of the K largest mu, ties by lowest id; K is smaller when there are fewer images.
-        topk_mu: ``(K, U)`` their mu, descending.
-        tail_mu: ``(T, U)`` mu of the `TAIL` strongest images, descending, for the null; fewer when there are fewer.
-        mu_rest_median: ``(U,)`` median over the other images; None unless asked for.
-        unitmem_median: ``(U,)`` score against the median; None unless asked for.
-        halves: ``(2, U)`` scores from the first and from the second half of the views; None where the caller made
-            the averages, or had a single view.
-        ids: ``(N,)`` image ids, ascending.
-        mu: ``(N, U)`` float32 mu of each image in the order of ``ids``; None unless the table was kept.
-    """
-
-    def __init__(
-        self,
-        top: Tensor,
-        total: Tensor,
-        ids: Tensor,
-        mu: Tensor | None = None,
-        *,
-        topk: int,
-        median: bool = False,
-    ) -> None:
-        self.n = ids.numel()
-        self.ids = ids.sort().values
-        self.tail_mu = top[0, : min(self.n, TAIL)]
-        self.topk_mu, self.topk_ids = top[0, : min(self.n, topk)], top[1, : min(self.n, topk)].long()
-        self.mu_max, self.max_id = self.topk_mu[0], self.topk_ids[0]
-        self.mu_rest = (total - self.mu_max) / (self.n - 1)
-        self.unitmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
-        self.dead = self.mu_max + self.mu_rest == 0
-        self.mu = None if mu is None else mu[ids.argsort()]
-        self.halves: Tensor | None = None
-        self.mu_rest_median: Tensor | None = None
-        self.unitmem_median: Tensor | None = None
-        if median and self.mu is not None:
-            self.mu_rest_median = max_and_rest(self.mu, "median")[1]
-            self.unitmem_median = unitmem_from_extremes(self.mu_max, self.mu_rest_median)
-
-    def units(self, which: slice) -> "UnitMemResult":
-        """The result of some of the units."""
-        part = object.__new__(UnitMemResult)
-        for name, value in vars(self).items():
-            per_unit = isinstance(value, Tensor) and name != "ids"
-            setattr(part, name, value[..., which] if per_unit else value)
-        return part
+from memlight.metrics.passes import Precision, device_of, observing, precise, require_images, view_batches
+from memlight.metrics.unitmem_result import UnitMemResult
 
 
 class UnitMem(ImageMetric):
@@ -123,6 +69,11 @@ class UnitMem(ImageMetric):
         if self.keep_table:
             self.table.append(mu_BU.float())
 
+    def restore(self, top: Tensor, total: Tensor, ids: Tensor) -> None:
+        """Go on where another metric of the same kind was: its ``top``, ``total`` and rows of ``ids``; no table."""
+        self.update(top.new_empty(0, self.num_units), ids[:0])
+        self.top, self.total, self.ids = top, total, [ids]
+
     def compute(self) -> UnitMemResult:
         """Score every unit on the images seen so far.
 
@@ -154,6 +105,75 @@ def _strongest(rows: Tensor, k: int) -> Tensor:
     return torch.stack([mu.gather(0, by_mu), ids.gather(0, by_mu)])
 
 
+class UnitMemPass:
+    """UnitMem of the units of all layers while images go by: of all views, and of each half of them.
+
+    Args:
+        units: layer -> number of its units, in execution order.
+        num_views: V, views of each image.
+        reference: see `UnitMem`.
+        topk: likewise.
+        keep_table: likewise.
+
+    Attributes:
+        units: likewise.
+        num_views: likewise.
+        topk: likewise.
+        metrics: of the mean over all views, then of the first and of the second half; the first alone of one view.
+    """
+
+    def __init__(
+        self,
+        units: Mapping[str, int],
+        num_views: int,
+        reference: Reference = "mean",
+        topk: int = 10,
+        keep_table: bool = False,
+    ) -> None:
+        self.units, self.num_views, self.topk = dict(units), num_views, topk
+        self._half = num_views // 2
+        width = sum(units.values())
+        halves = [UnitMem(width, topk=1) for _ in range(2 if self._half else 0)]
+        self.metrics = [UnitMem(width, reference, topk, keep_table), *halves]
+
+    def to(self, device: torch.device) -> "UnitMemPass":
+        """Itself, its sums on that device."""
+        self.metrics = [metric.to(device) for metric in self.metrics]
+        return self
+
+    def update(self, mu_VBU: Tensor, ids_B: Tensor) -> Tensor:
+        """Add the activations of views ``(V, B, U)``; returns their mean over views, ``(B, U)``."""
+        means = [mu_VBU.mean(0)]
+        if self._half:
+            means += [mu_VBU[: self._half].mean(0), mu_VBU[self._half :].mean(0)]
+        for metric, mu_BU in zip(self.metrics, means, strict=True):
+            metric.update(mu_BU, ids_B)
+        return means[0]
+
+    def compute(self) -> dict[str, UnitMemResult]:
+        """The result of every layer, over the images of all processes."""
+        result, *halves = [metric.compute() for metric in self.metrics]
+        result.halves = torch.stack([part.unitmem for part in halves]) if halves else None
+        ends = torch.tensor(list(self.units.values())).cumsum(0).tolist()
+        return {
+            layer: result.units(slice(end - width, end))
+            for (layer, width), end in zip(self.units.items(), ends, strict=True)
+        }
+
+
+class PassKeeper(Protocol):
+    """Keeps what a pass has done where a later call finds it; see `memlight.studies.unitmem_progress`."""
+
+    def load(self) -> UnitMemPass | None:
+        """What an earlier call has done of this process's images, on the CPU; None where there is nothing."""
+
+    def add(self, running: UnitMemPass, mu_BU: Tensor) -> None:
+        """Take note of the images that ``running`` was just given, with their mu."""
+
+    def finish(self, running: UnitMemPass) -> None:
+        """Take note that this process has seen all its images."""
+
+
 def measure_unitmem(
     encoder: nn.Module,
     batches: Iterable[ImageBatch],
@@ -167,7 +187,9 @@ def measure_unitmem(
     topk: int = 10,
     keep_table: bool = False,
     max_forward: int = 512,
+    precision: Precision = "fp32",
     device: torch.device | str | None = None,
+    keeper: PassKeeper | None = None,
     progress: bool = True,
     title: str = "UnitMem",
 ) -> dict[str, UnitMemResult]:
@@ -188,7 +210,9 @@ def measure_unitmem(
         topk: see `UnitMem`.
         keep_table: likewise.
         max_forward: most views in one forward.
+        precision: see `memlight.metrics.passes.precise`.
         device: where the encoder is; None asks it.
+        keeper: knows what an earlier call has done, and keeps what this one does; ``batches`` are the rest.
         progress: show a bar.
         title: the bar's text.
 
@@ -200,9 +224,9 @@ def measure_unitmem(
     """
     check_layers(encoder, layers)
     device = torch.device(device) if device is not None else device_of(encoder)
-    metrics: list[UnitMem] = []
-    widths: list[int] = []
-    half = num_views // 2
+    running = keeper.load() if keeper is not None else None
+    if running is not None:
+        running.to(device)
     with observing(encoder), capture(encoder, layers, activation=activation, tokens=tokens) as captured:
         for views, batch in view_batches(
             batches,
@@ -213,20 +237,18 @@ def measure_unitmem(
             progress=progress,
             title=title,
         ):
-            encoder(views)
+            with precise(precision, device):
+                encoder(views)
             check_finite(captured)
-            widths = [captured[layer].shape[1] for layer in layers]
-            mu_VBU = torch.cat([captured[layer] for layer in layers], dim=1).view(num_views, -1, sum(widths))
-            means = [mu_VBU.mean(0)] + [part.mean(0) for part in (mu_VBU[:half], mu_VBU[half:]) if half]
-            if not metrics:
-                metrics = [UnitMem(sum(widths), reference, topk, keep_table).to(device)]
-                metrics += [UnitMem(sum(widths), topk=1).to(device) for _ in means[1:]]
-            for metric, mu_BU in zip(metrics, means, strict=True):
-                metric.update(mu_BU, batch.ids)
-    require_images(bool(metrics), device)
-    result, *halves = [metric.compute() for metric in metrics]
-    result.halves = torch.stack([part.unitmem for part in halves]) if halves else None
-    ends = torch.tensor(widths).cumsum(0).tolist()
-    return {
-        layer: result.units(slice(end - width, end)) for layer, width, end in zip(layers, widths, ends, strict=True)
-    }
+            if running is None:
+                units = {layer: captured[layer].shape[1] for layer in layers}
+                running = UnitMemPass(units, num_views, reference, topk, keep_table).to(device)
+            mu = torch.cat([captured[layer] for layer in layers], dim=1)
+            mu_BU = running.update(mu.view(num_views, len(batch.ids), -1), batch.ids)
+            if keeper is not None:
+                keeper.add(running, mu_BU)
+    require_images(running is not None, device)
+    assert running is not None
+    if keeper is not None:
+        keeper.finish(running)
+    return running.compute()

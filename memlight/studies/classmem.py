@@ -25,7 +25,8 @@ from memlight.metrics.functional import Reference
 from memlight.metrics.passes import images_at_once
 from memlight.metrics.summaries import unitmem_table
 from memlight.pictures import rows_grid
-from memlight.studies.unitmem import COLUMNS, unitmem_headline, unitmem_tag, units_shown
+from memlight.studies.unitmem import unitmem_headline, unitmem_tag
+from memlight.studies.unitmem_pictures import COLUMNS, units_shown
 from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, UNITMEM_TABLE, Table
 
 Results = Mapping[str, ClassMemResult]

@@ -19,7 +19,8 @@ from memlight.logs import AnalysisLog
 from memlight.metrics.effects import effect_row
 from memlight.metrics.passes import images_at_once
 from memlight.metrics.summaries import as_array, unitmem_table
-from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
+from memlight.metrics.unitmem import measure_unitmem
+from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.studies.accuracy import Accuracy, ProbeOptions, measure_accuracy
 from memlight.tables import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS, UNITMEM_TABLE, Table, table_of
 

@@ -19,7 +19,8 @@ from memlight.interventions.train_unit import train_unit
 from memlight.interventions.units import restore_units
 from memlight.logs import AnalysisLog
 from memlight.metrics.passes import device_of, images_at_once
-from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
+from memlight.metrics.unitmem import measure_unitmem
+from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.modules.base import SSLModule
 from memlight.pictures import rows_grid
 from memlight.studies.accuracy import ProbeOptions, measure_accuracy

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memlight.errors import UserError
 from memlight.metrics.excess import layer_null
-from memlight.metrics.unitmem import UnitMemResult
+from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.tables import UNIT_TABLE, Table
 
 

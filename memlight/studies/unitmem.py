@@ -1,46 +1,60 @@
 """UnitMem of one encoder with its baselines: the study behind `analyze.py unitmem` and the callback."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from memlight import dist
 from memlight.charts.units import unitmem_excess, unitmem_reliability
+from memlight.charts.units_median import unitmem_mean_and_median
+from memlight.charts.units_overview import unitmem_extremes, unitmem_heatmap, unitmem_overall
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
 from memlight.features import Activation, Tokens
-from memlight.figures import spread_over, unitmem_by_layer, unitmem_heatmap, unitmem_histogram
+from memlight.figures import unitmem_by_layer, unitmem_histogram
 from memlight.logs import AnalysisLog
-from memlight.metrics.functional import Reference
-from memlight.metrics.passes import images_at_once
+from memlight.metrics.functional import Reference, unitmem_from_extremes
+from memlight.metrics.medians import rest_medians
+from memlight.metrics.passes import Precision, device_of, images_at_once
 from memlight.metrics.reliability import split_half, unitmem_curve
 from memlight.metrics.summaries import excess_table, null_table, unitmem_layers, unitmem_table, unitmem_top
 from memlight.metrics.unitcontrast import UnitContrast, unit_contrast
-from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
-from memlight.pictures import rows_grid
+from memlight.metrics.unitmem import measure_unitmem
+from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem_tables import (
+    ALL,
+    Scores,
+    extreme_shares,
+    extreme_tests,
+    highest_units,
+    median_agreement,
+    unit_scores,
+)
+from memlight.studies.unitmem_pictures import draw_units
+from memlight.studies.unitmem_progress import UnitMemProgress
 from memlight.tables import (
     UNITMEM_CURVE,
     UNITMEM_EXCESS,
+    UNITMEM_EXTREMES,
+    UNITMEM_HIGHEST,
     UNITMEM_LAYERS,
+    UNITMEM_MEDIANS,
     UNITMEM_NULL,
     UNITMEM_RELIABILITY,
     UNITMEM_TABLE,
+    UNITMEM_TESTS,
     UNITMEM_TOP,
     Table,
 )
-
-ROWS, COLUMNS = 12, 8
-"""Units and images in a picture."""
 
 CURVE_SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
 """Numbers of images at which the curve of mean UnitMem is drawn, besides all of them."""
 
 Results = Mapping[str, UnitMemResult]
-Unit = tuple[str, int]
-"""Layer and channel."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class UnitMemOptions:
         views: augmentation set; None is the one that was trained with.
         seed: of the views; None is the data module's.
         max_forward: most views in one forward.
+        precision: of the forwards.
     """
 
     split: str = "candidate"
@@ -68,6 +83,17 @@ class UnitMemOptions:
     views: Views | None = None
     seed: int | None = None
     max_forward: int = 1024
+    precision: Precision = "fp32"
+
+    def decisive(self, data: ImageDataModule) -> dict[str, Any]:
+        """What decides the numbers, with nothing left to the data module; JSON-able."""
+        chosen = asdict(replace(self, views=None))
+        del chosen["max_forward"]
+        return {
+            **chosen,
+            "views": (self.views or data.views).spec(),
+            "seed": data.seed if self.seed is None else self.seed,
+        }
 
 
 def study_unitmem(
@@ -78,6 +104,7 @@ def study_unitmem(
     log: AnalysisLog,
     *,
     partner: nn.Module | None = None,
+    kept: UnitMemProgress | None = None,
     progress: bool = True,
 ) -> Table:
     """Score every unit of every layer, beside its null and as many held-out images; write tables and figures.
@@ -90,6 +117,7 @@ def study_unitmem(
         log: where the results go.
         partner: the other member of the pair, which adds the unit contrast; it needs ``options.split`` to be
             candidate (and ``encoder`` the candidate encoder) or independent (likewise).
+        kept: where a study without a partner keeps what is done of it, and the table of mu for the median.
         progress: show bars.
 
     Returns:
@@ -100,21 +128,34 @@ def study_unitmem(
         at_once = images_at_once(options.max_forward, options.num_views)
         batches = data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
         log.images += len(batches.ids)
-        return measure_unitmem(
+        keeper = None
+        if kept is not None and partner is None:
+            own = batches.ids[dist.rank() :: dist.world_size()]
+            keeper = kept.of(split, len(own), table=options.reference == "median")
+            batches = replace(batches, ids=own[keeper.done :], rank=0, world_size=1)
+            log.images -= keeper.done * dist.world_size()
+            if keeper.done and dist.rank() == 0:
+                print(f"UnitMem {split}: {keeper.done} of {len(own)} images were measured by a call that was cut short")
+        results = measure_unitmem(
             network,
             batches,
             data.view_maker(options.views, seed=options.seed),
             layers,
             num_views=options.num_views,
-            reference=options.reference,
+            reference=options.reference if keeper is None else "mean",
             activation=options.activation,
             tokens=options.tokens,
             topk=options.topk,
             keep_table=partner is not None,
             max_forward=options.max_forward,
+            precision=options.precision,
+            keeper=keeper,
             progress=progress,
             title=f"UnitMem {split}",
         )
+        if kept is not None and keeper is not None and options.reference == "median":
+            _add_medians(results, rest_medians(kept.table(split), device_of(network)))
+        return results
 
     results = measure(encoder, options.split)
     scored = len(data.split.ids(options.split))
@@ -128,6 +169,8 @@ def study_unitmem(
     table, by_layer = unitmem_table(results), unitmem_layers(results, held_out, pair)
     log.table("table", table, UNITMEM_TABLE)
     log.table("layers", by_layer, UNITMEM_LAYERS)
+    if held_out is not None:
+        log.table("held_out", unitmem_table(held_out), UNITMEM_TABLE)
     excess, null = excess_table(results, held_out), null_table(results, held_out)
     log.table("excess", excess, UNITMEM_EXCESS)
     log.table("null", null, UNITMEM_NULL)
@@ -142,11 +185,44 @@ def study_unitmem(
     caption = "Excess of UnitMem over what exchangeable images would score; bars are 95 % intervals over images."
     log.figure("excess", unitmem_excess(null, excess), caption)
     log.figure("histogram", unitmem_histogram(table), "UnitMem of all units, layer by layer.")
+    _overview(table, excess, unit_scores(results, excess, held_out), log)
+    if "unitmem_median" in table:
+        _medians(table, median_agreement(results, held_out), log)
     log.figure("reliability", unitmem_reliability(halves, curve), "How far the scores depend on the views and on N.")
-    log.figure("heatmap", unitmem_heatmap(table), "Every unit, sorted within its layer.")
-    _pictures(results, data, log)
+    draw_units(results, held_out, excess, data, log)
     log.headline(unitmem_headline(by_layer))
     return by_layer
+
+
+def _overview(table: Table, excess: Table, scores: Scores, log: AnalysisLog) -> None:
+    """All units together, beside what the null and held-out images give."""
+    log.table("highest", highest_units(table, excess), UNITMEM_HIGHEST)
+    log.table("tests", extreme_tests(table["layer"], scores), UNITMEM_TESTS)
+    extremes = extreme_shares(table["layer"], scores)
+    log.table("extremes", extremes, UNITMEM_EXTREMES)
+    if not scores:
+        return
+    caption = "Every unit, sorted within its layer; in the null each unit has one draw of what it would score."
+    log.figure("heatmap", unitmem_heatmap(table["layer"], scores), caption)
+    caption = "Only the top and bottom 10 % of all units, sorted within their layers; each panel has its own limits."
+    log.figure("extremes", unitmem_extremes(table["layer"], scores), caption)
+    caption = "All units of all layers, and which share of each layer is among their top 10 %."
+    log.figure("overall", unitmem_overall(scores, extremes), caption)
+    log.headline({f"all/{name}_mean": float(np.nanmean(values)) for name, values in scores.items()})
+
+
+def _medians(table: Table, medians: Table, log: AnalysisLog) -> None:
+    log.table("medians", medians, UNITMEM_MEDIANS)
+    caption = "UnitMem against the mean and against the median of the other images, and how alike they order units."
+    log.figure("mean_and_median", unitmem_mean_and_median(table, medians), caption)
+    overall = (medians["layer"] == ALL) & (medians["scores"] == "scored")
+    log.headline({f"all/{name}": float(medians[name][overall][0]) for name in ("median", "pearson", "spearman")})
+
+
+def _add_medians(results: Results, rest_U: Tensor) -> None:
+    for result, rest in zip(results.values(), rest_U.split([r.unitmem.numel() for r in results.values()]), strict=True):
+        result.mu_rest_median = rest
+        result.unitmem_median = unitmem_from_extremes(result.mu_max, rest)
 
 
 def unitmem_headline(by_layer: Table) -> dict[str, float]:
@@ -173,43 +249,3 @@ def unitmem_tag(member: str, split: str, checkpoint: str | None) -> str | None:
 
 def _contrasts(f_own: Results, f_other: Results, g_other: Results, g_own: Results) -> dict[str, UnitContrast]:
     return {layer: unit_contrast(f_own[layer], f_other[layer], g_other[layer], g_own[layer]) for layer in f_own}
-
-
-def _pictures(results: Results, data: ImageDataModule, log: AnalysisLog) -> None:
-    """The strongest unit of each layer, and the strongest units of all, with the images that drive them."""
-    for name, units in units_shown({layer: result.unitmem for layer, result in results.items()}).items():
-        _unit_rows(name, units, results, data, log)
-
-
-def units_shown(scores: Mapping[str, Tensor]) -> dict[str, list[Unit]]:
-    """Which units are worth a picture: the strongest one of each layer, and the strongest of all; ``ROWS`` of either.
-
-    Args:
-        scores: layer -> ``(U,)``.
-
-    Returns:
-        The picture's name -> layer and channel of each unit.
-    """
-    best = [(layer, int(of_layer.argmax())) for layer, of_layer in scores.items()]
-    candidates = [
-        (layer, unit)
-        for layer, of_layer in scores.items()
-        for unit in of_layer.topk(min(ROWS, of_layer.numel())).indices.tolist()
-    ]
-    ranked = sorted(candidates, key=lambda named: -float(scores[named[0]][named[1]]))
-    return {"top_unit_of_each_layer": spread_over(best, ROWS), "top_units": ranked[:ROWS]}
-
-
-def _unit_rows(name: str, units: Sequence[Unit], results: Results, data: ImageDataModule, log: AnalysisLog) -> None:
-    images, labels, captions = [], [], []
-    for layer, unit in units:
-        result = results[layer]
-        ids = result.topk_ids[:COLUMNS, unit].tolist()
-        images.append(data.images_of(ids).permute(0, 2, 3, 1).numpy())
-        labels.append(f"{layer} unit {unit}\n{float(result.unitmem[unit]):.3f}")
-        captions.append(
-            [f"{id_}\n{mu:.3g}" for id_, mu in zip(ids, result.topk_mu[:COLUMNS, unit].tolist(), strict=True)]
-        )
-    title = name.replace("_", " ").capitalize()
-    figure = rows_grid(np.stack(images), labels, captions, title=title)
-    log.figure(name, figure, f"{title}, with the images that drive them: id and mu.")

@@ -11,7 +11,8 @@ from memlight.batch import ImageBatch
 from memlight.data.images import ImageDataModule
 from memlight.metrics.excess import layer_excess, layer_null
 from memlight.metrics.shuffled import shuffled_views
-from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem
+from memlight.metrics.unitmem import UnitMem, measure_unitmem
+from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.stats import clustered_mean
 
 VIEWS = 4

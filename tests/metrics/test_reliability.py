@@ -7,7 +7,8 @@ from scipy import stats
 
 from memlight.metrics.functional import unitmem
 from memlight.metrics.reliability import split_half, unitmem_curve
-from memlight.metrics.unitmem import UnitMem, UnitMemResult
+from memlight.metrics.unitmem import UnitMem
+from memlight.metrics.unitmem_result import UnitMemResult
 
 
 def result(keep_table: bool = True) -> UnitMemResult:

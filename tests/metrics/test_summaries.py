@@ -8,7 +8,8 @@ from memlight.metrics import summaries
 from memlight.metrics.excess import layer_excess, layer_null
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.metrics.unitcontrast import UnitContrast
-from memlight.metrics.unitmem import UnitMem, UnitMemResult
+from memlight.metrics.unitmem import UnitMem
+from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.stats import Interval, bootstrap_means, welch
 from memlight.tables import (
     LAYERMEM_INTERVALS,

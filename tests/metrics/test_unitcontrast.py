@@ -4,7 +4,8 @@ import torch
 
 from memlight.metrics.functional import unitmem
 from memlight.metrics.unitcontrast import UnitContrast, unit_contrast
-from memlight.metrics.unitmem import UnitMem, UnitMemResult
+from memlight.metrics.unitmem import UnitMem
+from memlight.metrics.unitmem_result import UnitMemResult
 
 UNITS = 30
 

@@ -1,0 +1,217 @@
+"""How the dense associative memory is read: a softmax over memories at every position, in tiles that fit a cache.
+
+Rows are position by position: ``q_EPBF`` holds the query of position p and sequence b. All three products of a training
+step, of scores and of both gradients, are made while a tile's softmax is at hand, so it is computed once and never kept.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_TILE_ENTRIES = {"cpu": 1 << 21}
+"""Entries ``(position, sequence, memory)`` of one tile: 8 MB in a CPU's cache; on a GPU 1 GB, few and large kernels."""
+
+
+def read_votes(q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor, signs_EP2D: Tensor) -> Tensor:
+    """Softmax mass of the memories with +1, and of those with -1, at each position.
+
+    Args:
+        q_EPBF: queries, the inverse temperature included.
+        keys_EDF: one for each distinct memory; E may be 1.
+        log_counts_ED: logarithm of how often each is held; -inf where it is not.
+        signs_EP2D: 1 where a memory has +1 (first) or -1 at the position; E may be 1.
+
+    Returns:
+        ``(E, P, 2, B)``.
+    """
+    rows = []
+    for e in _member_tiles(q_EPBF, log_counts_ED):
+        parts = []
+        for p in _position_tiles(q_EPBF, log_counts_ED):
+            q = q_EPBF[e, p]
+            votes = _votes(_masses(q, _of(keys_EDF, e), log_counts_ED[e]), _of(signs_EP2D, e)[:, p])
+            parts.append(votes.view(*q.shape[:2], 2, -1))
+        rows.append(torch.cat(parts, dim=1))
+    return torch.cat(rows)
+
+
+def scores(q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor) -> Tensor:
+    """``(E, P, B, D)``: the score of every memory; see `read_votes`."""
+    members, positions, batch, _ = q_EPBF.shape
+    return _scores(q_EPBF, keys_EDF, log_counts_ED).view(members, positions, batch, -1)
+
+
+class NextBitLoss(torch.autograd.Function):
+    """Binary cross-entropy of the next bit, summed over positions and sequences, ``(E,)``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q_EPBF: Tensor,
+        keys_EDF: Tensor,
+        log_counts_ED: Tensor,
+        signs_EP2D: Tensor,
+        plus_EPB: Tensor,
+        alive: Tensor,
+        max_logit: float,
+    ) -> Tensor:
+        """See `read_votes`.
+
+        Args:
+            ctx: autograd's.
+            q_EPBF: queries.
+            keys_EDF: keys.
+            log_counts_ED: of the keys.
+            signs_EP2D: of the keys.
+            plus_EPB: 1 where the bit is +1, else 0.
+            alive: scalar, 1, or 0 for an empty memory, which says 1/2 everywhere.
+            max_logit: log-odds are clamped to this.
+        """
+        sums, grads = [], _Gradients(ctx, q_EPBF, keys_EDF)
+        for e in _member_tiles(q_EPBF, log_counts_ED):
+            for p in _position_tiles(q_EPBF, log_counts_ED):
+                q, keys, signs = q_EPBF[e, p], _of(keys_EDF, e), _of(signs_EP2D, e)[:, p]
+                pi_RBD = _masses(q, keys, log_counts_ED[e])
+                votes_R2B = _votes(pi_RBD, signs)
+                log_votes_R2B = votes_R2B.log()
+                logits_RB = log_votes_R2B[:, 0] - log_votes_R2B[:, 1]
+                inside_RB = logits_RB.abs() < max_logit
+                logits_RB = logits_RB.clamp(-max_logit, max_logit) * alive
+                plus_RB = plus_EPB[e, p].flatten(0, 1)
+                losses_RB = torch.nn.functional.softplus(logits_RB) - plus_RB * logits_RB
+                sums.append(losses_RB.view(q.shape[0], -1).sum(1))
+                if grads.wanted:
+                    slope_RB = torch.where(inside_RB, torch.sigmoid(logits_RB) - plus_RB, 0.0) * alive
+                    share_R2B = torch.where(inside_RB[:, None], slope_RB[:, None] / votes_R2B, 0.0)
+                    share_R2B[:, 1].neg_()
+                    weights_RBD = torch.bmm(share_R2B.transpose(1, 2), _flat(signs, q))
+                    grads.add(e, p, q, keys, weights_RBD.mul_(pi_RBD))
+        grads.save()
+        return _joined(sums, q_EPBF, log_counts_ED)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_E: Tensor) -> tuple[Tensor | None, ...]:
+        """What `forward` has made, times the gradient of each member's sum."""
+        return (*_Gradients.scaled(ctx, grad_E), None, None, None, None, None)
+
+
+class IdentityLoss(torch.autograd.Function):
+    """Minus log of the softmax mass on the sequence itself, summed over positions and sequences, ``(E,)``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor, own_EB: Tensor, held_EB: Tensor
+    ) -> Tensor:
+        """See `read_votes`.
+
+        Args:
+            ctx: autograd's.
+            q_EPBF: queries.
+            keys_EDF: keys.
+            log_counts_ED: of the keys.
+            own_EB: int64, which of the D memories the sequence is.
+            held_EB: 1, or 0 where it is none and counts for nothing.
+        """
+        sums, grads = [], _Gradients(ctx, q_EPBF, keys_EDF)
+        for e in _member_tiles(q_EPBF, log_counts_ED):
+            for p in _position_tiles(q_EPBF, log_counts_ED):
+                q, keys = q_EPBF[e, p], _of(keys_EDF, e)
+                members, positions, batch, _ = q.shape
+                log_pi = _scores(q, keys, log_counts_ED[e]).log_softmax(-1).view(members, positions, batch, -1)
+                own = own_EB[e, None, :, None].expand(-1, positions, -1, -1)
+                held = held_EB[e, None, :, None].expand(-1, positions, -1, -1)
+                sums.append(-torch.where(held > 0, log_pi.gather(-1, own), 0.0).flatten(1).sum(1))
+                if grads.wanted:
+                    slopes = log_pi.exp_().mul_(held).scatter_add_(-1, own, -held)
+                    grads.add(e, p, q, keys, slopes.flatten(0, 1))
+        grads.save()
+        return _joined(sums, q_EPBF, log_counts_ED)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_E: Tensor) -> tuple[Tensor | None, ...]:
+        """What `forward` has made, times the gradient of each member's sum."""
+        return (*_Gradients.scaled(ctx, grad_E), None, None, None)
+
+
+class _Gradients:
+    """Sums the gradients of queries and keys over tiles, from those of the scores."""
+
+    def __init__(self, ctx: Any, q_EPBF: Tensor, keys_EDF: Tensor) -> None:
+        self.ctx = ctx
+        self.wanted = any(ctx.needs_input_grad[:2])
+        self.q = torch.empty_like(q_EPBF) if self.wanted else None
+        self.keys = torch.zeros_like(keys_EDF) if ctx.needs_input_grad[1] else None
+
+    def add(self, e: slice, p: slice, q: Tensor, keys: Tensor, slopes_RBD: Tensor) -> None:
+        """Of one tile. The narrow matrix goes first: BLAS is up to seven times as fast this way round."""
+        members = len(q)
+        slopes = slopes_RBD.view(members, -1, slopes_RBD.shape[-1])
+        assert self.q is not None
+        towards_q = torch.bmm(keys.transpose(1, 2), slopes.transpose(1, 2))
+        self.q[e, p] = towards_q.transpose(1, 2).view_as(q)
+        if self.keys is not None:
+            towards_keys = torch.bmm(q.reshape(members, slopes.shape[1], -1).transpose(1, 2), slopes)
+            self.keys[e] += towards_keys.transpose(1, 2)
+
+    def save(self) -> None:
+        """Hand over to `scaled`."""
+        self.ctx.made = self.q, self.keys
+
+    @staticmethod
+    def scaled(ctx: Any, grad_E: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        q, keys = ctx.made
+        return q * grad_E[:, None, None, None], None if keys is None else keys * grad_E[:, None, None]
+
+
+def _scores(q_epbF: Tensor, keys_eDF: Tensor, log_counts_eD: Tensor) -> Tensor:
+    """``(e, p b, D)``."""
+    members, width = len(q_epbF), q_epbF.shape[-1]
+    return torch.baddbmm(log_counts_eD[:, None], q_epbF.reshape(members, -1, width), keys_eDF.transpose(1, 2))
+
+
+def _masses(q_epbF: Tensor, keys_eDF: Tensor, log_counts_eD: Tensor) -> Tensor:
+    """``(e p, b, D)``: the softmax over memories."""
+    masses = _scores(q_epbF, keys_eDF, log_counts_eD).softmax(-1)
+    return masses.view(-1, q_epbF.shape[2], masses.shape[-1])
+
+
+def _votes(pi_RBD: Tensor, signs_ep2D: Tensor) -> Tensor:
+    """``(R, 2, B)``."""
+    signs = signs_ep2D.expand(len(pi_RBD) // signs_ep2D.shape[1], -1, -1, -1)
+    return torch.bmm(signs.flatten(0, 1), pi_RBD.transpose(1, 2))
+
+
+def _flat(signs_ep2D: Tensor, q_epbF: Tensor) -> Tensor:
+    return signs_ep2D.expand(len(q_epbF), -1, -1, -1).flatten(0, 1)
+
+
+def _of(shared: Tensor, e: slice) -> Tensor:
+    """Those of a tile's members; all where all share them."""
+    return shared[e] if len(shared) > 1 else shared
+
+
+def _joined(sums: list[Tensor], q_EPBF: Tensor, log_counts_ED: Tensor) -> Tensor:
+    """Sums of tiles to ``(E,)``."""
+    tiles = len(list(_position_tiles(q_EPBF, log_counts_ED)))
+    return torch.cat([torch.stack(sums[i : i + tiles]).sum(0) for i in range(0, len(sums), tiles)])
+
+
+def _member_tiles(q_EPBF: Tensor, log_counts_ED: Tensor) -> Iterator[slice]:
+    members, positions, batch, _ = q_EPBF.shape
+    step = _fitting(positions * batch * log_counts_ED.shape[1], q_EPBF.device)
+    return (slice(start, start + step) for start in range(0, members, step))
+
+
+def _position_tiles(q_EPBF: Tensor, log_counts_ED: Tensor) -> Iterator[slice]:
+    _, positions, batch, _ = q_EPBF.shape
+    step = _fitting(batch * log_counts_ED.shape[1], q_EPBF.device)
+    return (slice(start, start + step) for start in range(0, positions, step))
+
+
+def _fitting(entries: int, device: torch.device) -> int:
+    return max(1, _TILE_ENTRIES.get(device.type, 1 << 28) // max(1, entries))

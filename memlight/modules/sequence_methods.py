@@ -1,0 +1,69 @@
+"""The sequence networks as training methods: one key of the configuration is one argument."""
+
+from typing import Literal
+
+from memlight.models.dam import AttentionDAM
+from memlight.modules.sequence import SequenceModule
+
+
+def member_seeds(init_seed: int | None, replicas: int) -> list[int]:
+    """Seeds of the members: ``init_seed`` (None is 0) and those after it."""
+    first = init_seed or 0
+    return [first + member for member in range(replicas)]
+
+
+class SequenceDAM(SequenceModule):
+    """Attention in front of a dense associative memory; see `memlight.models.dam.AttentionDAM`.
+
+    Args:
+        num_bits: N; null takes --data.num_bits.
+        num_heads: H.
+        capacity: M, sequences in memory, copies included.
+        eta: inverse temperature of the memory.
+        tied: one row of attention logits for all prefixes.
+        score_scale: sum over heads, or their mean.
+        include_first_bit: count the first bit in the loss.
+        loss_kind: bce of the next bit, or infonce (identify the sequence).
+        init_std: of the initial logits; at 0 all heads are and stay the same.
+        replicas: E, members trained together; member e equals the solo run with --model.init_seed init_seed + e.
+        init_seed: of the first member, for its weights, sequences and draws; null takes --seed_everything.
+        learning_rate: constant.
+        optimizer: adam, adamw, or sgd with `momentum`.
+        weight_decay: on every weight; of adam as an L2 penalty, of adamw decoupled.
+        momentum: of sgd.
+        block_steps: the most gradient steps of one block; moves no number.
+    """
+
+    def __init__(
+        self,
+        num_bits: int | None = None,
+        num_heads: int = 30,
+        capacity: int = 3000,
+        eta: float = 10.0,
+        tied: bool = False,
+        score_scale: Literal["sum", "mean"] = "sum",
+        include_first_bit: bool = False,
+        loss_kind: Literal["bce", "infonce"] = "bce",
+        init_std: float = 0.02,
+        replicas: int = 1,
+        init_seed: int | None = None,
+        learning_rate: float = 1e-2,
+        optimizer: Literal["adam", "adamw", "sgd"] = "adam",
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        block_steps: int = 100,
+    ) -> None:
+        network = AttentionDAM(
+            num_bits or 50,
+            num_heads,
+            capacity,
+            eta,
+            tied=tied,
+            score_scale=score_scale,
+            include_first_bit=include_first_bit,
+            loss_kind=loss_kind,
+            init_std=init_std,
+            replicas=replicas,
+            seeds=member_seeds(init_seed, replicas),
+        )
+        super().__init__(network, learning_rate, optimizer, weight_decay, momentum, block_steps)

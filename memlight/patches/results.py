@@ -1,0 +1,66 @@
+"""What a search found, on the disk: the arrays of neighbours, and which stores they are rows of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlight.errors import UserError
+from memlight.rundir import AnalysisDir, RunDir
+from memlight.tables import atomic_write, read_json, write_json
+
+
+@dataclass(frozen=True)
+class PatchResults:
+    """The nearest patches of one search.
+
+    Attributes:
+        distances: ``(Q, k)`` float32.
+        indices: ``(Q, k)`` int64, rows of the index.
+        about: queries and index (their directories), metric, and what else the search wrote down.
+    """
+
+    distances: NDArray[np.float32]
+    indices: NDArray[np.int64]
+    about: Mapping[str, Any]
+
+    @property
+    def queries(self) -> str:
+        """Where the store of the queries was."""
+        return str(self.about["queries"])
+
+    @property
+    def index(self) -> str:
+        """Where the store that was searched was."""
+        return str(self.about["index"])
+
+    @property
+    def metric(self) -> str:
+        """What the distances are."""
+        return str(self.about["metric"])
+
+
+def write_results(analysis: AnalysisDir, results: PatchResults) -> None:
+    """Write neighbours beside the tables of an analysis."""
+    with atomic_write(analysis.neighbours) as temporary, temporary.open("wb") as file:
+        np.savez(file, distances=results.distances, indices=results.indices)
+    write_json(analysis.search, dict(results.about))
+
+
+def read_results(run: str | Path) -> PatchResults:
+    """The neighbours that `analyze.py patches search --out RUN` found.
+
+    Raises:
+        UserError: there are none.
+    """
+    analysis = RunDir(Path(run)).analysis("patches")
+    try:
+        with np.load(analysis.neighbours) as file:
+            return PatchResults(file["distances"], file["indices"], read_json(analysis.search))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(
+            f"--run {run}: no patch search in it; `analyze.py patches search --out {run}` makes one"
+        ) from error

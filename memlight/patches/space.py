@@ -1,0 +1,112 @@
+"""Where two patches are near: the three metrics as one Euclidean distance, and how far a fast product may be off."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from memlight.errors import UserError
+
+Metric = Literal["l2", "cosine", "l2_normalized"]
+
+_UNIT = 2.0**-24
+"""Largest relative error of one float32 rounding."""
+
+_PAIRS_AT_ONCE = 1 << 24
+"""Numbers in memory at once while pairs of vectors are compared."""
+
+
+class Space:
+    """Vectors divided by their norm where the metric asks for it, then centred, which leaves distances as they are.
+
+    ``l2`` is the distance ``|q - x|``, not its square; ``l2_normalized`` the same of unit vectors; ``cosine`` is
+    ``1 - cos(q, x) = |q - x|^2 / 2`` of unit vectors. All three are increasing in one squared Euclidean distance.
+
+    Args:
+        metric: which.
+        queries_QD: float32; their mean is the centre.
+
+    Attributes:
+        normalizes: whether vectors are divided by their norm.
+        centre_D: what is subtracted.
+    """
+
+    def __init__(self, metric: Metric, queries_QD: Tensor) -> None:
+        self.metric = metric
+        self.normalizes = metric != "l2"
+        units = self._unit(queries_QD)
+        self.centre_D = units.double().mean(0).float() if len(units) else units.new_zeros(units.shape[1])
+
+    def to(self, device: torch.device) -> "Space":
+        """The same space with its centre on another device."""
+        other = object.__new__(Space)
+        other.metric, other.normalizes, other.centre_D = self.metric, self.normalizes, self.centre_D.to(device)
+        return other
+
+    def embed(self, rows_ND: Tensor, what: str, first: int = 0) -> Tensor:
+        """Rows in this space, float32.
+
+        Args:
+            rows_ND: float32.
+            what: the flag that an error names.
+            first: number of the first row, for an error.
+
+        Raises:
+            UserError: a row is not finite, or is zero and the metric needs a direction.
+        """
+        norms = torch.linalg.vector_norm(rows_ND, dim=1)
+        bad = ~norms.isfinite() | (norms == 0) if self.normalizes else ~norms.isfinite()
+        if bad.any():
+            row = int(bad.nonzero()[0, 0])
+            if norms[row] == 0:
+                raise UserError(f"--{what}: row {first + row} is zero and has no direction; use --metric l2")
+            raise UserError(f"--{what}: row {first + row} holds NaN or infinity; extract with another --extractor")
+        return self._unit(rows_ND) - self.centre_D
+
+    def _unit(self, rows_ND: Tensor) -> Tensor:
+        if not self.normalizes:
+            return rows_ND
+        return rows_ND / torch.linalg.vector_norm(rows_ND, dim=1, keepdim=True, dtype=torch.float64).float()
+
+    def squared(self, queries_QD: Tensor, rows_ND: Tensor, query_P: Tensor, row_P: Tensor) -> Tensor:
+        """Squared distances of pairs ``(P,)`` float64, from direct differences of the vectors as they are stored.
+
+        Args:
+            queries_QD: float32, not embedded.
+            rows_ND: likewise.
+            query_P: position of each pair's query.
+            row_P: position of its row.
+        """
+        out = torch.empty(len(query_P), dtype=torch.float64, device=queries_QD.device)
+        at_once = max(1, _PAIRS_AT_ONCE // max(1, queries_QD.shape[1]))
+        for start in range(0, len(query_P), at_once):
+            part = slice(start, start + at_once)
+            q, x = queries_QD[query_P[part]].double(), rows_ND[row_P[part]].double()
+            if self.normalizes:
+                q = q / torch.linalg.vector_norm(q, dim=1, keepdim=True)
+                x = x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
+            out[part] = (q - x).square_().sum(1)
+        return out
+
+    def distance(self, squared: Tensor) -> Tensor:
+        """The metric, float32, from squared distances in float64."""
+        return (squared / 2 if self.metric == "cosine" else squared.sqrt()).float()
+
+    def largest_squared(self, distance: Tensor) -> Tensor:
+        """An upper bound, float64, of the squared distances that are rounded to a distance or less."""
+        above = distance.double() * (1 + 2.0**-23) + 1e-45
+        return 2 * above if self.metric == "cosine" else above.square()
+
+    def error(self, query_norms: Tensor, row_norm: Tensor) -> Tensor:
+        """Bound of the error of the score ``q.x - |x|^2 / 2`` of embedded vectors, computed in float32.
+
+        Any order of summation is off by at most ``D u |q| |x|`` (Higham 2002, equation 3.5); rounding the embedded
+        vectors themselves adds a few u.
+
+        Args:
+            query_norms: ``(Q,)`` of the embedded queries.
+            row_norm: the largest of the embedded rows, a scalar.
+        """
+        reach = query_norms.double() + row_norm.double()
+        scale = 1.0 if self.normalizes else 0.0
+        return _UNIT * ((len(self.centre_D) + 16) * reach.square() + 16 * scale * reach)

@@ -1,0 +1,91 @@
+"""Pickles of others, read without running code that is in them: tensors, arrays and plain containers alone."""
+
+import argparse
+import collections
+import importlib
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memlight.errors import UserError
+
+_PLAIN = ("list", "dict", "set", "frozenset", "tuple", "int", "float", "bool", "str", "complex", "bytearray")
+
+_ALLOWED = {
+    **{(module, name): (module, name) for module in ("builtins", "__builtin__") for name in _PLAIN},
+    ("collections", "OrderedDict"): ("collections", "OrderedDict"),
+    ("collections", "defaultdict"): ("collections", "defaultdict"),
+    ("argparse", "Namespace"): ("argparse", "Namespace"),
+    ("numpy", "ndarray"): ("numpy", "ndarray"),
+    ("numpy", "dtype"): ("numpy", "dtype"),
+    **{(f"numpy.{core}.multiarray", name): ("numpy._core.multiarray", name)
+       for core in ("core", "_core") for name in ("_reconstruct", "scalar")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): ("numpy._core.numeric", "_frombuffer") for core in ("core", "_core")},
+    **{("torch._utils", name): ("torch._utils", name) for name in ("_rebuild_tensor_v2", "_rebuild_parameter")},
+    ("torch", "Size"): ("torch", "Size"),
+    ("torch", "device"): ("torch", "device"),
+}  # fmt: skip
+"""What a pickle may name, and where it is now: tensors, arrays, plain containers."""
+
+
+def load_plain(path: Path, flag: str = "--compare") -> Any:
+    """Unpickle tensors, arrays and plain containers, on the CPU; nothing else that a file names is called.
+
+    Raises:
+        UserError: it is missing, damaged, or names something else.
+    """
+    try:
+        with path.open("rb") as file:
+            return _load_torch(file) if zipfile.is_zipfile(path) else _Unpickler(file).load()
+    except UserError as error:
+        raise UserError(f"{flag} {path}: {error}") from error
+    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RuntimeError,
+            pickle.UnpicklingError) as error:  # fmt: skip
+        raise UserError(
+            f"{flag} {path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})."
+        ) from error
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return _load_storage
+        if (module, name) == ("_codecs", "encode"):
+            return _encode
+        if (module, name) in _ALLOWED:
+            home, attribute = _ALLOWED[module, name]
+            return getattr(importlib.import_module(home), attribute)
+        raise UserError(
+            f"names {module}.{name}, which could run code; only tensors, arrays and plain containers are read."
+        )
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How old pickles spell bytes."""
+    if encoding != "latin1":
+        raise UserError(f"encodes bytes as {encoding}.")
+    return text.encode("latin1")
+
+
+def _load_storage(data: bytes) -> Any:
+    return _load_torch(io.BytesIO(data))
+
+
+def _load_torch(file: Any) -> Any:
+    """`torch.load` of weights alone, with the plain classes that the authors' files name besides."""
+    import torch
+
+    core = importlib.import_module("numpy._core.multiarray")
+    safe: list[Callable[..., Any]] = [argparse.Namespace, collections.defaultdict, core._reconstruct, core.scalar]
+    safe += [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")]
+    try:
+        with torch.serialization.safe_globals(safe):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "more than tensors")
+        raise UserError(f"holds more than tensors, arrays and plain containers ({named})") from error

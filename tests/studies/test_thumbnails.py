@@ -1,0 +1,59 @@
+"""Thumbnails of a real study: the images that its table names, each read once, the same every time."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memlight.browser.thumbnails import Thumbnails, driving_images
+from memlight.data.images import ImageDataModule
+from memlight.models.encoders import read_metadata
+from memlight.report import write_report
+from memlight.rundir import AnalysisDir, RunDir
+from memlight.studies import thumbnails
+from memlight.tables import UNITMEM_TOP, read_table
+from tests.tiny_pair import analyze
+
+
+def study(run: RunDir, tag: str, *flags: str) -> AnalysisDir:
+    assert analyze(run.root, "unitmem", f"--tag={tag}", "--layers=layer1", "--no-pair", *flags) == 0
+    return run.analysis("unitmem", tag)
+
+
+def test_every_strongest_image_is_there_with_its_pixels(trained: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thumbnails, "AT_ONCE", 5)
+    done = study(trained, "pictures", "--topk=2")
+    stored = Thumbnails.read(done.thumbnails)
+    expected = sorted(set(read_table(done.table("top"), UNITMEM_TOP)["id"].tolist()))
+    assert stored.ids.tolist() == expected and len(expected) > 5
+    data = ImageDataModule(**read_metadata(trained.member("candidate").encoder)["data"])
+    data.setup()
+    images = data.images_of(stored.ids).permute(0, 2, 3, 1).numpy()
+    for webp, image in zip(stored.webp, images, strict=True):
+        assert (np.asarray(Image.open(io.BytesIO(webp)).convert("RGB")) == image).all()
+
+
+def test_a_second_study_writes_the_same_bytes_and_the_report_shows_them(trained: RunDir) -> None:
+    first, second = (study(trained, tag) for tag in ("first", "second"))
+    assert first.thumbnails.read_bytes() == second.thumbnails.read_bytes()
+    report = write_report(trained).read_text(encoding="utf-8")
+    assert "Browse units and images" in report and '<div id="browser">' in report
+
+
+def test_only_those_that_matter_most_are_kept_and_each_is_read_once(
+    trained: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    original = ImageDataModule.images_of
+
+    def counted(self: ImageDataModule, ids: np.ndarray) -> object:
+        read.extend(np.asarray(ids).tolist())
+        return original(self, ids)
+
+    monkeypatch.setattr(thumbnails, "MOST_IMAGES", 4)
+    monkeypatch.setattr("memlight.studies.unitmem._pictures", lambda *_: None)
+    monkeypatch.setattr(ImageDataModule, "images_of", counted)
+    done = study(trained, "few")
+    kept = np.sort(driving_images(read_table(done.table("top"), UNITMEM_TOP))[:4]).tolist()
+    assert Thumbnails.read(done.thumbnails).ids.tolist() == read == kept
