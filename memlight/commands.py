@@ -135,7 +135,8 @@ def _add_flag(parser: argparse._ActionsContainer, parameter: inspect.Parameter, 
             del options["metavar"]
         if many:
             options["nargs"] = "+"
-    parser.add_argument("--" + parameter.name.replace("_", "-"), **options)
+    short = [f"-{parameter.name}"] if len(parameter.name) == 1 else []
+    parser.add_argument("--" + parameter.name.replace("_", "-"), *short, **options)
 
 
 def _element_type(hint: Any) -> tuple[Any, bool]:

@@ -5,6 +5,7 @@ import collections
 import importlib
 import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from memlight.errors import UserError
 _PLAIN = ("list", "dict", "set", "frozenset", "tuple", "int", "float", "bool", "str", "complex", "bytearray")
 
 _ALLOWED = {
-    **{(module, name): (module, name) for module in ("builtins", "__builtin__") for name in _PLAIN},
+    **{(module, name): ("builtins", name) for module in ("builtins", "__builtin__") for name in _PLAIN},
+    ("__builtin__", "long"): ("builtins", "int"),
     ("collections", "OrderedDict"): ("collections", "OrderedDict"),
     ("collections", "defaultdict"): ("collections", "defaultdict"),
     ("argparse", "Namespace"): ("argparse", "Namespace"),
@@ -84,7 +86,8 @@ def _load_torch(file: Any) -> Any:
     safe: list[Callable[..., Any]] = [argparse.Namespace, collections.defaultdict, core._reconstruct, core.scalar]
     safe += [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")]
     try:
-        with torch.serialization.safe_globals(safe):
+        with torch.serialization.safe_globals(safe), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "more than tensors")

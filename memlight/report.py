@@ -2,9 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,28 +13,27 @@ from memlight.page import Cell, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.sections.browser import browser_section
 from memlight.sections.classes import class_section
-from memlight.sections.excess import excess_html
 from memlight.sections.exchange import exchange_section
 from memlight.sections.finetune import finetune_section
+from memlight.sections.images import images_section
 from memlight.sections.prune import prune_section
 from memlight.sections.removal import removal_section
 from memlight.sections.unit import unit_section
+from memlight.sections.unitmem import unitmem_section
 from memlight.tables import (
     LAYERMEM_TABLE,
     LAYERMEM_TESTS,
     PROBE_TABLE,
-    UNITMEM_LAYERS,
-    UNITMEM_TABLE,
     read_json,
     read_table,
     write_text,
 )
-from memlight.words import blocks_words, contrast_words, joined, unitmem_words
+from memlight.words import blocks_words, contrast_words, joined
 
 SPLITS = ("shared", "candidate", "independent", "external")
 
-TOP_UNITS = 20
-"""Length of the list of units with the highest scores (Jafari's table)."""
+PAGE_BYTES = 29_900_000
+"""All that the page's sections take together: pictures of the image browser fill what the others leave of 30 MB."""
 
 
 def write_report(run: RunDir) -> Path:
@@ -54,8 +51,8 @@ def write_report(run: RunDir) -> Path:
     trained = not run.released.is_file()
     sections = [
         *([("Where it memorises", _layermem(run))] if trained else [("What encoder", _released(run))]),
-        ("Units", _unitmem(run)),
-        *([("Browse units and images", browser)] if (browser := browser_section(run)) else []),
+        ("Units", unitmem_section(run) or _missing(run, "unitmem")),
+        *([("What the images that drive units look like", looks)] if (looks := images_section(run)) else []),
         *([("Classes", classes)] if (classes := class_section(run)) else []),
         *([("A unit trained on chosen images", units)] if (units := unit_section(run)) else []),
         *([("Pruning", pruned)] if (pruned := prune_section(run)) else []),
@@ -66,6 +63,8 @@ def write_report(run: RunDir) -> Path:
         *([("Training", _training(run))] if trained else []),
         ("How it was made", _provenance(run)),
     ]
+    if browser := browser_section(run, PAGE_BYTES - sum(len(html) for _, html in sections)):
+        sections.insert(2, ("Browse units and images", browser))
     title = f"What {run.name} memorises" if trained else f"The units of {run.name}"
     write_text(run.report, page.page(title, _opening(run), sections))
     return run.report
@@ -173,69 +172,6 @@ def _control_tests(analysis: AnalysisDir) -> str:
     return page.folded(title, page.table(("layer", "control", "t", "p"), rows))
 
 
-def _unitmem(run: RunDir) -> str:
-    explained = page.paragraph(
-        "UnitMem is high for a unit that answers to one image far more than to the others. It is not 0 for noise: the "
-        "null is what exchangeable images would score, and the held-out column is the same units on images held out "
-        "from training. t and p compare the top with the bottom 10 % of units, as published; they select on "
-        "what they test, so a tiny p says nothing about memorisation.",
-        "soft",
-    )
-    found = [_unitmem_of(analysis) for analysis in run.analyses("unitmem")]
-    return explained + "".join(found) if found else _missing(run, "unitmem")
-
-
-def _unitmem_of(analysis: AnalysisDir) -> str:
-    layers = read_table(analysis.table("layers"), UNITMEM_LAYERS)
-    units = read_table(analysis.table(), UNITMEM_TABLE)
-    pair = "unit_contrast" in layers
-    rows = [
-        [
-            Cell(row["layer"], row["depth"], word=True),
-            *(number(row[name]) for name in ("units", "dead")),
-            *(number(row[name], 3) for name in ("mean", "held_out_mean", "null_mean", "null_p95", "max")),
-            *(_pair_cells(row) if pair else ()),
-            *(number(row[name], 3) for name in ("top_mean", "bottom_mean")),
-            number(row["t"], 1),
-            Cell(f"{row['p']:.0e}", row["p"]),
-        ]
-        for row in rows_of(layers)
-    ]
-    header = (
-        *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "max"),
-        *(("unit contrast", "95 % interval", "own-max share", "95 % interval") if pair else ()),
-        *("top 10 %", "bottom 10 %", "t", "p"),
-    )
-    order = np.argsort(-units["unitmem"], kind="stable")[:TOP_UNITS]
-    top = [
-        [
-            Cell(row["layer"], row["depth"], word=True),
-            number(row["unit"]),
-            *(number(row[name]) for name in ("unitmem", "mu_max", "mu_rest")),
-            number(row["max_id"]),
-        ]
-        for row in rows_of({name: column[order] for name, column in units.items()})
-    ]
-    return (
-        heading(analysis)
-        + page.paragraph(unitmem_words(layers))
-        + page.table(header, rows)
-        + excess_html(analysis)
-        + figures(analysis)
-        + f"<h3>The {len(top)} units with the highest scores</h3>"
-        + page.table(("layer", "unit", "UnitMem", "mu max", "mu rest", "image id of the max"), top)
-    )
-
-
-def _pair_cells(row: Mapping[str, Any]) -> list[Cell]:
-    return [
-        number(row["unit_contrast"]),
-        interval(row["unit_contrast_low"], row["unit_contrast_high"]),
-        number(row["own_max_share"], 3),
-        interval(row["own_max_low"], row["own_max_high"], 3),
-    ]
-
-
 def _probe(run: RunDir) -> str:
     found = []
     for analysis in run.analyses("probe"):
@@ -264,7 +200,7 @@ def _training(run: RunDir) -> str:
 
 def _provenance(run: RunDir) -> str:
     parts = []
-    for command in ("layermem", "unitmem", "classmem", "prune", "removal", "finetune", "probe"):
+    for command in ("layermem", "unitmem", "images", "classmem", "prune", "removal", "finetune", "probe"):
         for analysis in run.analyses(command):
             made = read_json(analysis.summary)
             checkpoints = [f"{role} {_short(digest)}" for role, digest in made["checkpoints"].items()]

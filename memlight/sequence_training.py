@@ -58,12 +58,14 @@ class SequenceCLI(MemlightCLI):
             raise UserError(f"--trainer.max_epochs {trainer.max_epochs}: say --trainer.max_steps; leave epochs out.")
         if trainer.log_every_n_steps < 1:
             raise UserError(f"--trainer.log_every_n_steps {trainer.log_every_n_steps}: must be 1 or more.")
+        if str(trainer.precision) in ("16", "16-mixed", "fp16"):
+            raise UserError(f"--trainer.precision {trainer.precision}: use bf16-mixed, 32-true or 64-true.")
         if trainer.logger is not None:
             raise UserError("--trainer.logger: where numbers go is said with --logger wandb|wandb-online|csv.")
         if require_devices(trainer) > 1:
             raise UserError(
-                "--trainer.devices: the members of one experiment share one device; use --trainer.devices 1, and for more "
-                "devices one command each, with its own --run and --model.init_seed."
+                "--trainer.devices: the members of one experiment share one device; use --trainer.devices 1, and for "
+                "more devices one command each, with its own --run and --model.init_seed."
             )
         trainer.max_epochs, trainer.sync_batchnorm = -1, False
         self.run_dir = RunDir(Path(options.run))
@@ -86,7 +88,8 @@ class SequenceCLI(MemlightCLI):
                 raise UserError(f"--ckpt_path {options.ckpt_path}: {run.root} has been started; choose another --run.")
             if not options.resume:
                 raise UserError(
-                    f"--run {run.root}: already holds checkpoints. Continue with --resume true, or choose another --run."
+                    f"--run {run.root}: already holds checkpoints. Continue with --resume true, or choose another "
+                    "--run."
                 )
             options.ckpt_path = str(last)
         if options.ckpt_path is not None:

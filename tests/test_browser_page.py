@@ -59,7 +59,7 @@ WALK = """<pre id="walked"></pre><script>(async () => {
 def walk(directory: Path, address: str, steps: str) -> list[dict[str, Any]]:
     """Open a page with two results at an address, do the steps and give what is seen at first and after each."""
     walked = directory / "walked.html"
-    section = browser_section(make_browsed(directory / "run", None, "again"))
+    section = browser_section(make_browsed(directory / "run", None, "again"), 10**6)
     html = page("Units", "", [("Results", ""), ("Browser", section)])
     walked.write_text(html.replace("</body>", WALK.replace("STEPS", steps) + "</body>"), encoding="utf-8")
     profile = f"--user-data-dir={directory / 'profile'}"

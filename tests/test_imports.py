@@ -74,6 +74,8 @@ COMMAND_LINES = {
     "process_group",
     "released",
     "extracting",
+    "searching",
+    "patch_report",
     "trained_method",
 }
 

@@ -5,12 +5,14 @@ import pytest
 from scipy import stats as scipy_stats
 
 from memlight.stats import (
+    benjamini_hochberg,
     bootstrap_mean,
     bootstrap_means,
     clustered_mean,
     mean_of,
     normal_interval,
     permutation_interval,
+    permutation_p,
     welch,
 )
 
@@ -94,3 +96,24 @@ def test_permutation_interval_leaves_out_the_expected_value_exactly_when_the_tes
 
 def test_mean_of_nothing_is_nan() -> None:
     assert mean_of([1.0, 3.0]) == 2 and math.isnan(mean_of([]))
+
+
+def test_benjamini_hochberg_equals_loops() -> None:
+    p = [0.2, 0.001, float("nan"), 0.04, 0.03, 0.9, 0.03]
+    adjusted = benjamini_hochberg(p)
+    made = sorted(value for value in p if not math.isnan(value))
+    for value, found in zip(p, adjusted, strict=True):
+        if math.isnan(value):
+            assert math.isnan(found)
+            continue
+        # The least rate at which the step-up procedure, with its k-th smallest p against rate * k / m, takes it in.
+        rates = [len(made) * made[k] / (k + 1) for k in range(len(made)) if made[k] >= value]
+        assert found == pytest.approx(min(1, *rates))
+    assert np.isnan(benjamini_hochberg([float("nan")])).all() and benjamini_hochberg([]).size == 0
+
+
+def test_permutation_p_counts_both_sides_and_the_labels_themselves() -> None:
+    null = np.array([[-3.0, 0.0], [1.0, 0.0], [2.0, 0.1], [0.5, 0.0]])
+    assert permutation_p([2.0, float("nan")], null).tolist()[0] == 3 / 5
+    assert np.isnan(permutation_p([2.0, float("nan")], null)[1])
+    assert permutation_p([4.0, 0.05], null).tolist() == [1 / 5, 2 / 5]

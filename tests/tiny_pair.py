@@ -46,7 +46,9 @@ FLAGS = [
     "--keep_every=2",
     "--logger=csv",
 ]
-UNITMEM_TABLES = ["excess", "held_out", "layers", "null", "reliability", "table", "top"]
+UNITMEM_TABLES = [
+    *("excess", "extremes", "held_out", "highest", "layers", "null", "reliability", "table", "tests", "top"),
+]
 """What a study of one encoder writes; with its partner it also writes ``curve``."""
 THREE_LAYERS = ["--layers", "layer1", "res2", "layer8"]
 KEPT = "epoch=1"

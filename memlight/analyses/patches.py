@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from memlight.analyses.flags import EncoderFlags, at_least
+from memlight.analyses.patches_report import report
+from memlight.analyses.patches_search import search
 from memlight.commands import CommandGroup
 from memlight.errors import UserError
 
@@ -112,4 +114,7 @@ def own_weights(extractor: str) -> Path | None:
     return path if path.is_file() else None
 
 
-PATCHES = CommandGroup("Which patches of training images a generated image is made of.", {"extract": extract})
+PATCHES = CommandGroup(
+    "Which patches of training images a generated image is made of.",
+    {"extract": extract, "search": search, "report": report},
+)

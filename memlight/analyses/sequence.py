@@ -39,7 +39,7 @@ def sequence(
     directory.require_writable()
     experiments = [Experiment(directory.name, found)]
     for path in map(Path, compare or []):
-        experiments.append(_compared(path, [one.name for one in experiments]))
+        experiments.append(opened(path, [one.name for one in experiments]))
     with AnalysisLog(
         directory,
         "sequence",
@@ -54,8 +54,16 @@ def sequence(
     print(f"{log.final.dir}: tables, figures, summary.json")
 
 
-def _compared(path: Path, taken: list[str]) -> "Experiment":
-    """A run directory or a file of the authors' code, named apart from the others."""
+def opened(path: Path, taken: list[str]) -> "Experiment":
+    """A run directory or a result file of the authors' code, named apart from the others.
+
+    Args:
+        path: of either.
+        taken: names of the others.
+
+    Raises:
+        UserError: it is neither, or cannot be read.
+    """
     from memlight.rundir import RunDir
     from memlight.sequence_reader import SUFFIXES, read_authors_results
     from memlight.sequence_results import SequenceResults

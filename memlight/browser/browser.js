@@ -44,6 +44,8 @@
   const share = value => `--share: ${Math.max(0, Math.min(1, value)) || 0}`;
   const number = (value, digits = 3) => value.toFixed(digits).replace("-", "\u2212");
 
+  const activation = value => value === 0 || value >= 0.001 ? value.toPrecision(3) : value.toExponential(2);
+
   function picture(image, classes = "picture") {
     const id = `image ${data.ids[image]}`;
     if (!data.webp[image])
@@ -87,6 +89,10 @@
     return [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, MOST_PICTURES);
   }
 
+  /** How many of the strongest images of a unit are known. */
+  const mostImages = result => result.layers.reduce((most, layer) =>
+    layer.images.reduce((longest, images) => Math.max(longest, images.length), most), 0);
+
   // ---- the right pane
 
   function gallery(result, layers, title) {
@@ -112,32 +118,33 @@
 
   function unitDetail(result, layer, row) {
     const title = text("h3", `${layer.name}, unit ${layer.unit[row]}`);
-    const images = layer.images[row], mu = layer.mu[row];
+    const images = layer.images[row], mu = layer.mu[row], most = mostImages(result);
     if (!images.length) return [title, text("p", "This unit never fires: it is dead, and no image drives it.")];
+    const silent = images.length < most ? " All other images leave it silent." : "";
+    const rest = `Its strongest images; the mean mu of all images but the first is ${activation(layer.rest[row])}.`;
     return [
       title,
       text("p", unitWords(layer, row)),
-      text("p", `Its strongest images; the mean mu of all images but the first is ${layer.rest[row].toPrecision(3)}.`),
-      pictures(result, images, i => `mu ${mu[i].toPrecision(3)}`, i => mu[i] / mu[0]),
+      text("p", rest + silent),
+      pictures(result, images, i => `mu ${activation(mu[i])}`, i => mu[i] / mu[0]),
     ];
   }
 
   function imageDetail(result, image) {
     const units = drivenBy(result)[image];
     const firsts = units.filter(unit => unit.rank === 0).length;
-    const ranks = Math.max(...result.layers.flatMap(layer => layer.images.map(images => images.length)));
     const alive = result.layers.reduce((sum, layer) => sum + layer.alive, 0);
     const made = [
       text("h3", `Image ${data.ids[image]}`),
       picture(image, "picture large"),
-      text("p", `The strongest image of ${plural(firsts, "unit")} and among the ${ranks} strongest of ` +
+      text("p", `The strongest image of ${plural(firsts, "unit")} and among the ${mostImages(result)} strongest of ` +
                 `${units.length}, out of ${alive} that ever fire.`),
     ];
     for (const layer of new Set(units.map(unit => unit.layer))) {
       const here = units.filter(unit => unit.layer === layer);
       const links = here.sort((a, b) => a.rank - b.rank || a.row - b.row).map(({row, rank}) =>
         element("a", {href: address(result, layer.name, layer.unit[row]), class: rank === 0 ? "first" : null,
-                      title: `UnitMem ${number(layer.score[row])}, mu ${layer.mu[row][rank].toPrecision(3)}`},
+                      title: `UnitMem ${number(layer.score[row])}, mu ${activation(layer.mu[row][rank])}`},
                 `unit ${layer.unit[row]}: ${rank === 0 ? "strongest" : `rank ${rank + 1}`}`));
       made.push(text("h4", `${layer.name}: ${plural(here.length, "unit")}`));
       made.push(element("div", {class: "units"}, ...links));

@@ -8,12 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memlight.browser.thumbnails import RANKS, Thumbnails, driving_images
+from memlight.browser.thumbnails import Thumbnails, driving_images, driving_rows
 from memlight.rundir import AnalysisDir
 from memlight.tables import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP, Table, read_table
-
-PAGE_BYTES = 22_000_000
-"""Most that the browser adds to a page; with figures and tables the page stays below 30 MB."""
 
 
 class Content(NamedTuple):
@@ -34,12 +31,13 @@ class Content(NamedTuple):
     left_out: list[str]
 
 
-def browser_content(analyses: Sequence[AnalysisDir], most_bytes: int = PAGE_BYTES) -> Content:
+def browser_content(analyses: Sequence[AnalysisDir], most_bytes: int) -> Content:
     """Units, scores, strongest images and pictures of several UnitMem results of one run.
 
     ``{"ids": [image id], "webp": [base64 or null], "results": [...]}``: images are named by their position in ``ids``,
     those that matter most first (`driving_images`), and pictures that do not fit are left out from the end. Results
-    are left out from the end, down to the first, while they take more than half of the room.
+    are left out from the end, down to the first, while they take more than half of the room. Images that leave a unit
+    silent, with a mu of 0, are not among its strongest.
 
     Args:
         analyses: results of ``analyze.py unitmem`` that have a table ``top``, at least one; their ids number the same
@@ -49,7 +47,7 @@ def browser_content(analyses: Sequence[AnalysisDir], most_bytes: int = PAGE_BYTE
     Raises:
         UserError: a table or a file of thumbnails is damaged.
     """
-    tops = [read_table(analysis.table("top"), UNITMEM_TOP) for analysis in analyses]
+    tops = [driving_rows(read_table(analysis.table("top"), UNITMEM_TOP)) for analysis in analyses]
     kept = len(analyses)
     while len(_json(bare := _without_pictures(analyses[:kept], tops[:kept]))) > most_bytes / 2 and kept > 1:
         kept -= 1
@@ -76,7 +74,6 @@ def _result(analysis: AnalysisDir, top: Table, ids: NDArray[np.int64]) -> dict[s
     path = analysis.table("excess")
     nulls = read_table(path, UNITMEM_EXCESS) if path.is_file() else {}
     by_unit = np.lexsort((top["rank"], top["unit"]))
-    by_unit = by_unit[top["rank"][by_unit] < RANKS]
     top = {name: column[by_unit] for name, column in top.items()}
     by_id = ids.argsort()
     top["image"] = by_id[np.searchsorted(ids[by_id], top["id"])]

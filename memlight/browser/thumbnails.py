@@ -68,19 +68,28 @@ class Thumbnails:
         return cls(ids, [webp[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)])
 
 
-def driving_images(top: Table) -> NDArray[np.int64]:
-    """The images among any unit's `RANKS` strongest, those that matter most first.
+def driving_rows(top: Table) -> Table:
+    """The rows of images that drive their unit: among its `RANKS` strongest, and not leaving it silent.
+
+    Args:
+        top: columns ``UNITMEM_TOP``.
+    """
+    drives = (top["rank"] < RANKS) & (top["mu"] > 0)
+    return {name: column[drives] for name, column in top.items()}
+
+
+def driving_images(rows: Table) -> NDArray[np.int64]:
+    """The images of such rows, those that matter most first.
 
     That is by the best rank an image has in any unit, then by how many units give it that rank, then by id: the
     strongest image of some unit comes before all that are merely second.
 
     Args:
-        top: columns ``UNITMEM_TOP``.
+        rows: columns ``rank`` (below `RANKS`) and ``id``.
     """
-    shown = top["rank"] < RANKS
-    ids, positions = np.unique(top["id"][shown].astype(np.int64), return_inverse=True)
+    ids, positions = np.unique(rows["id"].astype(np.int64), return_inverse=True)
     counts = np.zeros((RANKS, len(ids)), dtype=np.int64)
-    np.add.at(counts, (top["rank"][shown], positions), 1)
+    np.add.at(counts, (rows["rank"], positions), 1)
     best = (counts > 0).argmax(0)
     ordered: NDArray[np.int64] = ids[np.lexsort((ids, -counts[best, np.arange(len(ids))], best))]
     return ordered

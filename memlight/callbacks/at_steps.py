@@ -18,9 +18,8 @@ def sequence_module(pl_module: L.LightningModule) -> SequenceModule:
         UserError: it does not.
     """
     if not isinstance(pl_module, SequenceModule):
-        raise UserError(
-            f"--model {type(pl_module).__name__}: does not train sequences; use SequenceDAM, SequenceAttention or SequenceGPT."
-        )
+        name = type(pl_module).__name__
+        raise UserError(f"--model {name}: does not train sequences; use SequenceDAM, SequenceAttention or SequenceGPT.")
     return pl_module
 
 
@@ -56,7 +55,7 @@ class AtSteps(L.Callback, ABC):
             UserError: a step after the last.
         """
         last = int(trainer.max_steps)
-        if last >= 0 and self.at[-1] >= last:
+        if not trainer.fast_dev_run and last >= 0 and self.at[-1] >= last:  # type: ignore[attr-defined]
             raise UserError(
                 f"{self.flag('at')} {self.at[-1]}: the training ends after --trainer.max_steps {last} gradient steps; "
                 "choose an earlier step, or train longer."

@@ -21,8 +21,9 @@ from memlight.tables import atomic_write
 
 
 class SequenceEvaluation(L.Callback):
-    """Measure all sequences of every set so far: at the start, every so many gradient steps, wherever a callback acts
-    (before it does), and at the end. Nothing is remembered, nothing is trained.
+    """Measure all sequences of every set so far; nothing is remembered, nothing is trained.
+
+    At the start, every so many gradient steps, wherever a callback acts (before it does), and at the end.
 
     Args:
         every: gradient steps between evaluations.
@@ -116,7 +117,6 @@ class SequenceEvaluation(L.Callback):
 
     def results(self, module: SequenceModule) -> SequenceResults:
         """What was measured so far, in the form of the run's files."""
-
         data, seeds = module.data, module.network.seeds
         sets = self.sets_so_far(module)
         ceilings = [[_ceiling(data.set(index, seed), module) for index in range(sets)] for seed in seeds]

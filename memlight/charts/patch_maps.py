@@ -1,4 +1,4 @@
-"""Pictures of single images and the patches they are nearest to: reconstruction, map of sources, distances. No torch."""
+"""Pictures of single images and where their patches come from: reconstruction, map of sources, distances. No torch."""
 
 import colorsys
 from collections.abc import Sequence

@@ -75,7 +75,7 @@ def patch_origins(counts: Mapping[str, NDArray[np.int64]], curves: Mapping[str, 
     used.set_title(f"The {SOURCES} most used sources")
     used.set_xlabel("source, from the most used")
     used.set_ylabel("patches that are nearest to it")
-    used.set_yscale("log")
+    used.set_ylim(bottom=0)
     rare.set_title("Rarefaction: lower reuses more")
     rare.set_xlabel("patches")
     rare.set_ylabel("sources among them (expected)")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from memlight.figures import BLUE, GREEN, STYLE, layer_ticks, marker_spacing, spread_over
 from memlight.tables import Table
 
-LAYERS = 8
+LAYERS = 6
 """Layers named in the legend, spread over the depth."""
 
 
@@ -20,7 +20,7 @@ def unitmem_mean_and_median(table: Table, medians: Table) -> Figure:
         medians: columns ``UNITMEM_MEDIANS``; the last row of each kind is of all layers together.
     """
     figure = Figure(figsize=(9.6, 4.0), dpi=160, layout="constrained")
-    axes = figure.subplot_mosaic("AB", width_ratios=[1.15, 1])
+    axes = figure.subplot_mosaic("AB")
     scored = medians["scores"] == "scored"
     names = medians["layer"][scored][:-1].tolist()
     named = spread_over(names, LAYERS)
@@ -33,7 +33,7 @@ def unitmem_mean_and_median(table: Table, medians: Table) -> Figure:
     axes["A"].set_title("Every unit: on the line if both forms agree")
     axes["A"].set_xlabel("UnitMem, mean of the other images")
     axes["A"].set_ylabel("UnitMem, median of the other images")
-    axes["A"].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=4)
+    axes["A"].legend(fontsize=8, loc="lower right", markerscale=4)
     for kind, label, colour in (("scored", "images scored", BLUE), ("held_out", "held-out images", GREEN)):
         rows = np.flatnonzero(medians["scores"] == kind)[:-1]
         if not len(rows):
@@ -44,10 +44,10 @@ def unitmem_mean_and_median(table: Table, medians: Table) -> Figure:
         for column, line, words in lines:
             text = f"{words}, {label}"
             axes["B"].plot(x, medians[column][rows], f"o{line}", color=colour, label=text, markevery=every)
-    axes["B"].set_title("Within a layer: 1 if both order units alike")
+    axes["B"].set_title("Within a layer: 1 if ordered alike")
     axes["B"].set_ylabel("correlation over the layer's units")
     low, _ = axes["B"].get_ylim()
-    axes["B"].set_ylim(min(low, 0.8), 1.005)
+    axes["B"].set_ylim(min(low, 0.9), 1.005)
     axes["B"].legend(fontsize=8, loc="lower left")
     layer_ticks(axes["B"], np.array(names))
     return figure

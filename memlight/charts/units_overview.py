@@ -127,12 +127,12 @@ def unitmem_overall(scores: Scores, extremes: Table) -> Figure:
     axes["A"].set_title("All units: exchangeable images do not score 0")
     axes["A"].set_xlabel("UnitMem; lines at the means")
     axes["A"].set_ylabel("number of units")
-    axes["A"].set_ylim(0, 1.35 * axes["A"].get_ylim()[1])  # room for the legend
-    axes["A"].legend(fontsize=8, loc="upper left")
+    axes["A"].set_ylim(0, 1.4 * axes["A"].get_ylim()[1])  # room for the legend
+    axes["A"].legend(fontsize=8, loc="upper right" if np.nanmean(scores["scored"]) < 0.5 else "upper left")
     axes["B"].axhline(0.1, color="black", lw=0.8)
     axes["B"].set_title("Top 10 % of all units: .1 if no layer has more")
     axes["B"].set_ylabel("share of the layer's units")
-    axes["B"].set_ylim(0, max(0.12, 1.3 * axes["B"].get_ylim()[1]))
-    axes["B"].legend(fontsize=8, loc="upper left")
+    axes["B"].set_ylim(0, max(0.2, 1.05 * float(np.nanmax(extremes["top"]))))
+    axes["B"].legend(fontsize=8, loc="best")
     layer_ticks(axes["B"], extremes["layer"][extremes["scores"] == extremes["scores"][0]])
     return figure

@@ -162,18 +162,21 @@ def origin_statistics(
     Raises:
         ValueError: the patches are not those of whole images, or a row is not in the index.
     """
-    found = Origins.of(indices, grid, num_sources, distances)
+    return statistics_of(Origins.of(indices, grid, num_sources, distances), seed=seed)
+
+
+def statistics_of(found: Origins, *, seed: int = 0) -> OriginStatistics:
+    """All statistics of origins; see `origin_statistics`."""
     value, images = found.statistics(), found.by_image()
-    patches = grid**2
-    null = _null(len(images["image"]), patches, num_sources, seed)
+    null = _null(*found.sources_IP.shape, found.num_sources, seed)
     means = np.stack([images[name] for name in _OF_IMAGES.values()]).astype(np.float64)
     ends = dict(zip(_OF_IMAGES, zip(*bootstrap_means(means), strict=True), strict=True))
-    most = min(num_sources, found.sources_IP.size)
+    most = min(found.num_sources, found.sources_IP.size)
     maximum = {
         "entropy_bits": np.log2(most),
         "effective_sources": most,
         "unique_sources": most,
-        "sources_per_image": min(patches, num_sources),
+        "sources_per_image": min(found.sources_IP.shape[1], found.num_sources),
     }
     missing = (np.nan, np.nan, np.nan)
     table = {

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memlight.errors import UserError
 from memlight.models.dam_memory import Memories, SequenceMemory
-from memlight.models.dam_read import IdentityLoss, NextBitLoss, read_votes, scores
+from memlight.models.dam_read import SAFE_EXPONENT, IdentityLoss, NextBitLoss, read_votes, scores
 from memlight.models.sequence_model import SequenceModel
 
 MAX_LOGIT = math.log((1 - 1e-6) / 1e-6)
@@ -89,6 +89,7 @@ class AttentionDAM(SequenceModel):
         self.add_weight("B_logits", (num_heads, num_bits), init_std)
         self.memory = SequenceMemory(num_bits, capacity, self.members)
         self._scale = eta / num_heads if score_scale == "mean" else eta
+        self._shift = self._scale * num_heads + math.log(capacity) > SAFE_EXPONENT
         self.register_buffer("_before", torch.ones(num_bits, num_bits, dtype=torch.bool).tril(-1), persistent=False)
 
     def scopes(self) -> dict[str, tuple[str, ...]]:
@@ -133,7 +134,7 @@ class AttentionDAM(SequenceModel):
 
     def attention_weights(self) -> Tensor:
         """A: ``([E,] N, H, N)``; ``[n]`` sums to 1 over the first n entries and is 0 after them; ``[0]`` is 0."""
-        return self._dropped(self._attention())
+        return self._dropped(torch.nn.functional.pad(self._attention(), (0, 0, 0, 0, 1, 0)))
 
     def feature_weights(self) -> Tensor:
         """B: ``([E,] H, N)``, sums to 1 over bits."""
@@ -141,7 +142,8 @@ class AttentionDAM(SequenceModel):
 
     def forward(self, bits: Tensor) -> Tensor:
         """Probability of +1 at each position given the bits before it, ``([E,] B, N)``; not clamped."""
-        return self._votes(bits)[..., 0]
+        votes = self._votes(bits)
+        return votes[..., 0] / votes.sum(-1)
 
     def logits(self, bits: Tensor) -> Tensor:
         """Log-odds of +1, clamped to ``MAX_LOGIT`` on both sides; see `SequenceModel.logits`."""
@@ -173,7 +175,7 @@ class AttentionDAM(SequenceModel):
             plus_EPB = (zeta_EBN[..., first:] > 0).to(zeta_EBN.dtype).transpose(1, 2)
             signs_EP2D = memories.signs[:, first:]
             total_E = NextBitLoss.apply(
-                q_EPBF, keys_EDF, memories.log_counts, signs_EP2D, plus_EPB, memories.alive, MAX_LOGIT
+                q_EPBF, keys_EDF, memories.log_counts, signs_EP2D, plus_EPB, memories.alive, MAX_LOGIT, self._shift
             )
         return self._dropped(total_E / (zeta_EBN.shape[1] * (self.num_bits - first)))
 
@@ -234,10 +236,12 @@ class AttentionDAM(SequenceModel):
         return scores(*self._queries_and_keys(zeta_EBN, memories, first=0), memories.log_counts)
 
     def _votes(self, bits: Tensor) -> Tensor:
-        """``([E,] B, N, 2)``: softmax mass of +1 and of -1; 1/2 each from an empty memory."""
+        """``([E,] B, N, 2)``: mass of +1 and of -1, up to a factor; 1/2 each from an empty memory."""
         memories = self._memories()
         parts = [
-            read_votes(*self._queries_and_keys(zeta_EBN, memories, first=0), memories.log_counts, memories.signs)
+            read_votes(
+                *self._queries_and_keys(zeta_EBN, memories, first=0), memories.log_counts, memories.signs, self._shift
+            )
             for zeta_EBN in self._batches(bits)
         ]
         votes_EBN2 = torch.cat(parts, dim=3).permute(0, 3, 1, 2)

@@ -61,6 +61,7 @@ class SequenceMemory(nn.Module):
     counts: Tensor | None
     keys: Tensor | None
     signs: Tensor | None
+    same: Tensor | None
 
     def __init__(self, num_bits: int, capacity: int, members: int) -> None:
         super().__init__()
@@ -72,7 +73,7 @@ class SequenceMemory(nn.Module):
         self.register_buffer("bits", torch.zeros(members, capacity, num_bits, dtype=torch.uint8))
         self.register_buffer("ids", torch.full((members, capacity), -1))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
-        for name in ("counts", "keys", "signs", "table"):
+        for name in ("counts", "keys", "signs", "same", "table"):
             self.register_buffer(name, None, persistent=False)
         self._unknown = 0  # pushes by number that it takes until every row held is one of the table's
         self.register_load_state_dict_post_hook(lambda module, _: module.recognise())
@@ -89,9 +90,10 @@ class SequenceMemory(nn.Module):
             bits: ``uint8 (E, K, N)`` of 0 and 1; ``(1, K, N)`` for all members.
         """
         self.table = bits.to(self.bits.device)
-        self.keys = self.signs = self.counts = None
+        self.keys = self.signs = self.counts = self.same = None
         if self.table.shape[1] <= self.capacity:
             self.keys, self.signs = _keys_and_signs(self.table)
+            self.same = _first_alike(self.table)
             self.counts = torch.zeros(self.members, self.table.shape[1], device=self.bits.device)
         self.recognise()
 
@@ -163,8 +165,9 @@ class SequenceMemory(nn.Module):
         """
         if self._unknown == 0 and self.counts is not None:
             return self.keys, self.signs, self.counts
-        words = self.ids[..., None] if self._unknown == 0 else _packed(self.bits)
-        first, counts = _runs(words, torch.arange(self.capacity, device=self.ids.device) < self.pushed)
+        order, kind = _kinds(_packed(self.bits), torch.arange(self.capacity, device=self.bits.device) < self.pushed)
+        first = torch.zeros_like(order).scatter_(1, kind, order)
+        counts = torch.zeros_like(order).scatter_add_(1, kind, (order < self.pushed).long())
         if counts.device.type == "cpu":  # elsewhere the width stays, so that a step waits for nothing
             width = max(1, int((counts > 0).sum(1).max()))
             first, counts = first[:, :width], counts[:, :width]
@@ -173,7 +176,10 @@ class SequenceMemory(nn.Module):
 
     def _count(self, ids: Tensor, change: int) -> None:
         """Add to the counts of rows; -1 is none."""
-        self.counts.scatter_add_(1, ids.clamp(min=0), (ids >= 0).to(self.counts.dtype) * change)
+        rows = ids.clamp(min=0)
+        if self.same is not None:
+            rows = self.same.expand(self.members, -1).gather(1, rows)
+        self.counts.scatter_add_(1, rows, (ids >= 0).to(self.counts.dtype) * change)
 
 
 def _keys_and_signs(bits: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,24 +203,29 @@ def _packed(bits: Tensor) -> Tensor:
     return torch.stack(parts, dim=-1)
 
 
-def _runs(words: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the distinct rows are and how often each comes.
+def _kinds(words: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort rows so that equal ones are neighbours.
 
     Args:
-        words: ``int64 (E, M, W)``; rows are equal where all words are.
-        used: ``bool (M,)``; other rows count for nothing.
+        words: ``int64 (E, R, W)``; rows are equal where all words are.
+        used: ``bool (R,)``; the other rows come last.
 
     Returns:
-        ``int64 (E, M)`` a row of each kind and how many of it there are, 0 after the last kind.
+        ``int64 (E, R)`` the order, and the kind of each row in it: 0, 1, 2, ...
     """
-    members, rows, _ = words.shape
-    order = (~used).long().argsort(stable=True).expand(members, -1)
-    for word in words.unbind(-1):
+    order = torch.arange(words.shape[1], device=words.device).expand(words.shape[:2])
+    for word in (*words.unbind(-1), (~used).long().expand_as(order)):
         order = order.gather(1, word.gather(1, order).argsort(dim=1, stable=True))
-    order = order.gather(1, (~used)[order].long().argsort(dim=1, stable=True))
-    sorted_words = words.gather(1, order[..., None].expand_as(words))
-    starts = torch.ones_like(order, dtype=torch.bool)
-    starts[:, 1:] = (sorted_words[:, 1:] != sorted_words[:, :-1]).any(-1)
-    kind = starts.long().cumsum(1) - 1
-    counts = torch.zeros_like(order).scatter_add_(1, kind, used[order].long())
-    return torch.zeros_like(order).scatter_(1, kind, order), counts
+    ordered = words.gather(1, order[..., None].expand_as(words))
+    starts = torch.zeros_like(order)
+    starts[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).any(-1) | (used[order[:, 1:]] != used[order[:, :-1]])
+    return order, starts.cumsum(1)
+
+
+def _first_alike(table: Tensor) -> Tensor | None:
+    """``int64 (E, K)``: for each row one that all equal rows share; None where no row comes twice."""
+    order, kind = _kinds(_packed(table), torch.ones(table.shape[1], dtype=torch.bool, device=table.device))
+    if bool((kind[:, -1] == table.shape[1] - 1).all()):
+        return None
+    chosen = torch.zeros_like(order).scatter_(1, kind, order)
+    return torch.zeros_like(order).scatter_(1, order, chosen.gather(1, kind))

@@ -1,9 +1,11 @@
 """How the dense associative memory is read: a softmax over memories at every position, in tiles that fit a cache.
 
-Rows are position by position: ``q_EPBF`` holds the query of position p and sequence b. All three products of a training
-step, of scores and of both gradients, are made while a tile's softmax is at hand, so it is computed once and never kept.
+Rows go position by position: ``q_EPBF`` holds the query of position p and sequence b. All three products of a training
+step, the scores and both gradients, are made while the softmax of a tile is at hand: it is computed once, never kept.
+Powers of 2 take a third of the time of powers of e, and votes for and against a bit need no common denominator.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,37 +13,42 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_TILE_ENTRIES = {"cpu": 1 << 21}
-"""Entries ``(position, sequence, memory)`` of one tile: 8 MB in a CPU's cache; on a GPU 1 GB, few and large kernels."""
+_TILE_ENTRIES = {"cpu": 1 << 18}
+"""Entries (position, sequence, memory) of one tile: 1 MB in a CPU's cache; on a GPU 1 GB, few and large kernels."""
+
+_LOG2_E = 1 / math.log(2)
+
+SAFE_EXPONENT = 64.0
+"""Scores of at most this size, either way, are exponentiated as they are: float32 holds ``exp`` of 87."""
 
 
-def read_votes(q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor, signs_EP2D: Tensor) -> Tensor:
-    """Softmax mass of the memories with +1, and of those with -1, at each position.
+def read_votes(q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor, signs_EP2D: Tensor, shift: bool) -> Tensor:
+    """Mass of the memories with +1, and of those with -1, at each position.
 
     Args:
         q_EPBF: queries, the inverse temperature included.
         keys_EDF: one for each distinct memory; E may be 1.
         log_counts_ED: logarithm of how often each is held; -inf where it is not.
         signs_EP2D: 1 where a memory has +1 (first) or -1 at the position; E may be 1.
+        shift: scores may exceed `SAFE_EXPONENT`: subtract the highest first.
 
     Returns:
-        ``(E, P, 2, B)``.
+        ``(E, P, 2, B)``; only the ratio of the two has a meaning.
     """
     rows = []
     for e in _member_tiles(q_EPBF, log_counts_ED):
         parts = []
         for p in _position_tiles(q_EPBF, log_counts_ED):
             q = q_EPBF[e, p]
-            votes = _votes(_masses(q, _of(keys_EDF, e), log_counts_ED[e]), _of(signs_EP2D, e)[:, p])
-            parts.append(votes.view(*q.shape[:2], 2, -1))
+            masses_RBD = _masses(_scores(q, _of(keys_EDF, e), log_counts_ED[e], _LOG2_E), q, shift)
+            parts.append(_votes(masses_RBD, _flat(signs_EP2D, e, p, q)).view(*q.shape[:2], 2, -1))
         rows.append(torch.cat(parts, dim=1))
     return torch.cat(rows)
 
 
 def scores(q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor) -> Tensor:
     """``(E, P, B, D)``: the score of every memory; see `read_votes`."""
-    members, positions, batch, _ = q_EPBF.shape
-    return _scores(q_EPBF, keys_EDF, log_counts_ED).view(members, positions, batch, -1)
+    return _scores(q_EPBF, keys_EDF, log_counts_ED).view(*q_EPBF.shape[:3], -1)
 
 
 class NextBitLoss(torch.autograd.Function):
@@ -57,6 +64,7 @@ class NextBitLoss(torch.autograd.Function):
         plus_EPB: Tensor,
         alive: Tensor,
         max_logit: float,
+        shift: bool,
     ) -> Tensor:
         """See `read_votes`.
 
@@ -69,13 +77,15 @@ class NextBitLoss(torch.autograd.Function):
             plus_EPB: 1 where the bit is +1, else 0.
             alive: scalar, 1, or 0 for an empty memory, which says 1/2 everywhere.
             max_logit: log-odds are clamped to this.
+            shift: see `read_votes`.
         """
         sums, grads = [], _Gradients(ctx, q_EPBF, keys_EDF)
+        room = _Room(q_EPBF, log_counts_ED)
         for e in _member_tiles(q_EPBF, log_counts_ED):
             for p in _position_tiles(q_EPBF, log_counts_ED):
-                q, keys, signs = q_EPBF[e, p], _of(keys_EDF, e), _of(signs_EP2D, e)[:, p]
-                pi_RBD = _masses(q, keys, log_counts_ED[e])
-                votes_R2B = _votes(pi_RBD, signs)
+                q, keys, signs_R2D = q_EPBF[e, p], _of(keys_EDF, e), _flat(signs_EP2D, e, p, q_EPBF[e, p])
+                masses_RBD = _masses(_scores(q, keys, log_counts_ED[e], _LOG2_E, room), q, shift)
+                votes_R2B = _votes(masses_RBD, signs_R2D)
                 log_votes_R2B = votes_R2B.log()
                 logits_RB = log_votes_R2B[:, 0] - log_votes_R2B[:, 1]
                 inside_RB = logits_RB.abs() < max_logit
@@ -87,8 +97,8 @@ class NextBitLoss(torch.autograd.Function):
                     slope_RB = torch.where(inside_RB, torch.sigmoid(logits_RB) - plus_RB, 0.0) * alive
                     share_R2B = torch.where(inside_RB[:, None], slope_RB[:, None] / votes_R2B, 0.0)
                     share_R2B[:, 1].neg_()
-                    weights_RBD = torch.bmm(share_R2B.transpose(1, 2), _flat(signs, q))
-                    grads.add(e, p, q, keys, weights_RBD.mul_(pi_RBD))
+                    slopes_RBD = torch.bmm(share_R2B.transpose(1, 2), signs_R2D, out=room.second(masses_RBD))
+                    grads.add(e, p, q, keys, slopes_RBD.mul_(masses_RBD))
         grads.save()
         return _joined(sums, q_EPBF, log_counts_ED)
 
@@ -96,7 +106,7 @@ class NextBitLoss(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_E: Tensor) -> tuple[Tensor | None, ...]:
         """What `forward` has made, times the gradient of each member's sum."""
-        return (*_Gradients.scaled(ctx, grad_E), None, None, None, None, None)
+        return (*_Gradients.scaled(ctx, grad_E), None, None, None, None, None, None)
 
 
 class IdentityLoss(torch.autograd.Function):
@@ -168,26 +178,51 @@ class _Gradients:
         return q * grad_E[:, None, None, None], None if keys is None else keys * grad_E[:, None, None]
 
 
-def _scores(q_epbF: Tensor, keys_eDF: Tensor, log_counts_eD: Tensor) -> Tensor:
-    """``(e, p b, D)``."""
+class _Room:
+    """Two buffers of a tile's size for a whole sweep: new ones for every tile cost more page faults than arithmetic."""
+
+    def __init__(self, q_EPBF: Tensor, log_counts_ED: Tensor) -> None:
+        e, p = next(_member_tiles(q_EPBF, log_counts_ED)), next(_position_tiles(q_EPBF, log_counts_ED))
+        _, _, batch, _ = q_EPBF[e, p].shape
+        rows = q_EPBF[e, p].shape[0] * q_EPBF[e, p].shape[1] * batch
+        self.buffers = q_EPBF.new_empty(2, rows * log_counts_ED.shape[1])
+
+    def first(self, *shape: int) -> Tensor:
+        """The one for scores and masses."""
+        return self.buffers[0, : math.prod(shape)].view(shape)
+
+    def second(self, like: Tensor) -> Tensor:
+        """The one for their slopes."""
+        return self.buffers[1, : like.numel()].view_as(like)
+
+
+def _scores(
+    q_epbF: Tensor, keys_eDF: Tensor, log_counts_eD: Tensor, unit: float = 1.0, room: _Room | None = None
+) -> Tensor:
+    """``(e, p b, D)``, times ``unit``."""
     members, width = len(q_epbF), q_epbF.shape[-1]
-    return torch.baddbmm(log_counts_eD[:, None], q_epbF.reshape(members, -1, width), keys_eDF.transpose(1, 2))
+    q_eRF = q_epbF.reshape(members, -1, width)
+    keys_eFD = keys_eDF.expand(members, -1, -1).transpose(1, 2)
+    out = None if room is None else room.first(members, q_eRF.shape[1], keys_eFD.shape[2])
+    counts_e1D = log_counts_eD[:, None] * unit
+    return torch.baddbmm(counts_e1D, q_eRF, keys_eFD, alpha=unit, out=out)  # type: ignore[call-overload,no-any-return]
 
 
-def _masses(q_epbF: Tensor, keys_eDF: Tensor, log_counts_eD: Tensor) -> Tensor:
-    """``(e p, b, D)``: the softmax over memories."""
-    masses = _scores(q_epbF, keys_eDF, log_counts_eD).softmax(-1)
-    return masses.view(-1, q_epbF.shape[2], masses.shape[-1])
+def _masses(scores_eRD: Tensor, q_epbF: Tensor, shift: bool) -> Tensor:
+    """``(e p, b, D)``: 2 to the power of the scores, in their place."""
+    if shift:
+        scores_eRD.sub_(scores_eRD.detach().amax(-1, keepdim=True))
+    return scores_eRD.exp2_().view(-1, q_epbF.shape[2], scores_eRD.shape[-1])
 
 
-def _votes(pi_RBD: Tensor, signs_ep2D: Tensor) -> Tensor:
+def _votes(masses_RBD: Tensor, signs_R2D: Tensor) -> Tensor:
     """``(R, 2, B)``."""
-    signs = signs_ep2D.expand(len(pi_RBD) // signs_ep2D.shape[1], -1, -1, -1)
-    return torch.bmm(signs.flatten(0, 1), pi_RBD.transpose(1, 2))
+    return torch.bmm(signs_R2D, masses_RBD.transpose(1, 2))
 
 
-def _flat(signs_ep2D: Tensor, q_epbF: Tensor) -> Tensor:
-    return signs_ep2D.expand(len(q_epbF), -1, -1, -1).flatten(0, 1)
+def _flat(signs_EP2D: Tensor, e: slice, p: slice, q_epbF: Tensor) -> Tensor:
+    """``(e p, 2, D)``: the signs of a tile."""
+    return _of(signs_EP2D, e)[:, p].expand(len(q_epbF), -1, -1, -1).flatten(0, 1)
 
 
 def _of(shared: Tensor, e: slice) -> Tensor:

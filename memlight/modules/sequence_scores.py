@@ -47,8 +47,8 @@ def measure(network: SequenceModel, sets: Sequence[Tensor], p_K: Tensor, ranks_R
 
     Returns:
         On the CPU: ``accuracy`` and ``loss`` ``(E, S)`` weighted as sequences are drawn; ``position_accuracy``
-        ``(E, S, N)``, the same by position; ``test_accuracy`` and ``test_loss`` ``(E, S, R)``; ``retrieval`` ``(E, S)`` of
-        networks that have it.
+        ``(E, S, N)``, the same by position; ``test_accuracy`` and ``test_loss`` ``(E, S, R)``; ``retrieval``
+        ``(E, S)`` of networks that have it.
     """
     counted_N = network.counted.to(p_K.device)
     columns: dict[str, list[Tensor]] = {}

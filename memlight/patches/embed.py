@@ -81,11 +81,12 @@ def embedding(encoder: nn.Module, options: EmbedOptions) -> Iterator[Embedder]:
 
     def crops(images: Tensor) -> Tensor:
         pictures = images.to(weight.device, non_blocking=True).float() / 255
-        boxes = patch_boxes(*images.shape[2:], options.grid)
+        height, width = images.shape[2:]
+        boxes = patch_boxes(height, width, options.grid)
         cut = [_resized(pictures[:, :, b.top : b.bottom, b.left : b.right], options.input_size) for b in boxes]
         output = forward(torch.stack(cut, 1).flatten(0, 1))
         vectors = output.flatten(2).mean(2) if output.ndim > 2 else output
-        return vectors.unflatten(0, (len(images), len(boxes)))
+        return vectors.reshape(len(images), len(boxes), -1)
 
     if options.mode == "crop":
         with torch.no_grad(), evaluating(encoder):

@@ -86,6 +86,14 @@ class Index:
         pieces = [self.read(piece, device).float() for piece in self.pieces(range(len(self.shards)))]
         return torch.cat(pieces) if pieces else torch.empty(0, self.dim, device=device)
 
+    def take(self, rows: NDArray[np.int64]) -> Tensor:
+        """Some rows in memory, float32, in the order asked for."""
+        if isinstance(self._rows, PatchStore):
+            return torch.from_numpy(self._rows.rows(rows))
+        if isinstance(self._rows, Tensor):
+            return self._rows[torch.from_numpy(rows).to(self._rows.device)].cpu().float()
+        return torch.from_numpy(np.asarray(self._rows[rows], dtype=np.float32))
+
     def _read(self, shard: int, first: int, count: int) -> Tensor:
         if isinstance(self._rows, PatchStore):
             start = first - self.shards[shard][0]

@@ -25,7 +25,7 @@ def deepest_map(encoder: nn.Module, grid: int, image_size: int) -> str:
     Raises:
         UserError: no output has so many positions.
     """
-    names = {module: name for name, module in encoder.named_modules() if name}
+    names: dict[nn.Module, str] = {module: name for name, module in encoder.named_modules() if name}
     times: Counter[nn.Module] = Counter()
     maps: list[nn.Module] = []
     largest = 0
@@ -64,11 +64,12 @@ def as_map(encoder: nn.Module, layer: str, output: Tensor) -> Tensor | None:
             the patches (class token, registers) are left out and the others must make a square.
     """
     if output.ndim == 4:
-        return output.movedim(unit_axis(encoder, layer, output), 1)
+        first: Tensor = output.movedim(unit_axis(encoder, layer, output), 1)
+        return first
     if output.ndim != 3:
         return None
     tokens = output[:, count_prefix_tokens(encoder) :]
     side = math.isqrt(tokens.shape[1])
     if side == 0 or side * side != tokens.shape[1]:
         return None
-    return tokens.transpose(1, 2).unflatten(2, (side, side))
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)

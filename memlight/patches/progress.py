@@ -60,6 +60,10 @@ class SearchProgress:
                 self._write()
                 self._written = time.monotonic()
 
+    def remove(self) -> None:
+        """The search is over and its result written."""
+        self._path.unlink(missing_ok=True)
+
     def _write(self) -> None:
         with atomic_write(self._path) as temporary, temporary.open("wb") as file:
             np.savez(

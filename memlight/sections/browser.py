@@ -8,8 +8,12 @@ from memlight.browser.thumbnails import MOST_IMAGES
 from memlight.rundir import RunDir
 
 
-def browser_section(run: RunDir) -> str:
+def browser_section(run: RunDir, most_bytes: int) -> str:
     """HTML of the browser over all UnitMem results of a run; empty where none names its strongest images.
+
+    Args:
+        run: the run.
+        most_bytes: of the data within; pictures that do not fit are left out.
 
     Raises:
         UserError: a table or a file of thumbnails is damaged.
@@ -17,7 +21,7 @@ def browser_section(run: RunDir) -> str:
     analyses = [analysis for analysis in run.analyses("unitmem") if analysis.table("top").is_file()]
     if not analyses:
         return ""
-    content = browser_content(analyses)
+    content = browser_content(analyses, most_bytes)
     tables = [f"analysis/{analysis.dir.name}/top.csv" for analysis in analyses]
     explained = page.paragraph(
         "Choose a layer to see its units, the highest UnitMem first; a unit to see the images that it answers to most, "

@@ -59,7 +59,9 @@ def study_patches(name: str, results: PatchResults, queries: PatchStore, index: 
     for which, chosen in (("lowest", order[:ROWS]), ("highest", order[::-1][:ROWS])):
         images = patched_images(chosen.tolist(), results, queries, index)
         title = f"Images of {name} with the {which} mean distance"
-        log.figure(f"{which}_distance", patch_maps(images, highest, title), f"{title}, and where their patches are from.")
+        log.figure(
+            f"{which}_distance", patch_maps(images, highest, title), f"{title}, and where their patches are from."
+        )
 
 
 def patched_images(
@@ -101,7 +103,9 @@ def _short(name: str) -> str:
 def _top_sources(found: OriginStatistics, index: PatchStore, log: AnalysisLog) -> None:
     top = found.origins["source"][:TOP_SOURCES].tolist()
     counts = zip(found.origins["patches"].tolist(), found.origins["images"].tolist(), strict=True)
-    captions = [f"{_short(index.names[s])}\n{patches} in {images}" for s, (patches, images) in zip(top, counts, strict=False)]
+    captions = [
+        f"{_short(index.names[s])}\n{patches} in {images}" for s, (patches, images) in zip(top, counts, strict=False)
+    ]
     title = f"The {len(top)} most used sources"
     pictures = np.stack([index.image(source) for source in top])
     log.figure("top_sources", image_grid(pictures, captions, title=title), f"{title}: patches, and images they are in.")

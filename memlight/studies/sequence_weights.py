@@ -9,7 +9,6 @@ from memlight.metrics import sequences as metrics
 from memlight.studies.sequence_experiment import Array, Experiment, joined, over_members
 from memlight.tables import Table
 
-
 ATTENTION = "attention"
 """Name under which a snapshot keeps mean attention maps ``(E, layers, heads, queries, keys)`` instead of weights."""
 

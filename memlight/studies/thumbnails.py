@@ -7,7 +7,15 @@ import numpy as np
 from tqdm import tqdm
 
 from memlight import dist
-from memlight.browser.thumbnails import BYTES, MOST_IMAGES, Thumbnails, driving_images, encode, side_within
+from memlight.browser.thumbnails import (
+    BYTES,
+    MOST_IMAGES,
+    Thumbnails,
+    driving_images,
+    driving_rows,
+    encode,
+    side_within,
+)
 from memlight.data.images import ImageDataModule
 from memlight.logs import AnalysisLog
 from memlight.tables import UNITMEM_TOP, read_table
@@ -17,7 +25,7 @@ AT_ONCE = 256
 
 
 def write_thumbnails(data: ImageDataModule, log: AnalysisLog, *, progress: bool = True) -> None:
-    """Write ``thumbnails.npz`` of the images that ``top.csv`` names, reading each of them once.
+    """Write ``thumbnails.npz`` of the images that drive units in ``top.csv``, reading each of them once.
 
     Rank 0 does it. All of them take at most `BYTES`: each gets an equal share, which decides its side and quality.
 
@@ -28,7 +36,8 @@ def write_thumbnails(data: ImageDataModule, log: AnalysisLog, *, progress: bool 
     """
     if dist.rank() != 0:
         return
-    ids = np.sort(driving_images(read_table(log.partial.table("top"), UNITMEM_TOP))[:MOST_IMAGES])
+    driving = driving_images(driving_rows(read_table(log.partial.table("top"), UNITMEM_TOP)))
+    ids = np.sort(driving[:MOST_IMAGES])
     share = BYTES // max(1, len(ids))
     side = side_within(share)
     webp: list[bytes] = []

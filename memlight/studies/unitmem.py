@@ -18,7 +18,7 @@ from memlight.features import Activation, Tokens
 from memlight.figures import unitmem_by_layer, unitmem_histogram
 from memlight.logs import AnalysisLog
 from memlight.metrics.functional import Reference, unitmem_from_extremes
-from memlight.metrics.medians import rest_medians
+from memlight.metrics.mu_table import MuTable, rest_medians
 from memlight.metrics.passes import Precision, device_of, images_at_once
 from memlight.metrics.reliability import split_half, unitmem_curve
 from memlight.metrics.summaries import excess_table, null_table, unitmem_layers, unitmem_table, unitmem_top
@@ -177,9 +177,12 @@ def study_unitmem(
     log.table("top", unitmem_top(results), UNITMEM_TOP)
     halves = {"layer": np.array(list(results)), "split_half": np.array([split_half(r) for r in results.values()])}
     log.table("reliability", halves, UNITMEM_RELIABILITY)
-    curve = None
-    if partner is not None:  # the curve needs the table of mu, which the contrast keeps
+    curve = None  # it needs the table of mu, which the contrast and the median keep
+    if partner is not None:
         curve = unitmem_curve(results, (*CURVE_SIZES, scored))
+    elif kept is not None and options.reference == "median":
+        curve = _curve(kept.table(options.split), results, (*CURVE_SIZES, scored))
+    if curve is not None:
         log.table("curve", curve, UNITMEM_CURVE)
     log.figure("by_layer", unitmem_by_layer(by_layer), "UnitMem by layer beside its null and held-out images.")
     caption = "Excess of UnitMem over what exchangeable images would score; bars are 95 % intervals over images."
@@ -190,8 +193,19 @@ def study_unitmem(
         _medians(table, median_agreement(results, held_out), log)
     log.figure("reliability", unitmem_reliability(halves, curve), "How far the scores depend on the views and on N.")
     draw_units(results, held_out, excess, data, log)
-    log.headline(unitmem_headline(by_layer))
+    log.headline(unitmem_headline(by_layer) | {"precision": options.precision})
     return by_layer
+
+
+def _curve(mu: MuTable, results: Results, sizes: Sequence[int]) -> Table:
+    """`unitmem_curve` with the table of one layer at a time in memory."""
+    parts, start = [], 0
+    for layer, result in results.items():
+        end = start + result.unitmem.numel()
+        result.mu = mu.columns(slice(start, end)).to(result.unitmem.device)
+        parts.append(unitmem_curve({layer: result}, sizes))
+        result.mu, start = None, end
+    return {name: np.concatenate([part[name] for part in parts]) for name in UNITMEM_CURVE}
 
 
 def _overview(table: Table, excess: Table, scores: Scores, log: AnalysisLog) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from memlight import dist
 from memlight.errors import UserError
 from memlight.feature_writer import difference, readable, write_header
+from memlight.metrics.mu_table import MuTable
 from memlight.metrics.unitmem import UnitMemPass
 from memlight.tables import atomic_write, sync
 
@@ -65,10 +66,10 @@ class UnitMemProgress:
         """
         return PassProgress(self.directory / f"{name}-{dist.rank()}", images, self.made_from, table)
 
-    def table(self, name: str) -> list[NDArray[np.float32]]:
-        """Mu ``(n, U)`` of the images of every process, in a finished pass; read from the disk as needed."""
+    def table(self, name: str) -> MuTable:
+        """Mu of all images of a finished pass, those of all processes."""
         dist.barrier()
-        return [np.load(self.directory / f"{name}-{rank}.npy", mmap_mode="r") for rank in range(dist.world_size())]
+        return MuTable([self.directory / f"{name}-{rank}.npy" for rank in range(dist.world_size())])
 
     def clear(self) -> None:
         """Delete everything, when all processes are done with it."""

@@ -15,6 +15,8 @@ from memlight.rundir import RunDir
 from memlight.tables import read_table, write_table
 from tests.browsed_run import IDS, IMAGES, LAYERS, excess, image, make_browsed, scores, top
 
+ROOM = 10**6
+
 
 @pytest.fixture
 def browsed(tmp_path: Path) -> RunDir:
@@ -22,7 +24,7 @@ def browsed(tmp_path: Path) -> RunDir:
 
 
 def test_every_unit_is_there_in_order_with_its_images(browsed: RunDir) -> None:
-    content = json.loads(browser_content(list(browsed.analyses("unitmem"))).text)
+    content = json.loads(browser_content(list(browsed.analyses("unitmem")), ROOM).text)
     assert [result["name"] for result in content["results"]] == ["unitmem", "unitmem-again"]
     units, nulls, strongest = scores(), excess(), top()
     for layer in content["results"][0]["layers"]:
@@ -46,7 +48,7 @@ def test_every_unit_is_there_in_order_with_its_images(browsed: RunDir) -> None:
 
 
 def test_pictures_belong_to_their_ids(browsed: RunDir) -> None:
-    found = browser_content(list(browsed.analyses("unitmem")))
+    found = browser_content(list(browsed.analyses("unitmem")), ROOM)
     content = json.loads(found.text)
     used = set(top()["id"].tolist())
     assert set(content["ids"]) == used and found.images == found.stored == found.pictures == len(used)
@@ -57,7 +59,7 @@ def test_pictures_belong_to_their_ids(browsed: RunDir) -> None:
 
 def test_pictures_that_matter_less_are_left_out_where_there_is_no_room(browsed: RunDir) -> None:
     analysis = browsed.analysis("unitmem")
-    whole, bare = browser_content([analysis]), browser_content([analysis], 0)
+    whole, bare = browser_content([analysis], ROOM), browser_content([analysis], 0)
     assert bare.pictures == 0 and json.loads(bare.text)["results"] == json.loads(whole.text)["results"]
     shown = []
     for most in range(len(whole.text), len(bare.text), -97):
@@ -79,7 +81,7 @@ def test_results_take_no_more_than_half_of_the_room(browsed: RunDir) -> None:
 
 
 def test_nothing_in_the_text_can_end_the_script_element(browsed: RunDir) -> None:
-    assert "<" not in browser_content(list(browsed.analyses("unitmem"))).text
+    assert "<" not in browser_content(list(browsed.analyses("unitmem")), ROOM).text
 
 
 def test_a_result_without_nulls_or_pictures_is_shown_without(tmp_path: Path) -> None:
@@ -87,10 +89,20 @@ def test_a_result_without_nulls_or_pictures_is_shown_without(tmp_path: Path) -> 
     analysis = run.analysis("unitmem")
     analysis.table("excess").unlink()
     analysis.thumbnails.unlink()
-    found = browser_content([analysis])
+    found = browser_content([analysis], ROOM)
     content = json.loads(found.text)
     assert "null" not in content["results"][0]["layers"][0]
     assert content["webp"] == [None] * found.images and (found.stored, found.pictures) == (0, 0)
+
+
+def test_images_that_leave_a_unit_silent_do_not_drive_it(tmp_path: Path) -> None:
+    analysis = make_browsed(tmp_path / "run").analysis("unitmem")
+    table = read_table(analysis.table("top"))
+    table["mu"][table["rank"] > 0] = 0
+    write_table(analysis.table("top"), table, list(table))
+    content = json.loads(browser_content([analysis], ROOM).text)
+    assert {len(images) for layer in content["results"][0]["layers"] for images in layer["images"]} == {0, 1}
+    assert set(content["ids"]) == set(table["id"][table["rank"] == 0].tolist())
 
 
 def test_a_result_in_which_every_unit_is_dead_is_shown(tmp_path: Path) -> None:
@@ -98,7 +110,7 @@ def test_a_result_in_which_every_unit_is_dead_is_shown(tmp_path: Path) -> None:
     analysis = run.analysis("unitmem")
     table = read_table(analysis.table("top"))
     write_table(analysis.table("top"), {name: column[:0] for name, column in table.items()}, list(table))
-    found = browser_content([analysis])
+    found = browser_content([analysis], ROOM)
     assert found.images == 0 and json.loads(found.text)["results"][0]["layers"][0]["images"] == [[], [], []]
 
 

@@ -15,6 +15,7 @@ from memlight.browser.thumbnails import (
     SIDES,
     Thumbnails,
     driving_images,
+    driving_rows,
     encode,
     side_within,
 )
@@ -67,15 +68,18 @@ def test_images_come_by_best_rank_then_by_how_many_units_give_it() -> None:
     table = {
         "rank": np.array([rank for unit in units for rank in range(len(unit))]),
         "id": np.array([image for unit in units for image in unit]),
+        "mu": np.array([0.0 if image < 4 else 1.0 for unit in units for image in unit]),
     }
     best: dict[int, int] = {}
     counts: Counter[tuple[int, int]] = Counter()
     for unit in units:
         for rank, image in enumerate(unit[:RANKS]):
+            if image < 4:
+                continue
             best[image] = min(rank, best.get(image, RANKS))
             counts[image, rank] += 1
     expected = sorted(best, key=lambda image: (best[image], -counts[image, best[image]], image))
-    assert driving_images(table).tolist() == expected
+    assert driving_images(driving_rows(table)).tolist() == expected
     assert len(expected) < len({image for unit in units for image in unit})  # some are beyond the ranks shown
     assert driving_images({name: column[:0] for name, column in table.items()}).tolist() == []
 

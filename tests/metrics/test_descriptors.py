@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from memlight.metrics.descriptors import describe_images, foreground_share, otsu_threshold, spectrum_descriptors
+from memlight.tables import IMAGES_DESCRIBED
 
 
 def images(count: int = 3, height: int = 16, width: int = 20) -> torch.Tensor:
@@ -66,6 +67,8 @@ def loops(image: np.ndarray) -> dict[str, float]:
         "bytes_per_pixel": len(file.getvalue()) / (height * width),
         "colourfulness": math.hypot(rg.std(), yb.std()) + 0.3 * math.hypot(rg.mean(), yb.mean()),
         "foreground_share": float((distance > otsu(distance)).mean()),
+        "brightness": grey.mean(),
+        "rms_contrast": math.sqrt(((grey - grey.mean()) ** 2).mean()),
     }
 
 
@@ -86,6 +89,7 @@ def otsu(values: np.ndarray) -> float:
 def test_descriptors_against_loops(size: tuple[int, int]) -> None:
     batch = images(3, *size)
     found = describe_images(batch, threads=2)
+    assert tuple(found) == IMAGES_DESCRIBED
     for position, image in enumerate(batch.numpy()):
         for name, expected in loops(image).items():
             assert float(found[name][position]) == pytest.approx(expected, rel=1e-9, abs=1e-12), name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memlight.metrics.null import TAIL, unitmem_null
+from memlight.metrics.null import TAIL, null_draw, unitmem_null
 
 UNITS = 200
 
@@ -79,3 +79,17 @@ def test_units_that_do_not_vary_score_what_they_score() -> None:
 def test_too_few_images_have_no_null() -> None:
     assert np.isnan(unitmem_null([[3.0], [2.0], [1.0]], [1.5], 3)).all()
     assert unitmem_null(np.empty((10, 0)), [], 50)[0].shape == (0,)
+
+
+def test_draws_have_the_mean_of_the_null_and_repeat() -> None:
+    mu = draws("gamma", 1000)
+    ordered = -np.sort(-mu, axis=0)[:TAIL]
+    rest = (mu.sum(0) - ordered[0]) / 999
+    expected, _ = unitmem_null(ordered, rest, 1000)
+    generator = np.random.default_rng(0)
+    drawn = np.stack([null_draw(ordered, rest, 1000, generator) for _ in range(400)])
+    np.testing.assert_allclose(drawn.mean(0), expected, atol=0.02)
+    assert (drawn >= (ordered[1] - rest) / (ordered[1] + rest)).all()  # the strongest is at least the second
+    again = null_draw(ordered, rest, 1000, np.random.default_rng(0))
+    np.testing.assert_array_equal(again, drawn[0])
+    assert np.isnan(null_draw(ordered[:3], rest, 3, generator)).all()

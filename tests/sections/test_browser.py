@@ -14,11 +14,11 @@ from tests.test_report import Reader
 def test_without_a_list_of_strongest_images_there_is_no_section(tmp_path: Path) -> None:
     run = make_browsed(tmp_path / "run")
     run.analysis("unitmem").table("top").unlink()
-    assert browser_section(run) == ""
+    assert browser_section(run, 10**6) == ""
 
 
 def test_the_section_is_whole_html_that_fetches_nothing(tmp_path: Path) -> None:
-    html = browser_section(make_browsed(tmp_path / "run"))
+    html = browser_section(make_browsed(tmp_path / "run"), 10**6)
     page = Reader(html)
     assert page.sources == [] and "http" not in html and "url(" not in html and "@import" not in html
     assert "analysis/unitmem/top.csv" in page.text  # for those without JavaScript
@@ -39,4 +39,4 @@ def test_damaged_thumbnails_are_named(tmp_path: Path) -> None:
     run = make_browsed(tmp_path / "run")
     run.analysis("unitmem").thumbnails.write_bytes(b"PK")
     with pytest.raises(UserError, match=r"thumbnails\.npz cannot be read"):
-        browser_section(run)
+        browser_section(run, 10**6)

@@ -4,10 +4,13 @@ import io
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from memlight.browser.thumbnails import Thumbnails, driving_images
+from memlight.browser.thumbnails import Thumbnails, driving_images, driving_rows
 from memlight.data.images import ImageDataModule
+from memlight.logs import AnalysisLog
 from memlight.models.encoders import read_metadata
 from memlight.report import write_report
 from memlight.rundir import AnalysisDir, RunDir
@@ -25,7 +28,8 @@ def test_every_strongest_image_is_there_with_its_pixels(trained: RunDir, monkeyp
     monkeypatch.setattr(thumbnails, "AT_ONCE", 5)
     done = study(trained, "pictures", "--topk=2")
     stored = Thumbnails.read(done.thumbnails)
-    expected = sorted(set(read_table(done.table("top"), UNITMEM_TOP)["id"].tolist()))
+    top = read_table(done.table("top"), UNITMEM_TOP)
+    expected = sorted(set(top["id"][top["mu"] > 0].tolist()))
     assert stored.ids.tolist() == expected and len(expected) > 5
     data = ImageDataModule(**read_metadata(trained.member("candidate").encoder)["data"])
     data.setup()
@@ -44,16 +48,21 @@ def test_a_second_study_writes_the_same_bytes_and_the_report_shows_them(trained:
 def test_only_those_that_matter_most_are_kept_and_each_is_read_once(
     trained: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    top = read_table(study(trained, "many").table("top"), UNITMEM_TOP)
+    data = ImageDataModule(**read_metadata(trained.member("candidate").encoder)["data"])
+    data.setup()
     read: list[int] = []
-    original = ImageDataModule.images_of
+    original = data.images_of
 
-    def counted(self: ImageDataModule, ids: np.ndarray) -> object:
-        read.extend(np.asarray(ids).tolist())
-        return original(self, ids)
+    def counted(ids: NDArray[np.int64]) -> Tensor:
+        read.extend(ids.tolist())
+        return original(ids)
 
     monkeypatch.setattr(thumbnails, "MOST_IMAGES", 4)
-    monkeypatch.setattr("memlight.studies.unitmem._pictures", lambda *_: None)
-    monkeypatch.setattr(ImageDataModule, "images_of", counted)
-    done = study(trained, "few")
-    kept = np.sort(driving_images(read_table(done.table("top"), UNITMEM_TOP))[:4]).tolist()
-    assert Thumbnails.read(done.thumbnails).ids.tolist() == read == kept
+    monkeypatch.setattr(data, "images_of", counted)
+    made_from = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "cpu"}
+    with AnalysisLog(trained, "unitmem", tag="few", logger="csv", **made_from) as log:
+        log.table("top", top, UNITMEM_TOP)
+        thumbnails.write_thumbnails(data, log, progress=False)
+    kept = np.sort(driving_images(driving_rows(top))[:4]).tolist()
+    assert Thumbnails.read(log.final.thumbnails).ids.tolist() == read == kept
