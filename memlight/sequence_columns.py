@@ -15,13 +15,13 @@ MEMBERS = ("run", "seed", "set", "accuracy", "loss", "retrieval", "last_accuracy
 TRAINING = ("run", "step", "loss", "loss_low", "loss_high")
 RANKS = (
     *("run", "set", "rank", "appearances", "accuracy", "accuracy_low", "accuracy_high"),
-    *("loss", "loss_low", "loss_high"),
+    *("loss", "loss_low", "loss_high", "ceiling"),
     *("saturated", "appearances_at_saturation", "appearances_at_saturation_low", "appearances_at_saturation_high"),
 )
 APPEARANCES = ("run", "set", "appearances", "accuracy", "accuracy_low", "accuracy_high", "sequences")
 RANK_TIME = ("set", "step", "rank_low", "rank_high", "accuracy", "accuracy_low", "accuracy_high")
 LEARNED = ("run", "set", "step", "max_rank", "max_rank_low", "max_rank_high")
-POSITIONS = ("run", "set", "position", "accuracy", "accuracy_low", "accuracy_high")
+POSITIONS = ("run", "set", "position", "accuracy", "accuracy_low", "accuracy_high", "ceiling")
 FORGETTING = (
     *("run", "after", "set", "accuracy", "accuracy_low", "accuracy_high", "retained", "retained_low", "retained_high"),
 )

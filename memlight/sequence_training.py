@@ -152,7 +152,7 @@ class SequenceCLI(MemlightCLI):
             raise UserError(f"--data {type(self.datamodule).__name__}: has no sequences; use SequenceDataModule.")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, AtSteps):
-                callback.require(module, self.trainer)
+                callback.require(module, self.trainer, self.datamodule)
 
 
 def _require_same(run: RunDir, options: Any) -> None:

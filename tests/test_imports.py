@@ -33,7 +33,12 @@ ALLOWED: dict[str, set[str]] = {
     "charts": {"tables", "figures"},
     "analysis_page": {"tables", "rundir", "page"},
     "browser": {"tables", "errors", "rundir"},
-    "sections": {"tables", "errors", "rundir", "page", "analysis_page", "words", "browser"},
+    "sections": {"tables", "errors", "rundir", "page", "analysis_page", "words", "browser", "sequence_columns"},
+    "sequence_results": {"errors", "tables"},
+    "plain_pickle": {"errors"},
+    "sequence_reader": {"errors", "plain_pickle", "sequence_results"},
+    "sequence_columns": set(),
+    "sequence_page": {"analysis_page", "page", "rundir", "sections", "tables"},
     "feature_store": {"tables", "errors"},
     "feature_writer": {"tables", "errors", "feature_store"},
     "pictures": {"tables", "errors"},
@@ -50,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "studies": BASE
     | {"agreement"}
     | {"data", "models", "modules", "metrics", "interventions", "figures", "charts", "pictures", "logs"}
+    | {"sequence_columns", "sequence_results"}
     | {"feature_store", "feature_writer", "browser", "patches", "rundir"},
     "interventions": BASE | {"metrics"},
     "patches": BASE | {"data", "models", "feature_writer", "rundir"},
@@ -91,6 +97,11 @@ NO_TORCH = {
     "feature_store",
     "feature_writer",
     "pictures",
+    "sequence_results",
+    "sequence_reader",
+    "sequence_page",
+    "sequence_columns",
+    "plain_pickle",
     "page",
     "words",
     "report",

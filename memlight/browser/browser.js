@@ -238,7 +238,7 @@
 
   root.append(results, panes);
   show();
-  if (parse(location.hash)) root.scrollIntoView();
+  addEventListener("load", () => { if (parse(location.hash)) root.scrollIntoView(); });  // by then figures have a size
   addEventListener("hashchange", () => {
     if (!parse(location.hash)) return;
     show();

@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as L
 
 from memlight.batch import SequenceBlock
+from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
 from memlight.modules.sequence import SequenceModule
 
@@ -29,9 +30,14 @@ class AtSteps(L.Callback, ABC):
     Args:
         at: gradient steps done when it acts, from 0 to one before the last.
 
+    Attributes:
+        also_at_end: it makes sense after the last step as well.
+
     Raises:
         UserError: no step, or one below 0.
     """
+
+    also_at_end: ClassVar[bool] = False
 
     def __init__(self, at: Sequence[int]) -> None:
         self.at = tuple(sorted(set(at)))
@@ -45,17 +51,18 @@ class AtSteps(L.Callback, ABC):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check what is asked for against the training, and pause it there."""
         module = sequence_module(pl_module)
-        self.require(module, trainer)
+        self.require(module, trainer, module.data)
         module.pause_steps.update(self.at)
 
-    def require(self, module: SequenceModule, trainer: L.Trainer) -> None:
+    def require(self, module: SequenceModule, trainer: L.Trainer, data: SequenceDataModule) -> None:
         """Refuse what cannot work, before the first step.
 
         Raises:
             UserError: a step after the last.
         """
         last = int(trainer.max_steps)
-        if not trainer.fast_dev_run and last >= 0 and self.at[-1] >= last:  # type: ignore[attr-defined]
+        trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if not trial and last >= 0 and self.at[-1] >= last + self.also_at_end:
             raise UserError(
                 f"{self.flag('at')} {self.at[-1]}: the training ends after --trainer.max_steps {last} gradient steps; "
                 "choose an earlier step, or train longer."
@@ -85,9 +92,9 @@ class AtScope(AtSteps, ABC):
         super().__init__(at)
         self.scope = scope
 
-    def require(self, module: SequenceModule, trainer: L.Trainer) -> None:
+    def require(self, module: SequenceModule, trainer: L.Trainer, data: SequenceDataModule) -> None:
         """Refuse a scope that the network does not have; lists those there are."""
-        super().require(module, trainer)
+        super().require(module, trainer, data)
         self.names(module)
 
     def names(self, module: SequenceModule) -> tuple[str, ...]:

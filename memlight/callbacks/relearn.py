@@ -10,6 +10,7 @@ from memlight.callbacks.at_steps import AtScope
 from memlight.callbacks.sequence_eval import evaluation_of
 from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
+from memlight.metrics.sequences import bayes_ceiling
 from memlight.modules.sequence import SequenceModule
 
 PROBE_SET = 1000
@@ -56,15 +57,32 @@ class RelearnProbe(AtScope):
         super().setup(trainer, pl_module, stage)
         self._evaluation = evaluation_of(trainer, type(self).__name__)
 
+    def require(self, module: SequenceModule, trainer: L.Trainer, data: SequenceDataModule) -> None:
+        """Refuse new sequences that cannot be, or of which nobody can know so much."""
+        super().require(module, trainer, data)
+        try:
+            drawn = self._novel(data).set(PROBE_SET, module.network.seeds[0])
+        except UserError as error:
+            raise UserError(f"{self.flag('num_sequences')}: {error}") from error
+        ceiling = bayes_ceiling(drawn.bits, drawn.probabilities).accuracy
+        if self.criterion > ceiling:
+            raise UserError(
+                f"{self.flag('criterion')} {self.criterion}: who knows the {self.num_sequences} sequences predicts "
+                f"{ceiling:.3f} of their bits; choose less, or fewer sequences."
+            )
+
+    def _novel(self, data: SequenceDataModule) -> SequenceDataModule:
+        return SequenceDataModule(
+            self.num_sequences, data.num_bits, "uniform", batch_size=data.batch_size, sets=data.sets, seed=data.seed
+        )
+
     def act(self, module: SequenceModule) -> None:
         """Fork, train, count."""
-        network, seeds, run = deepcopy(module.network), module.network.seeds, module.data
+        network, seeds = deepcopy(module.network), module.network.seeds
         network.clear()
         for name in self.names(module):
             network.get_parameter(name).requires_grad_(False)
-        novel = SequenceDataModule(
-            self.num_sequences, run.num_bits, "uniform", batch_size=run.batch_size, seed=run.seed
-        )
+        novel = self._novel(module.data)
         network.set_sequences(novel.bits(PROBE_SET, seeds).to(module.device))
         bits_EKN = module.as_taken(novel.bits(PROBE_SET, seeds))
         ids_ETB = novel.ids(PROBE_SET, seeds, 0, self.limit).to(module.device)

@@ -15,9 +15,14 @@ from memlight.callbacks.at_steps import sequence_module
 from memlight.data.sequences import SequenceSet
 from memlight.errors import UserError
 from memlight.metrics.sequences import Ceiling, bayes_ceiling
+from memlight.models.transformer import BitTransformer
 from memlight.modules.sequence import SequenceModule
 from memlight.sequence_results import Array, SequenceResults
 from memlight.tables import atomic_write
+
+
+MAP_SEQUENCES = 256
+"""The most sequences that attention maps are averaged over."""
 
 
 class SequenceEvaluation(L.Callback):
@@ -70,13 +75,11 @@ class SequenceEvaluation(L.Callback):
         module, step = sequence_module(pl_module), trainer.global_step
         self._evaluate(module)
         if step in (*module.switch_steps, int(trainer.max_steps)):
-            self._weights[step] = {
-                name: value.detach().cpu().clone() for name, value in module.network.named_parameters()
-            }
+            self._weights[step] = weights_now(module)
             if self.directory is not None and step in module.switch_steps:
                 name = f"switch_{module.switch_steps.index(step)}.safetensors"
                 with atomic_write(self.directory / "checkpoints" / name) as temporary:
-                    save_file(self._weights[step], temporary)
+                    save_file({name: value.contiguous() for name, value in self._weights[step].items()}, temporary)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the results."""
@@ -166,6 +169,20 @@ def evaluation_of(trainer: L.Trainer, needed_by: str) -> SequenceEvaluation:
         if isinstance(callback, SequenceEvaluation):
             return callback
     raise UserError(f"--trainer.callbacks: {needed_by} needs a SequenceEvaluation, which keeps its results.")
+
+
+@torch.no_grad()
+def weights_now(module: SequenceModule) -> dict[str, Tensor]:
+    """Copies of all parameters, on the CPU.
+
+    Of a transformer also ``attention`` ``(E, layers, heads, N - 1, N - 1)``: its maps, mean over test sequences of the
+    set that was trained last.
+    """
+    weights = {name: value.detach().cpu().clone() for name, value in module.network.named_parameters()}
+    if isinstance(module.network, BitTransformer):
+        drawn = module.bits(module.set_at(module.global_step - 1)).expand(module.members, -1, -1)
+        weights["attention"] = module.network.attention_maps(drawn[:, ::10][:, :MAP_SEQUENCES]).cpu()
+    return weights
 
 
 def _padded(rows: Sequence[dict[str, Any]], name: str, sets: int) -> Array:

@@ -7,6 +7,7 @@ import lightning.pytorch as L
 import torch
 
 from memlight.callbacks.at_steps import AtScope, AtSteps
+from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
 from memlight.modules.sequence import SequenceModule
 
@@ -55,9 +56,9 @@ class Restore(AtScope):
         super().__init__(scope, at)
         self.snapshot = snapshot
 
-    def require(self, module: SequenceModule, trainer: L.Trainer) -> None:
+    def require(self, module: SequenceModule, trainer: L.Trainer, data: SequenceDataModule) -> None:
         """Refuse a snapshot that is not taken before."""
-        super().require(module, trainer)
+        super().require(module, trainer, data)
         require_snapshot(self.flag("snapshot"), self.snapshot, trainer)
         if self.at[0] < self.snapshot:
             raise UserError(f"{self.flag('at')} {self.at[0]}: before the snapshot at {self.snapshot}.")

@@ -7,6 +7,8 @@ import lightning.pytorch as L
 from memlight.callbacks.at_steps import AtScope, sequence_module
 from memlight.callbacks.sequence_eval import evaluation_of
 from memlight.callbacks.snapshot import require_snapshot, swapped_in
+from memlight.data.sequences import SequenceDataModule
+from memlight.errors import UserError
 from memlight.modules.sequence import SequenceModule
 
 
@@ -18,6 +20,8 @@ class Swap(AtScope):
         snapshot: gradient step of the snapshot.
         at: gradient steps done at each such evaluation; null after the last.
     """
+
+    also_at_end = True
 
     def __init__(self, scope: str, snapshot: int, at: Sequence[int] | None = None) -> None:
         super().__init__(scope, [0] if at is None else at)
@@ -31,12 +35,12 @@ class Swap(AtScope):
         super().setup(trainer, pl_module, stage)
         self._evaluation = evaluation_of(trainer, type(self).__name__)
 
-    def require(self, module: SequenceModule, trainer: L.Trainer) -> None:
+    def require(self, module: SequenceModule, trainer: L.Trainer, data: SequenceDataModule) -> None:
         """Refuse a scope or a snapshot that does not exist."""
-        if not self.at_end:
-            super().require(module, trainer)
-        self.names(module)
+        super().require(module, trainer, data)
         require_snapshot(self.flag("snapshot"), self.snapshot, trainer)
+        if not self.at_end and self.at[0] <= self.snapshot:
+            raise UserError(f"{self.flag('at')} {self.at[0]}: must be after the snapshot at {self.snapshot}.")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure, after the evaluation of the weights as they are."""

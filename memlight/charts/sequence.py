@@ -12,6 +12,9 @@ from memlight.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, marker_sp
 from memlight.tables import Table
 
 HUES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
+CEILING, FLOOR = (0, (5, 2)), (0, (1, 1.5))
+"""Dashes of the bounds."""
+
 LABELLED = 12
 """Lines up to which each has its name beside the panels."""
 
@@ -126,7 +129,11 @@ def sequence_positions(positions: Table, sets: Table) -> Figure:
     for colour, index in zip(hues(len(indices)), indices, strict=True):
         rows = positions["set"] == index
         band(ax, positions["position"][rows], positions, "accuracy", rows, colour, set_name(index))
-    ax.axhline(np.nanmean(sets["floor_accuracy"]), color="black", lw=1, ls=":", label="floor: a coin")
+    first = positions["set"] == indices[0]
+    if np.isfinite(positions["ceiling"][first]).any():
+        label = "ceiling: knows the set and its law"
+        ax.plot(positions["position"][first], positions["ceiling"][first], color="black", lw=1, ls=CEILING, label=label)
+    ax.axhline(float(np.nanmean(sets["floor_accuracy"])), color="black", lw=1, ls=FLOOR, label="floor: a coin")
     ax.set_title("Accuracy of each bit, at the end of its set's training: floor is a coin")
     ax.set_xlabel("bits of the sequence already seen")
     ax.set_ylabel("share predicted")
@@ -161,8 +168,8 @@ def band(
 def bounds(ax: Axes, sets: Table, name: str) -> None:
     """Ceiling and floor as horizontal lines, mean over the sets."""
     for bound, style, label in (
-        ("ceiling", (0, (5, 2)), "ceiling: knows the set and its law"),
-        ("floor", (0, (1, 1.5)), "floor: a coin"),
+        ("ceiling", CEILING, "ceiling: knows the set and its law"),
+        ("floor", FLOOR, "floor: a coin"),
     ):
         values = sets[f"{bound}_{name}"]
         if np.isfinite(values).any():

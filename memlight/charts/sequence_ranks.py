@@ -7,8 +7,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from memlight.charts.sequence import band, hues, set_name
+from memlight.charts.sequence import CEILING, FLOOR, band, hues, set_name
 from memlight.figures import STYLE, spread_over
 from memlight.tables import Table
 
@@ -44,8 +45,14 @@ def sequence_ranks(ranks: Table, appearances: Table, learned: Table, sets: Table
         own = (learned["set"] == index) & (learned["step"] >= begins[index])
         own &= learned["step"] <= sets["ends"][sets["set"] == index][0]
         band(axes["D"], learned["step"][own] - begins[index], learned, "max_rank", own, colour, name)
+    first = ranks["set"] == indices[0]
+    if np.isfinite(ranks["ceiling"][first]).any():
+        label = "ceiling: knows the set and its law"
+        axes["A"].plot(
+            ranks["rank"][first] + shift, ranks["ceiling"][first], color="black", lw=1, ls=CEILING, label=label
+        )
     for name in ("A", "B"):
-        axes[name].axhline(0.5, color="black", lw=1, ls=(0, (1, 1.5)), label="floor: a coin")
+        axes[name].axhline(0.5, color="black", lw=1, ls=FLOOR, label="floor: a coin")
         axes[name].set_ylabel("share of the sequence's bits")
     axes["A"].set_title("Accuracy by rank: floor is a coin")
     axes["B"].set_title("Accuracy by appearances: floor is a coin")
@@ -54,8 +61,10 @@ def sequence_ranks(ranks: Table, appearances: Table, learned: Table, sets: Table
     axes["B"].set_xlabel("times drawn in the set's own training")
     axes["C"].set_title("Draws until 90 % of its bits are right")
     axes["C"].set_ylabel("times drawn")
+    axes["C"].set_ylim(0, _top(ranks["appearances_at_saturation"]))
     axes["D"].set_title("Highest rank learned: \N{MINUS SIGN}1 is none")
     axes["D"].set_ylabel("rank")
+    axes["D"].set_ylim(-0.06 * _top(learned["max_rank"]), _top(learned["max_rank"]))
     axes["D"].set_xlabel("gradient steps since the set's training began")
     for name in ("A", "C"):
         axes[name].set_xlabel("rank + 1" if uneven else "rank (all drawn alike)")
@@ -65,6 +74,11 @@ def sequence_ranks(ranks: Table, appearances: Table, learned: Table, sets: Table
     figure.legend(*zip(*spread_over(list(zip(handles, labels, strict=True)), 12), strict=True),
                   loc="outside lower center", ncols=4, fontsize=8)  # fmt: skip
     return figure
+
+
+def _top(values: NDArray[np.float64]) -> float:
+    """Upper end of an axis on which the means are seen, whatever the intervals of few members."""
+    return 1.25 * max(float(np.nanmax(values, initial=0.0)), 1.0)
 
 
 @rc_context(STYLE)
@@ -96,7 +110,7 @@ def sequence_rank_time(table: Table, sets: Table) -> Figure:
     return figure
 
 
-def _map(ax: Axes, table: Table, steps: np.ndarray) -> None:  # type: ignore[type-arg]
+def _map(ax: Axes, table: Table, steps: NDArray[np.int64]) -> None:
     """One set: a row for each group of ranks, from the lowest above; grey before the set exists."""
     lows = np.unique(table["rank_low"])
     values = np.full((len(lows), len(steps)), np.nan)

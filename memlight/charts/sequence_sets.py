@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from memlight.charts.sequence import hues
+from memlight.charts.sequence import FLOOR, hues
 from memlight.figures import BLUE, LONGEST_TICK, ORANGE, STYLE
 from memlight.tables import Table
 
@@ -104,7 +104,7 @@ def _swaps(ax: Axes, swaps: Table) -> None:
     every = np.ones(len(labels), dtype=bool)
     _points(ax, x, swaps, "accuracy", every, BLUE, "swapped in")
     ax.plot(x + 0.12, swaps["before"], "D", color=ORANGE, ms=4, lw=0, label="as trained")
-    ax.axhline(0.5, color="black", lw=1, ls=(0, (1, 1.5)), label="floor: a coin")
+    ax.axhline(0.5, color="black", lw=1, ls=FLOOR, label="floor: a coin")
     ax.set_title("Parts of an earlier snapshot swapped in")
     ax.set_ylabel("share of bits predicted")
     ax.set_xticks(x, labels, fontsize=8, rotation=30, ha="right", rotation_mode="anchor")

@@ -1,7 +1,7 @@
 """Sets of random bit sequences, the law they are drawn by, and the draws of a training.
 
-Nothing here keeps a generator: bits are a function of (set seed, rank), draws of (member seed, set, draw number), so that
-blocks may be cut anywhere and a restart goes on where the run stopped (`memlight.random`).
+Nothing here keeps a generator: bits are a function of (set seed, rank), draws of (member seed, set, draw number), so
+that blocks may be cut anywhere and a restart goes on where the run stopped (`memlight.random`).
 """
 
 import hashlib

@@ -46,7 +46,7 @@ def describe_images(images_B3HW: Tensor, *, threads: int = 4) -> dict[str, Tenso
         "colourfulness": colourfulness(rgb),
         "foreground_share": foreground_share(rgb),
         "brightness": grey.mean((1, 2)),
-        "rms_contrast": grey.std((1, 2), correction=0),
+        "rms_contrast": rms_contrast(grey),
     }
     return {name: values.cpu() for name, values in found.items()}
 
@@ -90,6 +90,12 @@ def spectrum_descriptors(grey_BHW: Tensor) -> tuple[Tensor, Tensor]:
     x = x - x.mean()
     slope = torch.where(varies, (y * x).sum(1) / x.square().sum(), 0)
     return slope, high
+
+
+def rms_contrast(grey_BHW: Tensor) -> Tensor:
+    """Standard deviation of the luminance over the pixels (Peli 1990); an image's is the same in any batch."""
+    deviation = grey_BHW - grey_BHW.mean((1, 2), keepdim=True)
+    return deviation.square().mean((1, 2)).sqrt()  # Tensor.std adds up one image otherwise than several
 
 
 def edge_density(grey_BHW: Tensor) -> Tensor:

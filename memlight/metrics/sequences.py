@@ -1,4 +1,4 @@
-"""What a model of bit sequences has learned and forgotten, from tables of losses and accuracies ([A]; METHODS section 6).
+"""What a model of bit sequences has learned, from tables of its losses and accuracies ([A]; METHODS section 6).
 
 Position n is the prediction from the first n bits. All in numpy; what is undefined is NaN.
 """
@@ -184,12 +184,13 @@ def bits_per_parameter(losses_R: ArrayLike, num_sequences: int, counted_bits: in
 
 
 def _pearson(a: Floats, b: Floats) -> Floats:
-    """Over the last axis; NaN where one of the two does not vary."""
+    """Over the last axis; NaN where one of the two does not vary by more than rounding."""
+    sizes = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
     a = a - a.mean(-1, keepdims=True)
     b = b - b.mean(-1, keepdims=True)
-    scale = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    spreads = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(scale > 0, (a * b).sum(-1) / scale, np.nan))
+        return np.asarray(np.where(spreads > 1e-12 * sizes, (a * b).sum(-1) / spreads, np.nan))
 
 
 def _mean_of_known(x: Floats) -> Floats:

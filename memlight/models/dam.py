@@ -54,6 +54,10 @@ class AttentionDAM(SequenceModel):
 
     signed: ClassVar[bool] = True
 
+    A_logits: Tensor
+    B_logits: Tensor
+    _before: Tensor
+
     def __init__(
         self,
         num_bits: int,
@@ -202,7 +206,9 @@ class AttentionDAM(SequenceModel):
         """``(E, b, N)`` parts; as many as bound the memory where no gradient needs all at once."""
         zeta_EBN = self._zeta(bits)
         entries = self.members * self.num_bits * max(self.num_heads, self.num_bits)
-        return (zeta_EBN,) if torch.is_grad_enabled() else zeta_EBN.split(max(1, _MOST_ENTRIES // entries), dim=1)
+        return (
+            (zeta_EBN,) if torch.is_grad_enabled() else torch.split(zeta_EBN, max(1, _MOST_ENTRIES // entries), dim=1)
+        )
 
     def _attention(self) -> Tensor:
         """``(E, N - 1, H, N)``: A of the prefixes of 1 bit and more."""

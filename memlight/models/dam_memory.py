@@ -76,7 +76,7 @@ class SequenceMemory(nn.Module):
         for name in ("counts", "keys", "signs", "same", "table"):
             self.register_buffer(name, None, persistent=False)
         self._unknown = 0  # pushes by number that it takes until every row held is one of the table's
-        self.register_load_state_dict_post_hook(lambda module, _: module.recognise())
+        self.register_load_state_dict_post_hook(_recognise)  # type: ignore[no-untyped-call]
 
     @property
     def filled(self) -> Tensor:
@@ -100,7 +100,6 @@ class SequenceMemory(nn.Module):
     def recognise(self) -> None:
         """Forget row numbers that do not fit the table, after a new table or a checkpoint, and count the others."""
         if self.table is None:
-            self.ids.fill_(-1)
             self._unknown = self.capacity
             return
         known = self.ids.clamp(0, self.table.shape[1] - 1)
@@ -108,7 +107,7 @@ class SequenceMemory(nn.Module):
         self.ids.copy_(torch.where(fits, self.ids, -1))
         if self.counts is not None:
             self.counts.zero_()
-            self._count(self.ids, 1)
+        self._count(self.ids, 1)
         slots = torch.arange(self.capacity, device=self.ids.device)
         age = (self.pushed - 1 - slots) % self.capacity
         foreign = (self.ids < 0).any(0) & (slots < self.pushed)
@@ -130,9 +129,8 @@ class SequenceMemory(nn.Module):
                 self._unknown = self.capacity
             else:
                 self._unknown = max(0, self._unknown - batch)
-            if self.counts is not None:
-                self._count(self.ids[:, slots], -1)
-                self._count(ids[:, left:], 1)
+            self._count(self.ids[:, slots], -1)
+            self._count(ids[:, left:], 1)
             self.bits.index_copy_(1, slots, (bits[:, left:] > 0).to(torch.uint8))
             self.ids.index_copy_(1, slots, ids[:, left:])
             self.pushed += batch
@@ -163,7 +161,7 @@ class SequenceMemory(nn.Module):
             keys ``(E or 1, D, N)`` of -1 and +1; signs ``(E or 1, N, 2, D)``, 1 where a key has +1 and where it has -1;
             counts ``(E, D)``, 0 for rows that are not held.
         """
-        if self._unknown == 0 and self.counts is not None:
+        if self._unknown == 0 and self.keys is not None and self.signs is not None and self.counts is not None:
             return self.keys, self.signs, self.counts
         order, kind = _kinds(_packed(self.bits), torch.arange(self.capacity, device=self.bits.device) < self.pushed)
         first = torch.zeros_like(order).scatter_(1, kind, order)
@@ -175,11 +173,17 @@ class SequenceMemory(nn.Module):
         return keys, signs, counts.to(keys.dtype)
 
     def _count(self, ids: Tensor, change: int) -> None:
-        """Add to the counts of rows; -1 is none."""
+        """Add to the counts of rows, where they are kept; -1 is none."""
+        if self.counts is None:
+            return
         rows = ids.clamp(min=0)
         if self.same is not None:
             rows = self.same.expand(self.members, -1).gather(1, rows)
         self.counts.scatter_add_(1, rows, (ids >= 0).to(self.counts.dtype) * change)
+
+
+def _recognise(memory: SequenceMemory, _: object) -> None:
+    memory.recognise()
 
 
 def _keys_and_signs(bits: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,7 +203,7 @@ def _rows(x: Tensor, index: Tensor) -> Tensor:
 def _packed(bits: Tensor) -> Tensor:
     """``int64 (E, M, W)``: 62 bits a word, never negative."""
     weights = 2 ** torch.arange(62, device=bits.device)
-    parts = [(part.long() * weights[: part.shape[-1]]).sum(-1) for part in bits.split(62, dim=-1)]
+    parts = [(part.long() * weights[: part.shape[-1]]).sum(-1) for part in torch.split(bits, 62, dim=-1)]
     return torch.stack(parts, dim=-1)
 
 

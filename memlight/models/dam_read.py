@@ -103,7 +103,7 @@ class NextBitLoss(torch.autograd.Function):
         return _joined(sums, q_EPBF, log_counts_ED)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_E: Tensor) -> tuple[Tensor | None, ...]:
         """What `forward` has made, times the gradient of each member's sum."""
         return (*_Gradients.scaled(ctx, grad_E), None, None, None, None, None, None)
@@ -142,7 +142,7 @@ class IdentityLoss(torch.autograd.Function):
         return _joined(sums, q_EPBF, log_counts_ED)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_E: Tensor) -> tuple[Tensor | None, ...]:
         """What `forward` has made, times the gradient of each member's sum."""
         return (*_Gradients.scaled(ctx, grad_E), None, None, None)
@@ -205,7 +205,7 @@ def _scores(
     keys_eFD = keys_eDF.expand(members, -1, -1).transpose(1, 2)
     out = None if room is None else room.first(members, q_eRF.shape[1], keys_eFD.shape[2])
     counts_e1D = log_counts_eD[:, None] * unit
-    return torch.baddbmm(counts_e1D, q_eRF, keys_eFD, alpha=unit, out=out)  # type: ignore[call-overload,no-any-return]
+    return torch.baddbmm(counts_e1D, q_eRF, keys_eFD, alpha=unit, out=out)
 
 
 def _masses(scores_eRD: Tensor, q_epbF: Tensor, shift: bool) -> Tensor:

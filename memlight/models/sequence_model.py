@@ -1,9 +1,8 @@
 """What every model of bit sequences has in common: members that train together, losses by position, named scopes."""
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -125,9 +124,7 @@ class SequenceModel(nn.Module, ABC):
         """
         for name in self.names_in(scope):
             mean, spread = self._initial[name] if std is None else (0.0, std)
-            self._fill(
-                name, lambda shape, generator, m=mean, s=spread: _normal(shape, m, s, generator), f"reset {seed}"
-            )
+            self._fill(name, spread, mean, f"reset {seed}")
 
     def shuffle_scope(self, scope: str, seed: int = 0) -> None:
         """Permute the entries of each parameter of a scope, every member's among themselves and in its own order.
@@ -152,7 +149,7 @@ class SequenceModel(nn.Module, ABC):
         full = shape if self.replicas is None else (self.replicas, *shape)
         self.register_parameter(name, nn.Parameter(torch.empty(full)))
         self._initial[name] = (mean, std)
-        self._fill(name, lambda shape, generator: _normal(shape, mean, std, generator), "initial")
+        self._fill(name, std, mean, "initial")
 
     def _lifted(self, name: str) -> Tensor:
         """A parameter with the E axis, of length 1 for one network."""
@@ -175,20 +172,14 @@ class SequenceModel(nn.Module, ABC):
         """Without the E axis, for one network."""
         return x[0] if self.replicas is None else x
 
-    def _fill(self, name: str, draw: Callable[[tuple[int, ...], torch.Generator], Tensor], purpose: str) -> None:
+    def _fill(self, name: str, std: float, mean: float, purpose: str) -> None:
         parameter = self._lifted(name)
         with torch.no_grad():
             for member in range(self.members):
-                drawn = draw(tuple(parameter.shape[1:]), self._generator(member, name, purpose))
-                parameter[member].copy_(drawn)
+                drawn = torch.randn(parameter.shape[1:], generator=self._generator(member, name, purpose))
+                parameter[member].copy_(drawn * std + mean)
 
     def _generator(self, member: int, name: str, purpose: str) -> torch.Generator:
         """A function of the member's seed, the parameter and the purpose, on the CPU."""
         key = hashlib.sha256(f"{self.seeds[member]}/{name}/{purpose}".encode()).digest()[:8]
         return torch.Generator().manual_seed(int.from_bytes(key) >> 1)
-
-
-def _normal(shape: tuple[int, ...], mean: float, std: float, generator: torch.Generator) -> Tensor:
-    if math.isclose(std, 0.0):
-        return torch.full(shape, mean)
-    return torch.randn(shape, generator=generator) * std + mean

@@ -10,6 +10,7 @@ from memlight.charts.sequence_ranks import sequence_rank_time, sequence_ranks
 from memlight.charts.sequence_sets import sequence_forgetting, sequence_interventions, sequence_savings
 from memlight.charts.sequence_weights import attention_and_keys, attention_maps
 from memlight.logs import AnalysisLog
+from memlight.studies.sequence_ceilings import set_ceilings
 from memlight.studies.sequence_experiment import Experiment
 from memlight.studies.sequence_ranks import (
     appearances_table,
@@ -54,13 +55,14 @@ def study_sequence(experiments: Sequence[Experiment], share: float, log: Analysi
     """
     run = experiments[0]
     bits = [[bits_per_parameter(one, index) for index in range(one.sets)] for one in experiments]
+    ceilings = [[set_ceilings(one, index) for index in range(one.sets)] for one in experiments]
     tables = {
         "table": (curves_table(experiments), columns.TABLE),
         "sets": (sets_table(experiments, bits), columns.SETS),
         "members": (members_table(experiments, share), columns.MEMBERS),
         "training": (training_table(experiments), columns.TRAINING),
-        "positions": (positions_table(experiments), columns.POSITIONS),
-        "ranks": (ranks_table(experiments), columns.RANKS),
+        "positions": (positions_table(experiments, ceilings), columns.POSITIONS),
+        "ranks": (ranks_table(experiments, ceilings), columns.RANKS),
         "appearances": (appearances_table(experiments), columns.APPEARANCES),
         "rank_time": (rank_time_table(run), columns.RANK_TIME),
         "learned": (learned_table(experiments), columns.LEARNED),

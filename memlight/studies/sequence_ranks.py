@@ -6,6 +6,7 @@ import numpy as np
 
 from memlight import sequence_columns as columns
 from memlight.metrics.sequences import appearances_at_saturation, maximum_learned_rank
+from memlight.studies.sequence_ceilings import Ceilings
 from memlight.studies.sequence_experiment import Array, Experiment, joined, over_members, spread
 from memlight.tables import Table
 
@@ -16,14 +17,18 @@ UNEVEN = 3.0
 """Ranks are drawn unevenly where the first test sequence appears so many times as often as the middle one."""
 
 
-def ranks_table(experiments: Sequence[Experiment]) -> Table:
+def ranks_table(experiments: Sequence[Experiment], ceilings: Sequence[Sequence[Ceilings]]) -> Table:
     """Every test sequence at the end of its set's own training: columns ``RANKS``.
 
     ``saturated`` is the share of members that got more than 90 % of its bits right at some evaluation, and
     ``appearances_at_saturation`` how often it had been drawn at the first such one, over those members.
+
+    Args:
+        experiments: the experiments.
+        ceilings: of every set of each.
     """
     blocks = []
-    for experiment in experiments:
+    for experiment, of_experiment in zip(experiments, ceilings, strict=True):
         found = experiment.results
         for index, phase in experiment.phases():
             tested, drawn = (values[:, index][:, phase] for values in (found.test_accuracy, found.test_appearances))
@@ -36,6 +41,7 @@ def ranks_table(experiments: Sequence[Experiment]) -> Table:
                     "appearances": over_members(drawn[:, -1])[0],
                     **spread("accuracy", tested[:, -1]),
                     **spread("loss", found.test_loss[:, index, phase[-1]]),
+                    "ceiling": of_experiment[index].by_rank_R,
                     "saturated": np.isfinite(needed).mean(axis=0),
                     **spread("appearances_at_saturation", needed),
                 }

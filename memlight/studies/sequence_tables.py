@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memlight import sequence_columns as columns
+from memlight.studies.sequence_ceilings import Ceilings
 from memlight.studies.sequence_experiment import Array, Experiment, difference_of_means, joined, over_members, spread
 from memlight.tables import Table
 
@@ -105,10 +106,15 @@ def training_table(experiments: Sequence[Experiment]) -> Table:
     return joined(columns.TRAINING, blocks)
 
 
-def positions_table(experiments: Sequence[Experiment]) -> Table:
-    """Accuracy by the number of bits already seen, at the end of each set's own training: columns ``POSITIONS``."""
+def positions_table(experiments: Sequence[Experiment], ceilings: Sequence[Sequence[Ceilings]]) -> Table:
+    """Accuracy by the number of bits already seen, at the end of each set's own training: columns ``POSITIONS``.
+
+    Args:
+        experiments: the experiments.
+        ceilings: of every set of each.
+    """
     blocks = []
-    for experiment in experiments:
+    for experiment, of_experiment in zip(experiments, ceilings, strict=True):
         for index, phase in experiment.phases():
             accuracy = experiment.results.position_accuracy[:, index, phase[-1]]
             blocks.append(
@@ -117,6 +123,7 @@ def positions_table(experiments: Sequence[Experiment]) -> Table:
                     "set": index,
                     "position": np.arange(accuracy.shape[-1]),
                     **spread("accuracy", accuracy),
+                    "ceiling": of_experiment[index].by_position_N,
                 }
             )
     return joined(columns.POSITIONS, blocks)

@@ -6,6 +6,7 @@ import numpy as np
 
 from memlight import sequence_columns as columns
 from memlight.metrics import sequences as metrics
+from memlight.studies.sequence_ceilings import first_counted
 from memlight.studies.sequence_experiment import Array, Experiment, joined, over_members
 from memlight.tables import Table
 
@@ -71,9 +72,9 @@ def used_parameters(experiment: Experiment) -> int | None:
 def bits_per_parameter(experiment: Experiment, index: int) -> Array:
     """Bits of a set that need not be guessed, for each trained number, at the end of its own training.
 
-    See `memlight.metrics.sequences.bits_per_parameter`, of all bits but the first, over the test sequences without
-    weights. An associative memory also holds sequences as they are: then this says how much of the set the whole
-    model gives back, not how much its weights store.
+    See `memlight.metrics.sequences.bits_per_parameter`, of the bits that the loss counts, over the test sequences
+    without weights. An associative memory also holds sequences as they are: then this says how much of the set the
+    whole model gives back, not how much its weights store.
 
     Args:
         experiment: the experiment.
@@ -87,7 +88,7 @@ def bits_per_parameter(experiment: Experiment, index: int) -> Array:
         return np.full(experiment.members, np.nan)
     num_sequences, num_bits = found.sequences[index].shape[-2:]
     losses = found.test_loss[:, index, phase[-1]]
-    return metrics.bits_per_parameter(losses, num_sequences, num_bits - 1, parameters)
+    return metrics.bits_per_parameter(losses, num_sequences, num_bits - first_counted(experiment), parameters)
 
 
 def _measures(named: Mapping[str, Array]) -> dict[str, Array]:

@@ -10,9 +10,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ from memlight.tables import atomic_write, sync
 
 SAVE_SECONDS = 30.0
 """So much work may be lost; a study that takes less leaves nothing behind."""
+
+PENDING_BYTES = 1 << 24
+"""Rows of the table that may wait in memory."""
 
 FORMAT = 1
 
@@ -94,7 +98,7 @@ class PassProgress:
     def __init__(self, stem: Path, images: int, made_from: Mapping[str, Any], table: bool) -> None:
         self._state, self._rows = stem.with_name(f"{stem.name}.safetensors"), stem.with_name(f"{stem.name}.npy")
         self._images, self._made_from, self._table = images, made_from, table
-        self._file: BinaryIO | None = None
+        self._pending: list[NDArray[np.float32]] = []
         self._saved = time.monotonic()
         self.done = int(_header(self._state)["done"]) if self._state.is_file() else 0
 
@@ -116,38 +120,36 @@ class PassProgress:
         Raises:
             UserError: the disk is full, or something else keeps it from being written.
         """
-        try:
+        with self._writing():
             if self._table:
-                self._append(mu_BU.float().cpu().numpy())
+                if self.done == 0:
+                    self._begin(mu_BU.shape[1])
+                self._pending.append(mu_BU.float().cpu().numpy())
             self.done += len(mu_BU)
+            if sum(rows.nbytes for rows in self._pending) >= PENDING_BYTES:
+                self._write()
             if time.monotonic() - self._saved >= SAVE_SECONDS:
                 self._save(running)
-        except OSError as error:
-            raise UserError(f"--run: {self._state.parent} cannot be written ({error}); what is saved stays") from error
 
     def finish(self, running: UnitMemPass) -> None:
-        """Close the table; whoever is killed later need not see the images again."""
-        try:
-            if self._table or self._state.is_file():
+        """Complete the table; whoever is killed later need not see the images again.
+
+        Raises:
+            UserError: as `add`.
+        """
+        if self._table or self._state.is_file():
+            with self._writing():
                 self._save(running)
-        finally:
-            if self._file is not None:
-                self._file.close()
 
-    def _append(self, mu_BU: NDArray[np.float32]) -> None:
-        if self._file is None:
-            self._file = self._open(mu_BU.shape[1])
-        self._file.write(np.ascontiguousarray(mu_BU).data)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"--run: {self._state.parent} cannot be written ({error}); what is saved stays.") from error
 
-    def _open(self, units: int) -> BinaryIO:
-        """The table, cut behind the last row that the saved sums know of."""
-        if self.done:
-            file = self._rows.open("r+b")
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            file.seek(4 * units * self.done, os.SEEK_CUR)
-            file.truncate()
-            return file
+    def _begin(self, units: int) -> None:
+        """An empty table, where there is room for a full one."""
         self._rows.parent.mkdir(parents=True, exist_ok=True)
         needed, room = 4 * units * self._images, shutil.disk_usage(self._rows.parent).free
         if needed > room:
@@ -155,13 +157,24 @@ class PassProgress:
                 f"--reference median: {readable(needed)} are needed in {self._rows.parent}, {readable(room)} are free; "
                 "use --reference mean, or a --run on another disk."
             )
-        file = self._rows.open("w+b")
-        write_header(file, (self._images, units), "float32")
-        return file
+        with self._rows.open("wb") as file:
+            write_header(file, (self._images, units), "float32")
+
+    def _write(self) -> None:
+        """Pending rows to their place; those of an earlier call that no save knew of are written over."""
+        if not self._pending:
+            return
+        rows = np.concatenate(self._pending)
+        with self._rows.open("r+b") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            file.seek(rows[0].nbytes * (self.done - len(rows)), os.SEEK_CUR)
+            file.write(rows.data)
+        self._pending = []
 
     def _save(self, running: UnitMemPass) -> None:
-        if self._file is not None:
-            self._file.flush()
+        if self._table:
+            self._write()
             sync(self._rows)
         tensors = {"ids": running.metrics[0].rows("ids")}
         for number, metric in enumerate(running.metrics):

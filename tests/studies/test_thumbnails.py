@@ -38,11 +38,16 @@ def test_every_strongest_image_is_there_with_its_pixels(trained: RunDir, monkeyp
         assert (np.asarray(Image.open(io.BytesIO(webp)).convert("RGB")) == image).all()
 
 
-def test_a_second_study_writes_the_same_bytes_and_the_report_shows_them(trained: RunDir) -> None:
+def test_a_second_study_writes_the_same_bytes_and_the_report_shows_them(
+    trained: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = (study(trained, tag) for tag in ("first", "second"))
     assert first.thumbnails.read_bytes() == second.thumbnails.read_bytes()
     report = write_report(trained).read_text(encoding="utf-8")
     assert "Browse units and images" in report and '<div id="browser">' in report
+    assert "Each has a picture here" in report
+    monkeypatch.setattr("memlight.report.PAGE_BYTES", 0)
+    assert "are left out, so that the page stays below 30 MB" in write_report(trained).read_text(encoding="utf-8")
 
 
 def test_only_those_that_matter_most_are_kept_and_each_is_read_once(
