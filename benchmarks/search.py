@@ -21,7 +21,7 @@ from torch import Tensor
 
 from memlight.patches.search import nearest_patches
 
-BLOCK = 4096
+BLOCK = 1024
 
 
 def arguments() -> argparse.Namespace:
@@ -55,8 +55,10 @@ def bare_product(q_QD: Tensor, x_ND: Tensor, k: int | None) -> None:
     """The product in blocks; with k also topk of every block, and of the best so far."""
     best: Tensor | None = None
     block = BLOCK if q_QD.device.type == "cpu" else 65536
+    tile = q_QD.new_empty(len(q_QD) * min(block, len(x_ND)))
     for start in range(0, len(x_ND), block):
-        scores = q_QD @ x_ND[start : start + block].T
+        x = x_ND[start : start + block]
+        scores = torch.mm(q_QD, x.T, out=tile[: len(q_QD) * len(x)].view(len(q_QD), len(x)))
         if k is not None:
             top = scores.topk(min(k, scores.shape[1]), dim=1).values
             best = top if best is None else torch.cat([best, top], 1).topk(k, dim=1).values

@@ -100,7 +100,7 @@ def _browser(found: PatchResults, queries: PatchStore, index: PatchStore) -> str
         (top * 100 / height, left * 100 / width, (bottom - top) * 100 / height, (right - left) * 100 / width)
         for top, left, bottom, right in patch_boxes(height, width, queries.grid)
     ]
-    return patch_browser(images, sources, boxes, sharp=max(height, width) <= SMALL)
+    return patch_browser(images, sources, boxes, aspect=width / height, sharp=max(height, width) <= SMALL)
 
 
 def _file(pixels: NDArray[np.uint8]) -> bytes:

@@ -83,7 +83,12 @@ def _load_torch(file: Any) -> Any:
     import torch
 
     core = importlib.import_module("numpy._core.multiarray")
-    safe: list[Callable[..., Any]] = [argparse.Namespace, collections.defaultdict, core._reconstruct, core.scalar]
+    safe: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        argparse.Namespace,
+        collections.defaultdict,
+        core._reconstruct,
+        core.scalar,
+    ]
     safe += [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")]
     try:
         with torch.serialization.safe_globals(safe), warnings.catch_warnings():

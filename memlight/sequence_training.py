@@ -150,6 +150,7 @@ class SequenceCLI(MemlightCLI):
         module = sequence_module(model)
         if not isinstance(self.datamodule, SequenceDataModule):
             raise UserError(f"--data {type(self.datamodule).__name__}: has no sequences; use SequenceDataModule.")
+        module.require_bits(self.datamodule.num_bits)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, AtSteps):
                 callback.require(module, self.trainer, self.datamodule)

@@ -76,7 +76,10 @@ def sequence_results(
         floor_accuracy=np.full((members, sets), 0.5),
         floor_loss=np.full((members, sets), np.log(2)),
         events=[{"step": int(step), "kind": "data_switch", "words": "a new set"} for step in switches],
-        args={"model": {"network": "dam" if memory else "attention"}},
+        args={
+            "model": {"class_path": "memlight.modules.SequenceDAM" if memory else "memlight.modules.SequenceAttention"},
+            "data": {"init_args": {"law": "zipf" if zipf else "uniform", "exponent": 1.0}},
+        },
         sequences=[rng.integers(0, 2, (200, bits)).astype(np.uint8) for _ in range(sets)],
         **(optional if memory else {}),
     )

@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from memlight.commands import build_parser, read_docstring, run_command
+from memlight.commands import CommandGroup, build_parser, read_docstring, run_command
 
 
 def measure(
@@ -115,3 +115,18 @@ def test_a_dataclass_stands_for_its_fields(capsys: pytest.CaptureFixture[str]) -
         run_command(parser, commands, ["look", "--help"])
     help_text = capsys.readouterr().out
     assert "device and name:" in help_text and "cpu or cuda. (default: cpu)" in help_text
+
+
+def test_commands_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = {"patches": CommandGroup("About patches.", {"measure": measure}), "measure": lambda: "the other one"}
+    parser = build_parser("analyze.py", "about", commands)
+    called = run_command(parser, commands, ["patches", "measure", "--run", "runs/x", "--views", "3"])
+    assert isinstance(called, dict) and called["run"] == "runs/x" and called["views"] == 3
+    assert run_command(parser, commands, ["measure"]) == "the other one"
+    for words, said in ((["--help"], "About patches."), (["patches", "--help"], "Measure something.")):
+        with pytest.raises(SystemExit, match="0"):
+            parser.parse_args(words)
+        assert said in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["patches"])
+    assert "required: COMMAND" in capsys.readouterr().err

@@ -20,7 +20,6 @@ from memlight.modules.sequence import SequenceModule
 from memlight.sequence_results import Array, SequenceResults
 from memlight.tables import atomic_write
 
-
 MAP_SEQUENCES = 256
 """The most sequences that attention maps are averaged over."""
 

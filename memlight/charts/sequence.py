@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from memlight.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, marker_spacing
@@ -136,6 +137,7 @@ def sequence_positions(positions: Table, sets: Table) -> Figure:
     ax.axhline(float(np.nanmean(sets["floor_accuracy"])), color="black", lw=1, ls=FLOOR, label="floor: a coin")
     ax.set_title("Accuracy of each bit, at the end of its set's training: floor is a coin")
     ax.set_xlabel("bits of the sequence already seen")
+    ax.xaxis.set_major_locator(MaxNLocator(11, integer=True))
     ax.set_ylabel("share predicted")
     _legend(figure, ax, len(indices))
     return figure

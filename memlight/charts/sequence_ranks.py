@@ -22,7 +22,7 @@ def sequence_ranks(ranks: Table, appearances: Table, learned: Table, sets: Table
     """Accuracy by rank and by appearances, appearances until a sequence is learned, and the highest rank learned.
 
     Args:
-        ranks: columns ``RANKS`` of one run.
+        ranks: columns ``RANKS`` of one run, neighbouring ranks together where they are many.
         appearances: columns ``APPEARANCES`` of it.
         learned: columns ``LEARNED`` of it.
         sets: columns ``SETS`` of it.

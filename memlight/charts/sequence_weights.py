@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -54,17 +54,17 @@ def attention_and_keys(pictures: dict[str, NDArray[np.float64]], weights: Table)
     steps = np.unique(weights["step"])
     pairs = -(-len(pictures) // 2)
     figure = Figure(figsize=(9.6, 2.4 * pairs + 2.6), dpi=160, layout="constrained")
-    layout = [[f"{row}{column}" for column in "01"] for row in range(pairs)] + [["numbers", "numbers"]]
+    layout = ";".join(["".join(chr(65 + 2 * row + column) for column in (0, 1)) for row in range(pairs)] + ["ZZ"])
     axes = figure.subplot_mosaic(layout, height_ratios=[1.0] * pairs + [1.1])
     scale = Normalize(0, max(float(np.nanmax(picture)) for picture in pictures.values()))
-    drawn = [axes[name] for row in layout[:-1] for name in row]
+    drawn = [ax for name, ax in axes.items() if name != "Z"]
     for ax, (title, picture) in zip(drawn, pictures.items(), strict=True):
         _picture(ax, picture, scale)
         ax.set_title(title, fontsize=9.5)
         ax.set_ylabel("head")
         ax.set_xlabel("bit")
     figure.colorbar(ScalarMappable(scale, _palette()), ax=drawn, label="weight", fraction=0.03, pad=0.02)
-    ax = axes["numbers"]
+    ax = axes["Z"]
     for place, (colour, step) in enumerate(zip(hues(len(steps)), steps.tolist(), strict=True)):
         rows = weights["step"] == step
         where = np.array([measures.index(name) for name in weights["measure"][rows].tolist()])
@@ -89,5 +89,5 @@ def _picture(ax: Axes, picture: NDArray[np.float64], scale: Normalize) -> None:
     ax.grid(visible=False)
 
 
-def _palette() -> object:
+def _palette() -> Colormap:
     return colormaps["viridis"].with_extremes(bad="#e4e4e4")

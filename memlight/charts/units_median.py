@@ -34,7 +34,7 @@ def unitmem_mean_and_median(table: Table, medians: Table) -> Figure:
     axes["A"].set_xlabel("UnitMem, mean of the other images")
     axes["A"].set_ylabel("UnitMem, median of the other images")
     axes["A"].legend(fontsize=8, loc="lower right", markerscale=4)
-    for kind, label, colour in (("scored", "images scored", BLUE), ("held_out", "held-out images", GREEN)):
+    for kind, label, hue in (("scored", "images scored", BLUE), ("held_out", "held-out images", GREEN)):
         rows = np.flatnonzero(medians["scores"] == kind)[:-1]
         if not len(rows):
             continue
@@ -43,7 +43,7 @@ def unitmem_mean_and_median(table: Table, medians: Table) -> Figure:
         lines = (("spearman", "-", "rank correlation"), ("pearson", ":", "correlation"))
         for column, line, words in lines:
             text = f"{words}, {label}"
-            axes["B"].plot(x, medians[column][rows], f"o{line}", color=colour, label=text, markevery=every)
+            axes["B"].plot(x, medians[column][rows], f"o{line}", color=hue, label=text, markevery=every)
     axes["B"].set_title("Within a layer: 1 if ordered alike")
     axes["B"].set_ylabel("correlation over the layer's units")
     low, _ = axes["B"].get_ylim()

@@ -110,7 +110,7 @@ def unitmem_overall(scores: Scores, extremes: Table) -> Figure:
     """
     figure = Figure(figsize=(9.6, 3.8), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB", width_ratios=[1.1, 1])
-    bins = np.linspace(0, 1, 51)
+    bins = np.linspace(0, 1, 51).tolist()
     for name, values in scores.items():
         alive = values[np.isfinite(values)]
         colour, line = STYLES[name]

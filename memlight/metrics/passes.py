@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -18,12 +18,13 @@ Precision = Literal["fp32", "bf16"]
 """In which numbers an encoder computes; what is made of its outputs is in at least float32 in any case."""
 
 
-def precise(precision: Precision, device: torch.device) -> torch.autocast:
-    """Forwards within it compute in that precision: bfloat16 is autocast, which leaves the weights as they are.
+def precise(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Forwards within it compute in that precision; an autocast around ``fp32`` stays what it is.
 
-    bfloat16 has 8 bits of mantissa: the mean of a unit of VAR's encoder is off by .2 % (first level) to 1.3 % (last).
+    bfloat16 is autocast, which leaves the weights as they are. It has 8 bits of mantissa: the mean of a unit of VAR's
+    encoder is off by .2 % of its layer's mean (first level) to 1.3 % (last).
     """
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def device_of(encoder: nn.Module) -> torch.device:

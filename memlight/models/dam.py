@@ -16,7 +16,7 @@ MAX_LOGIT = math.log((1 - 1e-6) / 1e-6)
 """Log-odds are clamped to this on both sides, so that no sequence is impossible."""
 
 _MOST_ENTRIES = 1 << 24
-"""Entries (member, position, sequence, head) of the queries that an evaluation makes at once."""
+"""Entries of the largest tensor that an evaluation makes at once: 64 MB."""
 
 
 class AttentionDAM(SequenceModel):
@@ -81,8 +81,8 @@ class AttentionDAM(SequenceModel):
             raise UserError(f"--model.score_scale {score_scale}: choose sum or mean.")
         if loss_kind not in ("bce", "infonce"):
             raise UserError(f"--model.loss_kind {loss_kind}: choose bce or infonce.")
-        if not include_first_bit and num_bits < 2:
-            raise UserError(f"--data.num_bits {num_bits}: a loss after the first bit needs at least 2.")
+        if num_bits < 2:
+            raise UserError(f"--data.num_bits {num_bits}: attention over a prefix needs at least 2.")
         self.num_heads = num_heads
         self.eta = eta
         self.tied = tied
@@ -159,13 +159,15 @@ class AttentionDAM(SequenceModel):
         """Loss in nats of every position, ``([E,] B, N)``."""
         if self.loss_kind == "bce":
             return super().losses(bits)
-        zeta_EBN = self._zeta(bits)
         memories = self._memories()
-        own_EB, held_EB = memories.own(zeta_EBN)
-        log_pi_EPBD = self._scores(zeta_EBN, memories).log_softmax(-1)
-        own_EPB1 = own_EB[:, None, :, None].expand(-1, self.num_bits, -1, -1)
-        losses_EBN = -log_pi_EPBD.gather(-1, own_EPB1)[..., 0].transpose(1, 2)
-        return self._dropped(torch.where(held_EB[..., None] > 0, losses_EBN, 0.0))
+        losses = []
+        for zeta_EBN in self._batches(bits, memories.width):
+            own_EB, held_EB = memories.own(zeta_EBN)
+            log_pi_EPBD = self._scores(zeta_EBN, memories).log_softmax(-1)
+            own_EPB1 = own_EB[:, None, :, None].expand(-1, self.num_bits, -1, -1)
+            losses_EBN = -log_pi_EPBD.gather(-1, own_EPB1)[..., 0].transpose(1, 2)
+            losses.append(torch.where(held_EB[..., None] > 0, losses_EBN, 0.0))
+        return self._dropped(torch.cat(losses, dim=1))
 
     def loss(self, bits: Tensor) -> Tensor:
         """As `SequenceModel.loss`, its gradient made in the same sweep over the memories."""
@@ -192,7 +194,7 @@ class AttentionDAM(SequenceModel):
         """
         memories = self._memories()
         found = []
-        for zeta_EBN in self._batches(bits):
+        for zeta_EBN in self._batches(bits, memories.width):
             own_EB, held_EB = memories.own(zeta_EBN)
             best_EPB = self._scores(zeta_EBN, memories).argmax(-1)[:, 0 if self.include_first_bit else 1 :]
             found.append(((best_EPB == own_EB[:, None]) & (held_EB[:, None] > 0)).to(zeta_EBN.dtype).mean(1))
@@ -202,10 +204,10 @@ class AttentionDAM(SequenceModel):
         """``(E, B, N)``, in the parameters' type."""
         return self._lift(bits).to(self.B_logits.dtype)
 
-    def _batches(self, bits: Tensor) -> tuple[Tensor, ...]:
-        """``(E, b, N)`` parts; as many as bound the memory where no gradient needs all at once."""
+    def _batches(self, bits: Tensor, width: int) -> tuple[Tensor, ...]:
+        """``(E, b, N)`` parts; as many as bound ``(E, N, b, width)`` where no gradient needs all at once."""
         zeta_EBN = self._zeta(bits)
-        entries = self.members * self.num_bits * max(self.num_heads, self.num_bits)
+        entries = self.members * self.num_bits * width
         return (
             (zeta_EBN,) if torch.is_grad_enabled() else torch.split(zeta_EBN, max(1, _MOST_ENTRIES // entries), dim=1)
         )
@@ -248,7 +250,7 @@ class AttentionDAM(SequenceModel):
             read_votes(
                 *self._queries_and_keys(zeta_EBN, memories, first=0), memories.log_counts, memories.signs, self._shift
             )
-            for zeta_EBN in self._batches(bits)
+            for zeta_EBN in self._batches(bits, max(self.num_heads, self.num_bits))
         ]
         votes_EBN2 = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
         return self._dropped(torch.where(memories.alive > 0, votes_EBN2, 0.5))

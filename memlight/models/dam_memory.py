@@ -32,6 +32,11 @@ class Memories:
         log_counts = torch.where(alive, counts.to(dtype).log(), 0.0)
         return cls(keys.to(dtype), signs.to(dtype), log_counts, alive.to(dtype))
 
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.keys.shape[1]
+
     def own(self, zeta_EBN: Tensor) -> tuple[Tensor, Tensor]:
         """Which memory each sequence is, int64, and 1 or 0 for whether it is any; both ``(E, B)``."""
         agreement_EBD = torch.matmul(zeta_EBN, self.keys.transpose(1, 2))
@@ -77,11 +82,6 @@ class SequenceMemory(nn.Module):
             self.register_buffer(name, None, persistent=False)
         self._unknown = 0  # pushes by number that it takes until every row held is one of the table's
         self.register_load_state_dict_post_hook(_recognise)  # type: ignore[no-untyped-call]
-
-    @property
-    def filled(self) -> Tensor:
-        """``int64 ()``: slots in use."""
-        return self.pushed.clamp(max=self.capacity)
 
     def set_sequences(self, bits: Tensor) -> None:
         """Name the table whose row numbers `push_rows` may be given; what is held stays.

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_TILE_ENTRIES = {"cpu": 1 << 18}
-"""Entries (position, sequence, memory) of one tile: 1 MB in a CPU's cache; on a GPU 1 GB, few and large kernels."""
+_TILE_ENTRIES = {"cpu": 1 << 19}
+"""Entries (position, sequence, memory) of one tile: 2 MB in a CPU's cache; on a GPU 1 GB, few and large kernels."""
 
 _LOG2_E = 1 / math.log(2)
 
@@ -154,16 +154,16 @@ class _Gradients:
     def __init__(self, ctx: Any, q_EPBF: Tensor, keys_EDF: Tensor) -> None:
         self.ctx = ctx
         self.wanted = any(ctx.needs_input_grad[:2])
-        self.q = torch.empty_like(q_EPBF) if self.wanted else None
+        self.q = torch.empty_like(q_EPBF) if ctx.needs_input_grad[0] else None
         self.keys = torch.zeros_like(keys_EDF) if ctx.needs_input_grad[1] else None
 
     def add(self, e: slice, p: slice, q: Tensor, keys: Tensor, slopes_RBD: Tensor) -> None:
         """Of one tile. The narrow matrix goes first: BLAS is up to seven times as fast this way round."""
         members = len(q)
         slopes = slopes_RBD.view(members, -1, slopes_RBD.shape[-1])
-        assert self.q is not None
-        towards_q = torch.bmm(keys.transpose(1, 2), slopes.transpose(1, 2))
-        self.q[e, p] = towards_q.transpose(1, 2).view_as(q)
+        if self.q is not None:
+            towards_q = torch.bmm(keys.expand(members, -1, -1).transpose(1, 2), slopes.transpose(1, 2))
+            self.q[e, p] = towards_q.transpose(1, 2).view_as(q)
         if self.keys is not None:
             towards_keys = torch.bmm(q.reshape(members, slopes.shape[1], -1).transpose(1, 2), slopes)
             self.keys[e] += towards_keys.transpose(1, 2)
@@ -175,7 +175,8 @@ class _Gradients:
     @staticmethod
     def scaled(ctx: Any, grad_E: Tensor) -> tuple[Tensor | None, Tensor | None]:
         q, keys = ctx.made
-        return q * grad_E[:, None, None, None], None if keys is None else keys * grad_E[:, None, None]
+        of_q = None if q is None else q * grad_E[:, None, None, None]
+        return of_q, None if keys is None else keys * grad_E[:, None, None]
 
 
 class _Room:

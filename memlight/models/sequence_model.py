@@ -134,7 +134,8 @@ class SequenceModel(nn.Module, ABC):
         for name in self.names_in(scope):
             flat = self._lifted(name).detach().view(self.members, -1)
             for member in range(self.members):
-                order = torch.randperm(flat.shape[1], generator=self._generator(member, name, f"shuffle {seed}"))
+                generator = self._generator(member, name, f"shuffle {seed}")
+                order = torch.randperm(flat.shape[1], generator=generator, device=generator.device)
                 flat[member] = flat[member, order.to(flat.device)]
 
     def add_weight(self, name: str, shape: tuple[int, ...], std: float, mean: float = 0.0) -> None:
@@ -176,7 +177,8 @@ class SequenceModel(nn.Module, ABC):
         parameter = self._lifted(name)
         with torch.no_grad():
             for member in range(self.members):
-                drawn = torch.randn(parameter.shape[1:], generator=self._generator(member, name, purpose))
+                generator = self._generator(member, name, purpose)
+                drawn = torch.randn(parameter.shape[1:], generator=generator, device=generator.device)
                 parameter[member].copy_(drawn * std + mean)
 
     def _generator(self, member: int, name: str, purpose: str) -> torch.Generator:

@@ -101,16 +101,21 @@ class SequenceModule(L.LightningModule, ABC):
         return {"model.init_seed": self.network.seeds[0], "model.replicas": self.members, **data}
 
     def setup(self, stage: str) -> None:
-        """Say where the data are to be cut.
+        """Say where the data are to be cut."""
+        self.require_bits(self.data.num_bits)
+        self.data.pace(self.block_bounds, self.network.seeds)
+
+    def require_bits(self, num_bits: int) -> None:
+        """Refuse sequences of another length than the network's, before training.
 
         Raises:
-            UserError: the network and the data differ in their number of bits.
+            UserError: names both flags.
         """
-        if self.network.num_bits != self.data.num_bits:
+        if self.network.num_bits != num_bits:
             raise UserError(
-                f"--model.num_bits {self.network.num_bits}: the sequences have --data.num_bits {self.data.num_bits}."
+                f"--model.num_bits {self.network.num_bits}: the sequences have --data.num_bits {num_bits}; leave the "
+                "former out."
             )
-        self.data.pace(self.block_bounds, self.network.seeds)
 
     def bits(self, set_index: int) -> Tensor:
         """``int8 (E or 1, K, N)`` of a set as the network takes them, on the device."""
@@ -160,7 +165,8 @@ class SequenceModule(L.LightningModule, ABC):
         if trained:
             gradients = torch.autograd.grad(loss_E.sum(), trained, allow_unused=True)
             for parameter, gradient in zip(trained, gradients, strict=True):
-                parameter.grad = gradient
+                # The fused optimizers read gradients as if they lay in memory as the parameters do.
+                parameter.grad = None if gradient is None else gradient.contiguous()
             optimizer.step()
         network.remember(bits_EBN, ids_EB)
         return loss_E.detach()

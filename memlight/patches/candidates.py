@@ -98,14 +98,16 @@ def best_rows(q_QD: Tensor, x_ND: Tensor, bias_N: Tensor, keep: int, floor_Q: Te
     Returns:
         Scores ``(Q, keep)`` from the highest, in float32, and rows int64; -inf and -1 where nothing is above the floor.
     """
-    queries_at_once, rows_at_once = (1024, 4096) if q_QD.device.type == "cpu" else (16384, 65536)
+    queries_at_once, rows_at_once = (1024, 1024) if q_QD.device.type == "cpu" else (16384, 65536)
     scores = torch.full((len(q_QD), keep), float("-inf"), device=q_QD.device)
     rows = torch.full((len(q_QD), keep), -1, dtype=torch.int64, device=q_QD.device)
+    tile = q_QD.new_empty(min(queries_at_once, len(q_QD)) * min(rows_at_once, len(x_ND)))
     for start in range(0, len(x_ND), rows_at_once):
         x, bias = x_ND[start : start + rows_at_once], bias_N[start : start + rows_at_once]
         for first in range(0, len(q_QD), queries_at_once):
             part = slice(first, first + queries_at_once)
-            product = torch.addmm(bias, q_QD[part], x.T)
+            q = q_QD[part]
+            product = torch.addmm(bias, q, x.T, out=tile[: len(q) * len(x)].view(len(q), len(x)))
             _take(product, scores[part], rows[part], floor_Q[part], start)
     return scores, rows
 

@@ -145,8 +145,8 @@ def _product(device: torch.device, product: torch.dtype | None) -> torch.dtype:
 class _Worker:
     """One device with all queries, which searches a share of the shards."""
 
-    def __init__(self, queries_QD: Tensor, space: Space, find: CandidateFinder, found: Nearest) -> None:
-        self._raw, self._space, self._find = queries_QD, space, find
+    def __init__(self, queries_QD: Tensor, space: Space, find: CandidateFinder, found: Nearest, more: int) -> None:
+        self._raw, self._space, self._find, self._more = queries_QD, space, find, more
         self._embedded = space.embed(queries_QD, "queries")
         self._norms = torch.linalg.vector_norm(self._embedded, dim=1, dtype=torch.float64)
         self.found = found
@@ -193,10 +193,6 @@ class _Worker:
         self.widened += len(unsettled)
         for start in range(0, len(unsettled), self._at_once):
             self._search_again(unsettled[start : start + self._at_once], raw_ND, embedded, first, before)
-
-    @property
-    def _more(self) -> int:
-        return MORE[_product(self._raw.device, None)]
 
     @property
     def _at_once(self) -> int:

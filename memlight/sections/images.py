@@ -97,15 +97,18 @@ def descriptor_words(descriptors: Table, matched: Table) -> str:
         which = joined([f"{_spaced(name)} ({decimals(rho, 2)})" for name, rho in named])
         text = f"How many top units an image owns is correlated with {which}"
     text += f" at a false-discovery rate of {FOUND:g}."
-    if np.isfinite(descriptors["held_out_rho"]).any():
-        beyond = descriptors["descriptor"][descriptors["beyond_q"] < FOUND].tolist()
-        differs = f"{joined([_spaced(name) for name in beyond])} differs" if beyond else "no correlation differs"
-        text += f" From that among held-out images {differs}"
-        text += "." if beyond else ", so nothing here tells memorised images from striking ones."
-    else:
+    beyond = descriptors["descriptor"][descriptors["beyond_q"] < FOUND].tolist()
+    if not np.isfinite(descriptors["held_out_rho"]).any():
         text += " There are no held-out images to tell memorised images from striking ones."
+    elif beyond:
+        text += f" Among held-out images the correlation with {joined([_spaced(name) for name in beyond])} is another."
+    else:
+        text += (
+            " No correlation differs from that among held-out images, so nothing here tells memorised images from "
+            "striking ones."
+        )
     apart = matched["descriptor"][matched["q"] < FOUND].tolist()
-    which = joined([_spaced(name) for name in apart]) if apart else "none"
+    which = joined([_spaced(name) for name in apart]) if apart else "no descriptor"
     return f"{text} With all other descriptors matched, owners and controls differ in {which}."
 
 

@@ -11,7 +11,7 @@ STYLE = """
 .wall figure, .beside figure { margin: 0; }
 .browser { display: grid; grid-template-columns: minmax(0, 1fr) 17rem; gap: 1.5rem; margin: 1rem 0; }
 .browser .beside { position: sticky; top: 4rem; align-self: start; font-size: .88rem; min-height: 24rem; }
-.cells { position: relative; aspect-ratio: 1; background-size: 100% 100%; border-radius: 3px; overflow: hidden; }
+.cells { position: relative; background-size: 100% 100%; border-radius: 3px; overflow: hidden; }
 .sharp { image-rendering: pixelated; }
 .cells i { position: absolute; cursor: crosshair; outline: 1px solid transparent; outline-offset: -1px; }
 .cells i.same { outline: 2px solid #ffb000; outline-offset: -2px; }
@@ -83,6 +83,7 @@ def patch_browser(
     sources: Mapping[int, ShownSource],
     boxes: Sequence[tuple[float, float, float, float]],
     *,
+    aspect: float,
     sharp: bool,
 ) -> str:
     """HTML with its own style and script.
@@ -91,10 +92,11 @@ def patch_browser(
         images: at least one.
         sources: of all their patches, by id.
         boxes: top, left, height and width of every patch, in per cent of the picture.
+        aspect: width of a picture over its height.
         sharp: whether small pictures are enlarged without smoothing.
     """
     wall = "".join(
-        f"<figure>{_cells(_uri(image.picture), boxes, sharp, image.patches)}"
+        f"<figure>{_cells(_uri(image.picture), boxes, aspect, sharp, image.patches)}"
         f"<figcaption>{escape(image.caption)}</figcaption></figure>"
         for image in images
     )
@@ -102,7 +104,7 @@ def patch_browser(
     data = json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
     return (
         f'<style>{STYLE}</style><div class="browser"><div class="wall">{wall}</div>'
-        f'<div class="beside">{_cells("", boxes, sharp)}<p></p></div></div>'
+        f'<div class="beside">{_cells("", boxes, aspect, sharp)}<p></p></div></div>'
         f'<script type="application/json" id="patch-sources">{data}</script><script>{SCRIPT}</script>'
     )
 
@@ -110,6 +112,7 @@ def patch_browser(
 def _cells(
     picture: str,
     boxes: Sequence[tuple[float, float, float, float]],
+    aspect: float,
     sharp: bool,
     patches: Sequence[tuple[int, int, float]] | None = None,
 ) -> str:
@@ -120,8 +123,8 @@ def _cells(
         + "></i>"
         for number, (top, left, height, width) in enumerate(boxes)
     )
-    background = f' style="background-image:url({picture})"' if picture else ""
-    return f'<div class="cells{" sharp" if sharp else ""}"{background}>{cells}</div>'
+    background = f";background-image:url({picture})" if picture else ""
+    return f'<div class="cells{" sharp" if sharp else ""}" style="aspect-ratio:{aspect:.4g}{background}">{cells}</div>'
 
 
 def _uri(picture: bytes) -> str:

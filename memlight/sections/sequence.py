@@ -67,7 +67,9 @@ def sequence_words(sets: Table, savings: Table, forgetting: Table, share: float)
     text += f" {_learned(last, name)}"
     kept = [row for row in rows_of(forgetting) if row["run"] == run and row["set"] == 0][-1]
     text += f" At its end the first set is predicted with accuracy {decimals(kept['accuracy'], 3)}"
-    if np.isfinite(kept["retained"]):
+    if kept["retained_low"] <= 0:
+        text += ": nothing measurable is left of what was learned about it"
+    elif np.isfinite(kept["retained"]):
         text += f", {decimals(100 * kept['retained'], 0)} % of what was learned about it"
     return text + f". {_savings_words(savings, share)}"
 
@@ -109,12 +111,15 @@ def _savings_words(savings: Table, share: float) -> str:
 def _against(name: str, control: Row) -> str:
     if not np.isfinite(control["difference"]):
         return f"Against {name} they cannot be compared: it has no savings."
-    text = f"They exceed those of {name} by {decimals(control['difference'], 2)}{_ends(control, 'difference', 2)}"
+    ends = _ends(control, "difference", 2)
+    few = control["reached"] < control["members"]
+    rest = f"; of its members {control['reached']} of {control['members']} got there." if few else "."
     if control["difference_low"] > 0:
-        return f"{text}."
+        return f"They exceed those of {name} by {decimals(control['difference'], 2)}{ends}{rest}"
     if control["difference_high"] < 0:
-        return f"{text}: they are smaller."
-    return f"{text}: not measurably." if np.isfinite(control["difference_low"]) else f"{text}; no interval."
+        return f"They fall short of those of {name} by {decimals(-control['difference'], 2)}{rest}"
+    measured = "not measurably" if ends else "without an interval"
+    return f"From those of {name} they differ by {decimals(control['difference'], 2)}{ends}, {measured}{rest}"
 
 
 def _ends(row: Row, name: str, digits: int) -> str:

@@ -77,7 +77,7 @@ def study_sequence(experiments: Sequence[Experiment], share: float, log: Analysi
     every = {name: table for name, (table, _) in tables.items()}
     own = {name: _of_run(table, run.name) for name, table in every.items() if name != "rank_time"}
     _curves(every, own, log, compared=len(experiments) > 1)
-    _ranks(run, every["rank_time"], own, log)
+    _ranks(run, ranks_table([run], ceilings[:1], grouped=True), every["rank_time"], own, log)
     _sets(every, own, share, log)
     _weights(run, own["weights"], log)
     log.headline(_headline(run, own, share))
@@ -110,15 +110,16 @@ def _curves(every: dict[str, Table], own: dict[str, Table], log: AnalysisLog, *,
         )
 
 
-def _ranks(run: Experiment, rank_time: Table, own: dict[str, Table], log: AnalysisLog) -> None:
-    if not len(own["ranks"]["rank"]):
+def _ranks(run: Experiment, ranks: Table, rank_time: Table, own: dict[str, Table], log: AnalysisLog) -> None:
+    if not len(ranks["rank"]):
         return
     uneven = drawn_unevenly(run)
     log.figure(
         "ranks",
-        sequence_ranks(own["ranks"], own["appearances"], own["learned"], own["sets"], uneven=uneven),
+        sequence_ranks(ranks, own["appearances"], own["learned"], own["sets"], uneven=uneven),
         "The test sequences (every tenth rank) at the end of their set's training: which are learned, and after how "
-        f"many draws. Learned: more than 90 % of a sequence's bits are right. {OVER_MEMBERS}",
+        f"many draws; neighbouring ranks together. Learned: more than 90 % of a sequence's bits are right. "
+        f"{OVER_MEMBERS}",
     )
     log.figure(
         "rank_time",

@@ -17,7 +17,9 @@ UNEVEN = 3.0
 """Ranks are drawn unevenly where the first test sequence appears so many times as often as the middle one."""
 
 
-def ranks_table(experiments: Sequence[Experiment], ceilings: Sequence[Sequence[Ceilings]]) -> Table:
+def ranks_table(
+    experiments: Sequence[Experiment], ceilings: Sequence[Sequence[Ceilings]], *, grouped: bool = False
+) -> Table:
     """Every test sequence at the end of its set's own training: columns ``RANKS``.
 
     ``saturated`` is the share of members that got more than 90 % of its bits right at some evaluation, and
@@ -26,10 +28,13 @@ def ranks_table(experiments: Sequence[Experiment], ceilings: Sequence[Sequence[C
     Args:
         experiments: the experiments.
         ceilings: of every set of each.
+        grouped: take the mean over neighbouring ranks, at most `MOST_BINS` groups; ``rank`` is the middle of each.
     """
     blocks = []
     for experiment, of_experiment in zip(experiments, ceilings, strict=True):
         found = experiment.results
+        uneven = drawn_unevenly(experiment)
+        groups = rank_groups(found.test_rank, logarithmic=uneven) if grouped else None
         for index, phase in experiment.phases():
             tested, drawn = (values[:, index][:, phase] for values in (found.test_accuracy, found.test_appearances))
             needed = appearances_at_saturation(tested, drawn)
@@ -37,13 +42,13 @@ def ranks_table(experiments: Sequence[Experiment], ceilings: Sequence[Sequence[C
                 {
                     "run": experiment.name,
                     "set": index,
-                    "rank": found.test_rank,
-                    "appearances": over_members(drawn[:, -1])[0],
-                    **spread("accuracy", tested[:, -1]),
-                    **spread("loss", found.test_loss[:, index, phase[-1]]),
-                    "ceiling": of_experiment[index].by_rank_R,
-                    "saturated": np.isfinite(needed).mean(axis=0),
-                    **spread("appearances_at_saturation", needed),
+                    "rank": _merged(found.test_rank, groups),
+                    "appearances": over_members(_merged(drawn[:, -1], groups))[0],
+                    **spread("accuracy", _merged(tested[:, -1], groups)),
+                    **spread("loss", _merged(found.test_loss[:, index, phase[-1]], groups)),
+                    "ceiling": _merged(of_experiment[index].by_rank_R, groups),
+                    "saturated": _merged(np.isfinite(needed).mean(axis=0), groups),
+                    **spread("appearances_at_saturation", _merged(needed, groups)),
                 }
             )
     return joined(columns.RANKS, blocks)
@@ -123,8 +128,16 @@ def rank_groups(ranks: Array, *, logarithmic: bool) -> list[Array]:
     return [np.flatnonzero(bins == bin_) for bin_ in np.unique(bins)]
 
 
+def _merged(values: Array, groups: list[Array] | None) -> Array:
+    """Means over groups of the last axis, of what is finite; the values themselves without groups."""
+    if groups is None:
+        return values
+    finite = np.isfinite(values)
+    return np.stack([_mean_where(values[..., rows], finite[..., rows]) for rows in groups], axis=-1)
+
+
 def _mean_where(values: Array, inside: Array) -> Array:
-    """``(E,)`` mean of each row where it is inside; NaN without any."""
-    count = inside.sum(axis=1)
-    mean: Array = np.where(inside, values, 0).sum(axis=1) / np.where(count, count, np.nan)
+    """Mean over the last axis of what is inside; NaN where nothing is."""
+    count = inside.sum(axis=-1)
+    mean: Array = np.where(inside, values, 0).sum(axis=-1) / np.where(count, count, np.nan)
     return mean

@@ -66,7 +66,7 @@ def used_parameters(experiment: Experiment) -> int | None:
     if (A := arrays.get("A_logits")) is not None and A.ndim == 3:
         bits, heads, _ = A.shape
         unused = heads * bits * (bits + 1) // 2
-    return sum(values.size for values in arrays.values()) - unused
+    return int(sum(values.size for values in arrays.values())) - unused
 
 
 def bits_per_parameter(experiment: Experiment, index: int) -> Array:

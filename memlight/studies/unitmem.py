@@ -234,9 +234,11 @@ def _medians(table: Table, medians: Table, log: AnalysisLog) -> None:
 
 
 def _add_medians(results: Results, rest_U: Tensor) -> None:
-    for result, rest in zip(results.values(), rest_U.split([r.unitmem.numel() for r in results.values()]), strict=True):
-        result.mu_rest_median = rest
-        result.unitmem_median = unitmem_from_extremes(result.mu_max, rest)
+    start = 0
+    for result in results.values():
+        rest = rest_U[start : start + result.unitmem.numel()]
+        result.mu_rest_median, result.unitmem_median = rest, unitmem_from_extremes(result.mu_max, rest)
+        start += rest.numel()
 
 
 def unitmem_headline(by_layer: Table) -> dict[str, float]:

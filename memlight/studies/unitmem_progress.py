@@ -71,9 +71,16 @@ class UnitMemProgress:
         return PassProgress(self.directory / f"{name}-{dist.rank()}", images, self.made_from, table)
 
     def table(self, name: str) -> MuTable:
-        """Mu of all images of a finished pass, those of all processes."""
+        """Mu of all images of a finished pass, those of all processes.
+
+        Raises:
+            UserError: a process does not see what another has written.
+        """
         dist.barrier()
-        return MuTable([self.directory / f"{name}-{rank}.npy" for rank in range(dist.world_size())])
+        parts = [self.directory / f"{name}-{rank}.npy" for rank in range(dist.world_size())]
+        if not all(part.is_file() for part in parts):
+            raise UserError(f"--run: {self.directory} is not on a disk that all processes share; choose one that is.")
+        return MuTable(parts)
 
     def clear(self) -> None:
         """Delete everything, when all processes are done with it."""

@@ -43,7 +43,7 @@ def test_evaluation_is_the_mean_over_sequences_as_they_are_drawn() -> None:
                     right += p_r * float((float(p_KN[rank, n]) > 0.5) == bit) / 7
                     loss -= p_r * float(np.log(float(p_KN[rank, n] if bit else 1 - p_KN[rank, n]))) / 7
             assert results.set_accuracy[member, index, -1] == pytest.approx(right, rel=1e-5)
-            assert results.set_loss[member, index, -1] == pytest.approx(loss, rel=1e-4)
+            assert results.set_loss[member, index, -1] == pytest.approx(loss, rel=1e-3)
     ids = data.ids(1, [2], 6, 6).flatten()
     assert results.test_rank.tolist() == [0, 10]
     assert results.test_appearances[2, 1, -1].tolist() == [int((ids == 0).sum()), int((ids == 10).sum())]
@@ -87,7 +87,9 @@ def test_a_swap_leaves_the_training_as_it_is() -> None:
 
 def test_controls_change_what_they_name() -> None:
     module = tiny_attention(learning_rate=1e-12)
-    train(module, Snapshot([4]), Shuffle("mlp", [4]), Reinit("c_attn", [4], std=2.0), ResetOptimizer([4]), Snapshot([5]))
+    train(
+        module, Snapshot([4]), Shuffle("mlp", [4]), Reinit("c_attn", [4], std=2.0), ResetOptimizer([4]), Snapshot([5])
+    )
     before, after = module.snapshots[4], module.snapshots[5]
     for name in module.network.names_in("mlp"):
         assert torch.allclose(after[name].sort().values.sum(), before[name].sort().values.sum(), atol=1e-5)

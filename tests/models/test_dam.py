@@ -421,3 +421,32 @@ def test_shared_sequences_serve_all_members() -> None:
     for member, solo in enumerate(model(num_bits=4, seeds=[seed], init_std=1.0, capacity=8) for seed in range(3)):
         solo.push(queries[0][ids[member]])
         torch.testing.assert_close(dam(queries)[member], solo(queries[0]), **EXACT)
+
+
+@pytest.mark.parametrize("num_heads", [2, 9])
+@pytest.mark.parametrize("scope", ["A", "B"])
+def test_a_frozen_scope_leaves_the_gradient_of_the_other(num_heads: int, scope: str) -> None:
+    dam = model(num_bits=6, num_heads=num_heads, eta=3.0, init_std=1.0)
+    dam.push(random_signs(18, 7, 6))
+    queries = random_signs(19, 4, 6)
+    full = dict(zip(("A", "B"), torch.autograd.grad(dam.loss(queries), [dam.A_logits, dam.B_logits]), strict=True))
+    for name in dam.names_in(scope):
+        dam.get_parameter(name).requires_grad_(False)
+    dam.loss(queries).backward()
+    other = "B" if scope == "A" else "A"
+    assert dam.get_parameter(f"{scope}_logits").grad is None
+    torch.testing.assert_close(dam.get_parameter(f"{other}_logits").grad, full[other], **EXACT)
+    dam.requires_grad_(False)
+    assert not dam.loss(queries).requires_grad
+
+
+def test_scopes_are_a_b_and_both() -> None:
+    dam = model(init_std=1.0, replicas=2)
+    assert dam.names_in("AB") == dam.names_in("A+B") == ("A_logits", "B_logits")
+    before = dam.A_logits.clone()
+    dam.shuffle_scope("B")
+    assert torch.equal(dam.A_logits, before)
+    dam.reset_scope("A")
+    assert not torch.equal(dam.A_logits[0], dam.A_logits[1]) and not torch.equal(dam.A_logits, before)
+    with pytest.raises(UserError, match="scope C: AttentionDAM has no 'C'; scopes are A, B, AB"):
+        dam.names_in("C")

@@ -10,6 +10,7 @@ from torch import Tensor
 from memlight.callbacks import DataSwitch, Freeze, RelearnProbe, Snapshot
 from memlight.errors import UserError
 from memlight.models.dam import AttentionDAM
+from memlight.models.transformer import OneLayerAttention
 from memlight.modules.sequence import SequenceModule
 from tests.modules.tiny_sequences import SaveAt, tiny_attention, tiny_dam, tiny_data, train
 
@@ -56,6 +57,22 @@ def test_training_is_the_plain_loop() -> None:
     for step, mean_E in module.train_log:
         assert float(mean_E) == pytest.approx(sum(losses[step - 3 : step]) / 3, rel=1e-5)
     assert losses[0] == pytest.approx(0.6931472)
+
+
+def test_a_transformer_trains_as_by_backward() -> None:
+    """Gradients of its products come transposed; a fused optimizer that does not see that moves other weights."""
+    module, data = tiny_attention(replicas=1), tiny_data()
+    train(module, data=data)
+    network = OneLayerAttention(8, 2, 4, seeds=[0])
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for step in range(12):
+        batch = data.bits(0, [0])[0][data.ids(0, [0], step, 1)[0, 0]]
+        optimizer.zero_grad()
+        network.loss(batch).backward()
+        optimizer.step()
+    for name in network.names_in("mlp+head+embeddings"):
+        ours = module.network.get_parameter(name)[0]
+        torch.testing.assert_close(ours, network.get_parameter(name), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [tiny_dam, tiny_attention])

@@ -141,7 +141,31 @@ def test_ranks_are_grouped_without_loss() -> None:
     first = (table["step"] == 300) & (table["rank_low"] == 0)
     np.testing.assert_allclose(table["accuracy"][first], found.results.test_accuracy[:, 0, 3, 0].mean())
     ranks = ranks_table([found], [[set_ceilings(found, index) for index in range(2)]])
+    found.results.test_accuracy[0, 1, :, 1] = 0.5
+    merged = ranks_table([found], [[set_ceilings(found, index) for index in range(2)]], grouped=True)
+    groups = rank_groups(found.results.test_rank, logarithmic=True)
+    assert len(groups) < 20
+    for at, rows in enumerate(groups):
+        assert merged["rank"][at] == ranks["rank"][:20][rows].mean()
+        np.testing.assert_allclose(merged["accuracy"][at], ranks["accuracy"][:20][rows].mean())
     assert ranks["saturated"].max() == 1 and (np.diff(ranks["appearances"][:20]) <= 0).all()
+
+
+def test_ceilings_by_position_and_rank_are_those_of_every_members_own_set() -> None:
+    found = experiment(zipf=True, members=2)
+    bits = np.random.default_rng(5).integers(0, 2, (2, 200, 8)).astype(np.uint8)
+    found.results.sequences[0] = bits
+    law = 1 / np.arange(1, 201)
+    right = np.zeros((2, 200, 8))
+    for member, row, n in np.ndindex(right.shape):
+        alike = (bits[member, :, :n] == bits[member, row, :n]).all(axis=1)
+        ones = law[alike & (bits[member, :, n] == 1)].sum() > law[alike].sum() / 2
+        right[member, row, n] = ones == bits[member, row, n]
+    ceilings = set_ceilings(found, 0)
+    np.testing.assert_allclose(ceilings.by_position_N, (right * law[:, None]).sum(axis=1).mean(axis=0) / law.sum())
+    np.testing.assert_allclose(ceilings.by_rank_R, right[:, ::10, 1:].mean(axis=(0, 2)))
+    found.results.args = {"eta": 10.0}
+    assert np.isnan(set_ceilings(found, 0).by_rank_R).all()
 
 
 def test_attention_rows_are_softmax_over_the_prefix() -> None:

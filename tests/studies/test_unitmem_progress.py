@@ -111,7 +111,7 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytes
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     keeper = UnitMemProgress(tmp_path / "kept", {}).of("candidate", 20, table=True)
-    with pytest.raises(UserError, match=r"--reference median: 1\.\d+ kB are needed in .*, 100 bytes are free"):
+    with pytest.raises(UserError, match=r"--reference median: 2 kB are needed in .*, 100 bytes are free"):
         measure_unitmem(TinyEncoder(), image_batches(20, 4), make_views, LAYERS, keeper=keeper, progress=False)
 
 
