@@ -97,9 +97,8 @@ def main() -> None:
         for name, took in lines.items():
             print(f"{f'k = {k}: {name}':34} {took:8.2f} {bare / took:15.2f}")
         found = nearest_patches(queries, rows, k, device=device)
-        print(
-            f"  read {found.read_seconds:.2f} s, waited {found.wait_seconds:.2f} s, searched again {found.widened} times"
-        )
+        waited = f"{found.wait_seconds:.2f} of {found.read_seconds:.2f} s of reading"
+        print(f"  waited for {waited}; searched again {found.widened} times")
         if device.type == "cpu":
             _, theirs = faiss.knn(fine_queries, fine_rows, k)
             print(f"  the same nearest rows as faiss: {np.mean(theirs[:, 0] == found.indices[:, 0]):.4%}")

@@ -121,7 +121,8 @@ class SequenceResults:
                 weights.setdefault(int(step), {})[name] = arrays.pop(key)
             texts = {name: json.loads(str(arrays.pop(name))) for name in ("events", "args", "swap_names")}
             sequences = [bits[f"bits_{index}"] for index in range(len(bits))]
-            return cls(**arrays, **texts, weights=dict(sorted(weights.items())), sequences=sequences)
+            found: dict[str, Any] = {**arrays, **texts}
+            return cls(**found, weights=dict(sorted(weights.items())), sequences=sequences)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise UserError(f"{flag} {run}: {RESULTS} or {SEQUENCES} cannot be read ({error}); train again") from error
 
@@ -157,7 +158,7 @@ class SequenceResults:
         return int(np.flatnonzero(self.eval_steps <= ends[index])[-1])
 
 
-def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
+def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 

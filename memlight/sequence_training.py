@@ -16,7 +16,7 @@ from memlight.callbacks.switch_checkpoint import SwitchCheckpoint
 from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
 from memlight.logs import make_loggers
-from memlight.modules.sequence import require_sequence_checkpoint
+from memlight.modules.sequence_checkpoint import require_sequence_checkpoint
 from memlight.preflight import difference, require_devices
 from memlight.rundir import RunDir
 from memlight.settings import as_given, plain, sequence_settings

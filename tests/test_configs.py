@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from PIL import Image
 
 from memlight import removal
 from memlight.cli import main
+from memlight.tables import read_json
 from tests.tiny_pair import TinyPair, analyze
 
 ROOT = Path(__file__).resolve().parent.parent
 SWEEP = ROOT / "configs" / "sweep.yaml"
 REMOVALS = sorted(ROOT.glob("configs/removal_*.yaml"))
-CONFIGS = [path for path in sorted(ROOT.glob("configs/**/*.yaml")) if path not in (SWEEP, *REMOVALS)]
+SEQUENCES = sorted(ROOT.glob("configs/sequence/*.yaml"))
+CONFIGS = [path for path in sorted(ROOT.glob("configs/**/*.yaml")) if path not in (SWEEP, *REMOVALS, *SEQUENCES)]
 
 SMALL = 64
 """Pixels of the views of those configurations that ask for more.
@@ -56,6 +59,42 @@ def test_config_trains_one_batch(config: Path, class_folders: Path, tmp_path: Pa
     shutil.rmtree(run, ignore_errors=True)
 
 
+FASTER = 5000
+"""How many of a sequence configuration's gradient steps are one here."""
+
+FEW = {"replicas": 2, "num_sequences": 20, "num_bits": 8, "batch_size": 4, "criterion": 0.6, "limit": 2}
+
+
+def hastened(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose switches, snapshots and evaluations come earlier, on fewer and shorter sequences."""
+    made: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            made[name] = hastened(value)
+        elif name == "callbacks":
+            made[name] = [hastened(one) for one in value]
+        elif name == "at":
+            made[name] = [step // FASTER for step in value]
+        elif name in ("max_steps", "snapshot"):
+            made[name] = -(-value // FASTER)
+        else:
+            made[name] = 1 if name == "every" else FEW.get(name, value)
+    return made
+
+
+@pytest.mark.parametrize("config", SEQUENCES, ids=lambda path: path.stem)
+def test_sequence_config_trains_some_steps(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    quick = tmp_path / config.name
+    quick.write_text(yaml.safe_dump(hastened(settings)))
+    run = tmp_path / "run"
+    flags = ["--logger=csv", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
+    assert main(["fit", f"--config={quick}", f"--run={run}", *flags]) == 0
+    kinds = {event["kind"] for event in read_json(run / "summary.json")["events"]}
+    asked = {callback["class_path"].rpartition(".")[2] for callback in settings["trainer"]["callbacks"]}
+    assert len(kinds) == len(asked - {"SequenceEvaluation"})
+
+
 @pytest.fixture(scope="module")
 def scored(plain_pair: TinyPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pair whose candidates have scores."""
@@ -84,7 +123,7 @@ def test_removal_config_trains_one_batch_of_each_arm(
     assert len(list(run.glob("removal-2/*/without.csv"))) == len(trained)
 
 
-@pytest.mark.parametrize("config", [*CONFIGS, *REMOVALS, SWEEP], ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", [*CONFIGS, *REMOVALS, *SEQUENCES, SWEEP], ids=lambda path: path.stem)
 def test_config_opens_with_its_command_time_and_expected_result(config: Path) -> None:
     header = "".join(line for line in config.read_text().splitlines(keepends=True) if line.startswith("#"))
     command = "wandb sweep" if config == SWEEP else "--config"

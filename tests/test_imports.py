@@ -60,7 +60,8 @@ ALLOWED: dict[str, set[str]] = {
     "interventions": BASE | {"metrics"},
     "patches": BASE | {"data", "models", "feature_writer", "rundir"},
     "callbacks": BASE
-    | {"interventions", "data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"},
+    | {"interventions", "data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"}
+    | {"sequence_results"},
 }
 """Room -> rooms it may import. Rooms that are not here (the command lines) may import everything."""
 
@@ -72,6 +73,7 @@ COMMAND_LINES = {
     "removal",
     "arguments",
     "training",
+    "sequence_training",
     "preflight",
     "quiet",
     "analyze",

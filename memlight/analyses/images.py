@@ -92,8 +92,8 @@ def measured_units(opened: "OpenedRun", measured: "AnalysisDir", split: str) -> 
     again = f"make it again with `python analyze.py unitmem --run {opened.run.root}` and the same flags"
     if not measured.summary.is_file():
         raise UserError(f"--run {opened.run.root}: no {measured.dir}, whose units this command looks at; {again}.")
-    hashes = read_json(measured.summary)["checkpoints"]
-    if any(hashes.get(role) != digest for role, digest in opened.hashes.items()):
+    hashes = read_json(measured.summary)["checkpoints"]  # a callback measures before there is a file to hash
+    if hashes and any(hashes.get(role) != digest for role, digest in opened.hashes.items()):
         raise UserError(f"--run {opened.run.root}: {measured.dir} is of another encoder than the run has now; {again}.")
     units = {split: read_table(measured.table(), UNITMEM_TABLE)}
     if split != "external" and measured.table("held_out").is_file():

@@ -33,7 +33,7 @@ class Freeze(AtScope):
     def act(self, module: SequenceModule) -> None:
         """Freeze, and keep a copy to compare with."""
         names = self.names(module)
-        module.freeze(names)
+        module.freeze_named(names)
         if self.optimizer == "reset":
             module.reset_optimizer()
         self._frozen = {name: module.network.get_parameter(name).detach().clone() for name in names}

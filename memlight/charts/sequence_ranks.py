@@ -62,6 +62,8 @@ def sequence_ranks(ranks: Table, appearances: Table, learned: Table, sets: Table
     axes["C"].set_title("Draws until 90 % of its bits are right")
     axes["C"].set_ylabel("times drawn")
     axes["C"].set_ylim(0, _top(ranks["appearances_at_saturation"]))
+    if uneven:
+        axes["C"].set_yscale("symlog", linthresh=1)
     axes["D"].set_title("Highest rank learned: \N{MINUS SIGN}1 is none")
     axes["D"].set_ylabel("rank")
     axes["D"].set_ylim(-0.06 * _top(learned["max_rank"]), _top(learned["max_rank"]))
@@ -105,7 +107,12 @@ def sequence_rank_time(table: Table, sets: Table) -> Figure:
         ax.set_ylabel("rank")
     for ax in list(grid.flat)[len(indices) :]:
         ax.remove()
-    bar = figure.colorbar(ScalarMappable(scale, colours), ax=grid, label="share of bits right: 0.5 is a coin", pad=0.02)
+    bar = figure.colorbar(
+        ScalarMappable(scale, colours),
+        ax=list(grid.flat)[: len(indices)],
+        label="share of bits right: 0.5 is a coin",
+        pad=0.02,
+    )
     bar.ax.yaxis.set_major_locator(MaxNLocator(5))
     return figure
 

@@ -90,7 +90,10 @@ def sequence_interventions(swaps: Table, probes: Table) -> Figure:
         _points(axes["probes"], probes["step"], renamed, "batches", every, BLUE, "members that got there")
         axes["probes"].set_title("Fork: batches until novel sequences are learned")
         axes["probes"].set_ylabel("batches")
-        axes["probes"].set_xlabel("gradient steps at the fork")
+        columns = zip(probes["step"], probes["reached"], probes["members"], strict=True)
+        names = [f"{step}\n{reached} of {members}" for step, reached, members in columns]
+        axes["probes"].set_xticks(probes["step"], names, fontsize=8)
+        axes["probes"].set_xlabel("gradient steps at the fork, and members that got there")
         axes["probes"].set_ylim(bottom=0)
     return figure
 

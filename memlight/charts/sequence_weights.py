@@ -38,7 +38,13 @@ def attention_maps(maps_HNN: NDArray[np.float64], names: list[str], query: str) 
         ax.remove()
     figure.supxlabel("bit looked at", fontsize=9.5)
     figure.supylabel(query, fontsize=9.5)
-    figure.colorbar(ScalarMappable(scale, _palette()), ax=grid, label="share of attention", fraction=0.04, pad=0.02)
+    figure.colorbar(
+        ScalarMappable(scale, _palette()),
+        ax=list(grid.flat)[: len(shown)],
+        label="share of attention",
+        fraction=0.04,
+        pad=0.02,
+    )
     return figure
 
 

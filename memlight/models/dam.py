@@ -1,11 +1,12 @@
 """Attention in front of a dense associative memory ([A]; METHODS section 6)."""
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memlight.errors import UserError
 from memlight.models.dam_memory import Memories, SequenceMemory
@@ -17,6 +18,20 @@ MAX_LOGIT = math.log((1 - 1e-6) / 1e-6)
 
 _MOST_ENTRIES = 1 << 24
 """Entries of the largest tensor that an evaluation makes at once: 64 MB."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def in_full_precision(method: Method) -> Method:
+    """Under mixed precision too: 8 bits of a score of some hundreds would leave nothing of its softmax."""
+
+    @wraps(method)
+    def exact(self: nn.Module, *arguments: Any) -> Any:
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            return method(self, *arguments)
+
+    return cast(Method, exact)
 
 
 class AttentionDAM(SequenceModel):
@@ -138,7 +153,7 @@ class AttentionDAM(SequenceModel):
 
     def attention_weights(self) -> Tensor:
         """A: ``([E,] N, H, N)``; ``[n]`` sums to 1 over the first n entries and is 0 after them; ``[0]`` is 0."""
-        return self._dropped(torch.nn.functional.pad(self._attention(), (0, 0, 0, 0, 1, 0)))
+        return self._dropped(nn.functional.pad(self._attention(), (0, 0, 0, 0, 1, 0)))
 
     def feature_weights(self) -> Tensor:
         """B: ``([E,] H, N)``, sums to 1 over bits."""
@@ -155,6 +170,7 @@ class AttentionDAM(SequenceModel):
         plus, minus = votes.clamp_min(torch.finfo(votes.dtype).tiny).log().unbind(-1)
         return (plus - minus).clamp(-MAX_LOGIT, MAX_LOGIT)
 
+    @in_full_precision
     def losses(self, bits: Tensor) -> Tensor:
         """Loss in nats of every position, ``([E,] B, N)``."""
         if self.loss_kind == "bce":
@@ -169,6 +185,7 @@ class AttentionDAM(SequenceModel):
             losses.append(torch.where(held_EB[..., None] > 0, losses_EBN, 0.0))
         return self._dropped(torch.cat(losses, dim=1))
 
+    @in_full_precision
     def loss(self, bits: Tensor) -> Tensor:
         """As `SequenceModel.loss`, its gradient made in the same sweep over the memories."""
         zeta_EBN = self._zeta(bits)
@@ -186,6 +203,7 @@ class AttentionDAM(SequenceModel):
         return self._dropped(total_E / (zeta_EBN.shape[1] * (self.num_bits - first)))
 
     @torch.no_grad()
+    @in_full_precision
     def retrieval_top1(self, bits: Tensor) -> Tensor:
         """Share of counted positions whose best-scoring memory is the sequence itself: a scalar, or ``(E,)``.
 
@@ -237,12 +255,13 @@ class AttentionDAM(SequenceModel):
         else:
             q_EPBF = phihat_EPBH.contiguous()
             keys_EDF = torch.matmul(memories.keys, b_EHN.transpose(1, 2))
-        return (q_EPBF if first else torch.nn.functional.pad(q_EPBF, (0, 0, 0, 0, 1, 0))), keys_EDF
+        return (q_EPBF if first else nn.functional.pad(q_EPBF, (0, 0, 0, 0, 1, 0))), keys_EDF
 
     def _scores(self, zeta_EBN: Tensor, memories: Memories) -> Tensor:
         """``(E, N, B, D)``."""
         return scores(*self._queries_and_keys(zeta_EBN, memories, first=0), memories.log_counts)
 
+    @in_full_precision
     def _votes(self, bits: Tensor) -> Tensor:
         """``([E,] B, N, 2)``: mass of +1 and of -1, up to a factor; 1/2 each from an empty memory."""
         memories = self._memories()

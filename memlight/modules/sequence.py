@@ -3,34 +3,30 @@
 from abc import ABC
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as L
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from memlight.batch import SequenceBlock
 from memlight.errors import UserError
 from memlight.models.sequence_model import SequenceModel
 from memlight.modules.checks import at_least, below_one, positive
+from memlight.modules.sequence_checkpoint import STATE_KEY
+from memlight.modules.sequence_optim import OptimizerName, make_optimizer
 from memlight.modules.sequence_scores import measure, right_and_loss
 
 _DATA = ("num_sequences", "num_bits", "law", "exponent", "distinct", "batch_size", "sets", "seed")
 """What of the data decides which sequences are drawn."""
-
-STATE_KEY = "memlight_sequence"
-"""Where a checkpoint keeps what is neither a weight nor a callback's."""
 
 
 class SequenceModule(L.LightningModule, ABC):
     """Trains the members of a network, each on batches of its own, with one optimizer whose update is elementwise.
 
     One `training_step` is a block of gradient steps; Lightning's ``global_step`` counts the gradient steps, and an
-    epoch lasts until the next step at which a callback acts (`SequenceCallback.cuts`). The order of a step: predict
-    the batch from the old memory, loss, update, remember the batch.
+    epoch lasts until the next step at which a callback acts (`pause_steps`). The order of a step: predict the batch from the old memory, loss, update, remember the batch.
 
     Args:
         network: what is trained; its replica axis is the members'.
@@ -50,13 +46,11 @@ class SequenceModule(L.LightningModule, ABC):
         train_log: gradient steps done and ``(E,)`` mean loss since the entry before.
     """
 
-    automatic_optimization = False
-
     def __init__(
         self,
         network: SequenceModel,
         learning_rate: float = 1e-3,
-        optimizer: Literal["adam", "adamw", "sgd"] = "adam",
+        optimizer: OptimizerName = "adam",
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         block_steps: int = 100,
@@ -225,7 +219,7 @@ class SequenceModule(L.LightningModule, ABC):
             counter.ready += steps
             counter.completed += steps
 
-    def freeze(self, names: Iterable[str]) -> None:
+    def freeze_named(self, names: Iterable[str]) -> None:
         """Take parameters out of training: no gradient, in no optimizer group, no state.
 
         Args:
@@ -265,15 +259,9 @@ class SequenceModule(L.LightningModule, ABC):
             logger.log_metrics(metrics, step=self.global_step)
 
     def make_optimizer(self, network: SequenceModel) -> Optimizer:
-        """A fresh optimizer as the arguments say."""
-        weights, shared = list(network.parameters()), {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        match self.optimizer_name:
-            case "adam":
-                return Adam(weights, fused=True, **shared)
-            case "adamw":
-                return AdamW(weights, fused=True, **shared)
-            case "sgd":
-                return SGD(weights, momentum=self.momentum, fused=True, **shared)
+        """A fresh optimizer of all weights of a network, as the arguments say."""
+        weights = list(network.parameters())
+        return make_optimizer(self.optimizer_name, weights, self.learning_rate, self.weight_decay, self.momentum)
 
     def configure_optimizers(self) -> Optimizer:
         """Over what is not frozen."""
@@ -312,19 +300,3 @@ class SequenceModule(L.LightningModule, ABC):
         self.snapshots, self.events = state["snapshots"], state["events"]
         self.train_log = [(step, loss_E) for step, loss_E in state["train_log"]]
         self._loss_sum_E, self._loss_steps = state["loss_sum"], state["loss_steps"]
-
-
-def require_sequence_checkpoint(path: Path) -> None:
-    """Refuse a file that is not a whole checkpoint of a sequence training, before anything is written.
-
-    Raises:
-        UserError: it is missing, broken or another's.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError, ValueError) as error:
-        raise UserError(
-            f"--ckpt_path {path}: cannot be read ({str(error).splitlines()[0]}); give another one."
-        ) from error
-    if not isinstance(checkpoint, dict) or STATE_KEY not in checkpoint:
-        raise UserError(f"--ckpt_path {path}: not a checkpoint of a sequence training; give one of train.py fit.")

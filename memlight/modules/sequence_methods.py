@@ -6,6 +6,7 @@ from memlight.models.dam import AttentionDAM
 from memlight.models.transformer import GPT, OneLayerAttention
 from memlight.modules.checks import at_least
 from memlight.modules.sequence import SequenceModule
+from memlight.modules.sequence_optim import OptimizerName
 
 
 def member_seeds(init_seed: int | None, replicas: int) -> list[int]:
@@ -55,7 +56,7 @@ class SequenceDAM(SequenceModule):
         replicas: int = 1,
         init_seed: int | None = None,
         learning_rate: float = 1e-2,
-        optimizer: Literal["adam", "adamw", "sgd"] = "adam",
+        optimizer: OptimizerName = "adam",
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         block_steps: int = 100,
@@ -106,7 +107,7 @@ class SequenceAttention(SequenceModule):
         replicas: int = 1,
         init_seed: int | None = None,
         learning_rate: float = 1e-3,
-        optimizer: Literal["adam", "adamw", "sgd"] = "adam",
+        optimizer: OptimizerName = "adam",
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         block_steps: int = 100,
@@ -150,7 +151,7 @@ class SequenceGPT(SequenceModule):
         replicas: int = 1,
         init_seed: int | None = None,
         learning_rate: float = 1e-3,
-        optimizer: Literal["adam", "adamw", "sgd"] = "adam",
+        optimizer: OptimizerName = "adam",
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         block_steps: int = 100,

@@ -32,7 +32,7 @@ def right_and_loss(network: SequenceModel, bits_EKN: Tensor) -> tuple[Tensor, Te
 def in_chunks(bits_EKN: Tensor) -> tuple[Tensor, ...]:
     """Sequences in groups small enough to be read at once."""
     members, _, bits = bits_EKN.shape
-    return bits_EKN.split(max(1, ROWS_OF_LOGITS // (members * bits)), 1)
+    return torch.split(bits_EKN, max(1, ROWS_OF_LOGITS // (members * bits)), dim=1)
 
 
 @torch.no_grad()
@@ -51,6 +51,7 @@ def measure(network: SequenceModel, sets: Sequence[Tensor], p_K: Tensor, ranks_R
         ``(E, S)`` of networks that have it.
     """
     counted_N = network.counted.to(p_K.device)
+    retrieval_top1 = getattr(network, "retrieval_top1", None)
     columns: dict[str, list[Tensor]] = {}
     for bits_EKN in sets:
         right_EKN, loss_EKN = right_and_loss(network, bits_EKN)
@@ -63,8 +64,8 @@ def measure(network: SequenceModel, sets: Sequence[Tensor], p_K: Tensor, ranks_R
             "test_accuracy": right_EK[:, ranks_R],
             "test_loss": loss_EK[:, ranks_R],
         }
-        if hasattr(network, "retrieval_top1"):
-            measured["retrieval"] = network.retrieval_top1(bits_EKN)
+        if retrieval_top1 is not None:
+            measured["retrieval"] = retrieval_top1(bits_EKN)
         for name, value in measured.items():
             columns.setdefault(name, []).append(value.cpu())
     return {name: torch.stack(values, 1) for name, values in columns.items()}

@@ -101,7 +101,14 @@ def nearest_patches(
         ThreadPoolExecutor(len(devices), "search") as pool,
     ):
         workers = [
-            _Worker(raw.to(one), space.to(one), _finder(backend, space, one, product), found.to(one)) for one in devices
+            _Worker(
+                raw.to(one),
+                space.to(one),
+                _finder(backend, space.to(one), one, product),
+                found.to(one),
+                MORE[_product(one, product)],
+            )
+            for one in devices
         ]
         shares = [shards[number :: len(devices)] for number in range(len(devices))]
         stop = threading.Event()

@@ -118,7 +118,7 @@ def _ranks(run: Experiment, ranks: Table, rank_time: Table, own: dict[str, Table
         "ranks",
         sequence_ranks(ranks, own["appearances"], own["learned"], own["sets"], uneven=uneven),
         "The test sequences (every tenth rank) at the end of their set's training: which are learned, and after how "
-        f"many draws; neighbouring ranks together. Learned: more than 90 % of a sequence's bits are right. "
+        "many draws; neighbouring ranks together. Learned: more than 90 % of a sequence's bits are right. "
         f"{OVER_MEMBERS}",
     )
     log.figure(

@@ -14,8 +14,11 @@ from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.pictures import rows_grid
 from memlight.tables import Table
 
-ROWS, COLUMNS = 10, 8
-"""Units in a picture, and images of each; where there are held-out images, `HELD_OUT` of the columns are theirs."""
+ROWS, COLUMNS = 12, 8
+"""Most units in a picture, and images of each; of these `HELD_OUT` are held-out ones where there are any."""
+
+EXTREMES = 10
+"""Units in the pictures of the strongest and the weakest of all (Jafari)."""
 
 HELD_OUT = 3
 
@@ -39,6 +42,7 @@ def draw_units(
     if dist.rank() != 0:
         return
     shown = units_shown({layer: result.unitmem for layer, result in results.items()})
+    shown["top_units"] = shown["top_units"][:EXTREMES]
     shown["bottom_units"] = bottom_units(results)
     dead = sum(int(result.dead.sum()) for result in results.values())
     left_out = f" {dead} dead units are left out." if dead else " No unit is dead."
@@ -82,16 +86,16 @@ def units_shown(scores: Mapping[str, Tensor]) -> dict[str, list[Unit]]:
 
 
 def bottom_units(results: Results) -> list[Unit]:
-    """The `ROWS` living units with the lowest scores, the lowest first."""
+    """The `EXTREMES` living units with the lowest scores, the lowest first."""
     candidates = []
     for layer, result in results.items():
         living = (~result.dead).nonzero().flatten()
-        lowest = result.unitmem[living].topk(min(ROWS, living.numel()), largest=False)
+        lowest = result.unitmem[living].topk(min(EXTREMES, living.numel()), largest=False)
         candidates += [
             (score, layer, unit)
             for score, unit in zip(lowest.values.tolist(), living[lowest.indices].tolist(), strict=True)
         ]
-    return [(layer, unit) for _, layer, unit in sorted(candidates, key=lambda named: named[0])[:ROWS]]
+    return [(layer, unit) for _, layer, unit in sorted(candidates, key=lambda named: named[0])[:EXTREMES]]
 
 
 def _label(named: Unit, results: Results, excess: Table) -> str:

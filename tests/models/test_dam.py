@@ -450,3 +450,14 @@ def test_scopes_are_a_b_and_both() -> None:
     assert not torch.equal(dam.A_logits[0], dam.A_logits[1]) and not torch.equal(dam.A_logits, before)
     with pytest.raises(UserError, match="scope C: AttentionDAM has no 'C'; scopes are A, B, AB"):
         dam.names_in("C")
+
+
+@pytest.mark.parametrize("num_heads", [2, 9])
+def test_mixed_precision_leaves_the_memory_exact(num_heads: int) -> None:
+    dam = AttentionDAM(6, num_heads, 8, 10.0, init_std=1.0)
+    dam.push(random_signs(20, 7, 6))
+    queries = random_signs(21, 4, 6)
+    exact = dam.loss(queries), dam(queries), dam.losses(queries), dam.retrieval_top1(queries)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = dam.loss(queries), dam(queries), dam.losses(queries), dam.retrieval_top1(queries)
+    assert all(torch.equal(a, b) for a, b in zip(exact, mixed, strict=True))

@@ -28,7 +28,7 @@ from memlight.tables import (
 )
 from tests.ddp import run_ddp
 from tests.test_released import paint
-from tests.tiny_pair import analyze, assert_same_tables, table_bytes
+from tests.tiny_pair import KEPT, analyze, assert_same_tables, table_bytes
 
 TABLES = {
     "images": IMAGES_TABLE,
@@ -153,6 +153,13 @@ def test_mistakes_say_what_to_do(trained: RunDir, done: AnalysisDir, capsys: pyt
         "--member=random", "--checkpoint=epoch=1"
     )
     assert not trained.analysis("images", "moved").dir.exists()
+
+
+def test_what_a_callback_measured_is_looked_at_too(observed: RunDir) -> None:
+    assert analyze(observed.root, "images", f"--checkpoint={KEPT}") == 0
+    units = read_table(observed.analysis("unitmem", KEPT).table())
+    images = read_table(observed.analysis("images", KEPT).table("images"))
+    assert images["units"][images["split"] == "candidate"].sum() == (~units["dead"]).sum()
 
 
 def owned(top_units: list[int], labels: list[int], table: Table) -> Owned:

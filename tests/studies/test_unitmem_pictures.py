@@ -3,7 +3,7 @@
 import torch
 
 from memlight.metrics.unitmem import UnitMem
-from memlight.studies.unitmem_pictures import ROWS, bottom_units, units_shown
+from memlight.studies.unitmem_pictures import EXTREMES, ROWS, bottom_units, units_shown
 
 
 def test_bottom_units_are_the_lowest_living_ones() -> None:
@@ -20,8 +20,8 @@ def test_bottom_units_are_the_lowest_living_ones() -> None:
         for unit in range(result.unitmem.numel())
         if not result.dead[unit]
     ]
-    lowest = [(layer, unit) for _, layer, unit in sorted(every)[:ROWS]]
-    assert bottom_units(results) == lowest and len(lowest) == ROWS
+    lowest = [(layer, unit) for _, layer, unit in sorted(every)[:EXTREMES]]
+    assert bottom_units(results) == lowest and len(lowest) == EXTREMES
     assert bottom_units({"b": results["b"]}) == sorted(
         [("b", 0), ("b", 1), ("b", 3)], key=lambda named: float(results["b"].unitmem[named[1]])
     )
