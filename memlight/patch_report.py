@@ -86,7 +86,8 @@ def _compare(
 def _browser(found: PatchResults, queries: PatchStore, index: PatchStore) -> str:
     far = found.distances[:, 0].reshape(-1, queries.patches)
     chosen = spread_over(np.argsort(far.mean(1), kind="stable").tolist(), SHOWN)
-    images, sources = [], {}
+    images: list[ShownImage] = []
+    sources: dict[int, ShownSource] = {}
     for image in chosen:
         rows = slice(image * queries.patches, (image + 1) * queries.patches)
         of_image, places = np.divmod(found.indices[rows, 0], index.patches)

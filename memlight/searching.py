@@ -143,7 +143,7 @@ def _search(
 
 
 def _words(about: dict[str, Any]) -> str:
-    speed = f"{about['seconds']:.1f} s, {about['pairs_per_second'] / 1e9:.3g} billion pairs/s"
+    speed = f"{about['seconds']:.1f} s, {about['pairs_per_second'] / 1e6:.3g} million pairs/s"
     start = f"{about['query_patches']} patches against {about['index_patches']}: {speed}"
     if about["approximate"] is not None:
         return (

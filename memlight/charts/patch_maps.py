@@ -82,7 +82,8 @@ def resized(pixels: Pixels, box: Box) -> Pixels:
     """Nearest pixels at the size of a box; patches differ by a pixel where the grid does not divide the side."""
     rows = np.arange(box[2] - box[0]) * pixels.shape[0] // (box[2] - box[0])
     columns = np.arange(box[3] - box[1]) * pixels.shape[1] // (box[3] - box[1])
-    return pixels[rows[:, None], columns]
+    out: Pixels = pixels[rows[:, None], columns]
+    return out
 
 
 def distinct_colours(count: int) -> list[tuple[float, float, float]]:
@@ -118,7 +119,8 @@ def patch_maps(images: Sequence[PatchedImage], highest: float, title: str) -> Fi
         wspace=0.06,
         hspace=0.16,
     )
-    scale = Normalize(0, highest or 1.0)
+    highest = highest or 1.0
+    scale = Normalize(0, highest)
     for row, image in enumerate(images):
         axes = [figure.add_subplot(grid[row, column]) for column in range(len(PANELS))]
         _row(axes, image, scale)

@@ -95,7 +95,7 @@ def sequence_rank_time(table: Table, sets: Table) -> Figure:
     rows = -(-len(indices) // 2)
     size = (9.6, 0.9 + 2.6 * rows)
     figure = Figure(figsize=size, dpi=160, layout="constrained")
-    grid = figure.subplots(rows, min(2, len(indices)), sharex=True, squeeze=False)
+    grid = figure.subplots(rows, min(2, len(indices)), squeeze=False)
     scale, colours = Normalize(0.5, 1), colormaps["viridis"].with_extremes(bad="#e4e4e4")
     for ax, index in zip(grid.flat, indices, strict=False):
         _map(ax, {name: column[table["set"] == index] for name, column in table.items()}, np.unique(table["step"]))

@@ -88,7 +88,7 @@ def sequence_interventions(swaps: Table, probes: Table) -> Figure:
         every = np.ones(len(probes["step"]), dtype=bool)
         renamed = {"batches": probes["batches"], "batches_low": probes["low"], "batches_high": probes["high"]}
         _points(axes["probes"], probes["step"], renamed, "batches", every, BLUE, "members that got there")
-        axes["probes"].set_title("Fork: batches until novel sequences are learned")
+        axes["probes"].set_title("Fork: batches to learn novel sequences")
         axes["probes"].set_ylabel("batches")
         columns = zip(probes["step"], probes["reached"], probes["members"], strict=True)
         names = [f"{step}\n{reached} of {members}" for step, reached, members in columns]

@@ -19,7 +19,8 @@ def attention_maps(maps_HNN: NDArray[np.float64], names: list[str], query: str) 
     """What every head looks at: a row for each prefix or position, a column for each bit; one member.
 
     Args:
-        maps_HNN: ``(H, N, N)`` rows sum to 1; NaN where nothing can be seen. At most `MOST_PANELS` heads are drawn.
+        maps_HNN: ``(H, N, N)`` rows sum to 1; NaN where nothing can be seen. At most `MOST_PANELS` heads are drawn,
+            on a scale that ends at the largest share in the second half of the rows.
         names: of the heads.
         query: what a row is.
     """
@@ -28,8 +29,9 @@ def attention_maps(maps_HNN: NDArray[np.float64], names: list[str], query: str) 
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(2.4 * columns + 0.9, 0.7 + 2.3 * rows), dpi=160, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    top = float(np.nanmax([np.nanmax(picture[3:], initial=0) for _, picture in shown]))
-    scale = Normalize(0, max(top, 1e-9))
+    long = maps_HNN.shape[1] // 2  # short prefixes have large shares whatever is learned
+    top = max(float(np.nanmax(picture[long:], initial=0)) for _, picture in shown)
+    scale = Normalize(0, top or 1)
     for ax, (name, picture) in zip(grid.flat, shown, strict=False):
         _picture(ax, picture, scale)
         ax.set_aspect("equal")
@@ -38,13 +40,9 @@ def attention_maps(maps_HNN: NDArray[np.float64], names: list[str], query: str) 
         ax.remove()
     figure.supxlabel("bit looked at", fontsize=9.5)
     figure.supylabel(query, fontsize=9.5)
-    figure.colorbar(
-        ScalarMappable(scale, _palette()),
-        ax=list(grid.flat)[: len(shown)],
-        label="share of attention",
-        fraction=0.04,
-        pad=0.02,
-    )
+    drawn = list(grid.flat)[: len(shown)]
+    mappable = ScalarMappable(scale, _palette())
+    figure.colorbar(mappable, ax=drawn, label="share of attention", extend="max", fraction=0.04, pad=0.02)
     return figure
 
 

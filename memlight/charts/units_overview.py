@@ -1,6 +1,7 @@
 """All units at a glance, each chart beside what exchangeable and held-out images give. No torch."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -128,7 +129,8 @@ def unitmem_overall(scores: Scores, extremes: Table) -> Figure:
     axes["A"].set_xlabel("UnitMem; lines at the means")
     axes["A"].set_ylabel("number of units")
     axes["A"].set_ylim(0, 1.4 * axes["A"].get_ylim()[1])  # room for the legend
-    axes["A"].legend(fontsize=8, loc="upper right" if np.nanmean(scores["scored"]) < 0.5 else "upper left")
+    side: Literal["upper right", "upper left"] = "upper right" if np.nanmean(scores["scored"]) < 0.5 else "upper left"
+    axes["A"].legend(fontsize=8, loc=side, frameon=True, edgecolor="none", framealpha=0.9)
     axes["B"].axhline(0.1, color="black", lw=0.8)
     axes["B"].set_title("Top 10 % of all units: .1 if no layer has more")
     axes["B"].set_ylabel("share of the layer's units")

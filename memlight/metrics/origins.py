@@ -168,7 +168,8 @@ def origin_statistics(
 def statistics_of(found: Origins, *, seed: int = 0) -> OriginStatistics:
     """All statistics of origins; see `origin_statistics`."""
     value, images = found.statistics(), found.by_image()
-    null = _null(*found.sources_IP.shape, found.num_sources, seed)
+    images_drawn, patches = found.sources_IP.shape
+    null = _null(images_drawn, patches, found.num_sources, seed)
     means = np.stack([images[name] for name in _OF_IMAGES.values()]).astype(np.float64)
     ends = dict(zip(_OF_IMAGES, zip(*bootstrap_means(means), strict=True), strict=True))
     most = min(found.num_sources, found.sources_IP.size)
@@ -176,7 +177,7 @@ def statistics_of(found: Origins, *, seed: int = 0) -> OriginStatistics:
         "entropy_bits": np.log2(most),
         "effective_sources": most,
         "unique_sources": most,
-        "sources_per_image": min(found.sources_IP.shape[1], found.num_sources),
+        "sources_per_image": min(patches, found.num_sources),
     }
     missing = (np.nan, np.nan, np.nan)
     table = {

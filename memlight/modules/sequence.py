@@ -26,7 +26,8 @@ class SequenceModule(L.LightningModule, ABC):
     """Trains the members of a network, each on batches of its own, with one optimizer whose update is elementwise.
 
     One `training_step` is a block of gradient steps; Lightning's ``global_step`` counts the gradient steps, and an
-    epoch lasts until the next step at which a callback acts (`pause_steps`). The order of a step: predict the batch from the old memory, loss, update, remember the batch.
+    epoch lasts until the next step at which a callback acts (`pause_steps`). The order of a step: predict the batch
+    from the old memory, loss, update, remember the batch.
 
     Args:
         network: what is trained; its replica axis is the members'.

@@ -91,7 +91,7 @@ def approximate_patches(
     _, found = built.search(space.embed(raw, "queries").numpy(), min(MORE * k, searched.num_rows))
     query, place = np.nonzero(found >= 0)
     rows = torch.from_numpy(found[query, place])
-    unique, row = rows.unique(return_inverse=True)
+    unique, row = torch.unique(rows, return_inverse=True)
     vectors = searched.take(unique.numpy())
     query_P = torch.from_numpy(query)
     distances = space.distance(space.squared(raw, vectors, query_P, row))

@@ -125,7 +125,7 @@ def _take(product_QN: Tensor, scores_QK: Tensor, rows_QK: Tensor, floor_Q: Tenso
         product_QN, best_QG, lowest = product_QN[chosen], best_QG[chosen], lowest[chosen]
         old_scores, old_rows = scores_QK[chosen], rows_QK[chosen]
     else:
-        chosen, old_scores, old_rows = slice(None), scores_QK, rows_QK
+        old_scores, old_rows = scores_QK, rows_QK
     _, group = best_QG.topk(min(keep, groups), dim=1)
     offsets = torch.arange(0, width, groups, device=group.device)
     members = (group[:, :, None] + offsets).flatten(1)
@@ -133,5 +133,9 @@ def _take(product_QN: Tensor, scores_QK: Tensor, rows_QK: Tensor, floor_Q: Tenso
     found = found.masked_fill(found <= lowest[:, None], float("-inf"))
     members = torch.where(found > float("-inf"), members + start, -1)
     new, place = torch.cat([old_scores, found], 1).topk(keep, dim=1)
-    scores_QK[chosen] = new
-    rows_QK[chosen] = torch.cat([old_rows, members], 1).gather(1, place)
+    rows = torch.cat([old_rows, members], 1).gather(1, place)
+    if product_QN.device.type == "cpu":
+        scores_QK[chosen], rows_QK[chosen] = new, rows
+    else:
+        scores_QK.copy_(new)
+        rows_QK.copy_(rows)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -164,7 +164,7 @@ class _Worker:
         self,
         index: Index,
         shards: Sequence[int],
-        bar: "tqdm[None]",
+        bar: "tqdm[Any]",
         saved: SearchProgress | None,
         stop: threading.Event,
     ) -> None:

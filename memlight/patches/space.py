@@ -66,7 +66,8 @@ class Space:
     def _unit(self, rows_ND: Tensor) -> Tensor:
         if not self.normalizes:
             return rows_ND
-        return rows_ND / torch.linalg.vector_norm(rows_ND, dim=1, keepdim=True, dtype=torch.float64).float()
+        norms: Tensor = torch.linalg.vector_norm(rows_ND, dim=1, keepdim=True, dtype=torch.float64)
+        return rows_ND / norms.float()
 
     def squared(self, queries_QD: Tensor, rows_ND: Tensor, query_P: Tensor, row_P: Tensor) -> Tensor:
         """Squared distances of pairs ``(P,)`` float64, from direct differences of the vectors as they are stored.

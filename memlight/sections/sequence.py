@@ -117,16 +117,18 @@ def _against(name: str, control: Row) -> str:
     if control["difference_low"] > 0:
         return f"They exceed those of {name} by {decimals(control['difference'], 2)}{ends}{rest}"
     if control["difference_high"] < 0:
-        return f"They fall short of those of {name} by {decimals(-control['difference'], 2)}{rest}"
+        ends = _between(-control["difference_high"], -control["difference_low"], 2)
+        return f"They fall short of those of {name} by {decimals(-control['difference'], 2)}{ends}{rest}"
     measured = "not measurably" if ends else "without an interval"
     return f"From those of {name} they differ by {decimals(control['difference'], 2)}{ends}, {measured}{rest}"
 
 
 def _ends(row: Row, name: str, digits: int) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    if not np.isfinite(low):
-        return ""
-    return f" (95 % interval {decimals(low, digits)} to {decimals(high, digits)})"
+    return _between(row[f"{name}_low"], row[f"{name}_high"], digits)
+
+
+def _between(low: float, high: float, digits: int) -> str:
+    return f" (95 % interval {decimals(low, digits)} to {decimals(high, digits)})" if np.isfinite(low) else ""
 
 
 def _sets(sets: Table) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memlight.charts.patch_maps import PatchedImage, patch_maps
 from memlight.charts.patches import patch_distances, patch_origins
@@ -79,7 +80,7 @@ def patched_images(
         UserError: the images of a store are gone.
     """
     patches = queries.patches
-    pictures = {}
+    pictures: dict[int, NDArray[np.uint8]] = {}
     found = []
     for image in chosen:
         rows = slice(image * patches, (image + 1) * patches)
@@ -87,7 +88,8 @@ def patched_images(
         for source in set(sources.tolist()) - set(pictures):
             pictures[source] = index.image(source)
         pixels = queries.image(image)
-        boxes = [tuple(box) for box in patch_boxes(*pixels.shape[:2], queries.grid)]
+        height, width, _ = pixels.shape
+        boxes = patch_boxes(height, width, queries.grid)
         far = results.distances[rows, 0].astype(np.float64)
         own = {source: pictures[source] for source in sources.tolist()}
         found.append(PatchedImage(_short(queries.names[image]), pixels, sources, places, far, own, boxes))

@@ -42,7 +42,7 @@ def told(
     ("difference", "said"),
     [
         ((0.3, 0.1, 0.5), "They exceed those of control by 0.30 (95 % interval 0.10 to 0.50)."),
-        ((-0.3, -0.5, -0.1), "They fall short of those of control by 0.30."),
+        ((-0.3, -0.5, -0.1), "They fall short of those of control by 0.30 (95 % interval 0.10 to 0.50)."),
         ((0.1, -0.1, 0.3), "From those of control they differ by 0.10 (95 % interval \N{MINUS SIGN}0.10 to 0.30), not"),
         ((0.1, np.nan, np.nan), "From those of control they differ by 0.10, without an interval."),
         ((np.nan, np.nan, np.nan), "Against control they cannot be compared"),
