@@ -191,7 +191,8 @@ def _channels_last(module: nn.Module) -> bool | None:
     if isinstance(getattr(module, "norm2", None), nn.LayerNorm):
         return "2d" not in type(module.norm2).__name__
     if kind == "Permute":  # torchvision's
-        return list(module.dims) != [0, 3, 1, 2]
+        dims: Any = module.dims
+        return list(dims) != [0, 3, 1, 2]
     children = list(module.children())
     if isinstance(module, nn.Sequential) and children and (last := _channels_last(children[-1])) is not None:
         return last

@@ -3,11 +3,11 @@
     python configs/patches/generators.py --images data/cifar10/train --out data/generated      # CPU, 1 core: 15 minutes
 
 Both learn from every 25th training image (2000 of CIFAR-10's), whose names go to OUT/members.txt, and each draws 1000
-images into OUT/vae and OUT/diffusion. They are small on purpose: the VAE's images are blurs of coloured
-blots, those of the diffusion model have edges and textures but seldom an object. What they are for is the question that can be answered of them:
-are the training patches that lie nearest to theirs found in their own 2000 images (4 % of the index) more often than
-in the others? The VAE is that of Kingma and Welling 2014; the diffusion model has the preconditioning, noise levels
-and sampler of Karras et al. 2022 (EDM), without the second-order step.
+images into OUT/vae and OUT/diffusion. They are small on purpose, and few of their images show an object. What they are
+for is a question that can be answered of them: are the training patches that lie nearest to theirs found in their own
+2000 images (4 % of the index) more often than in the others? `known_answers.py members` counts. The VAE is that of
+Kingma and Welling 2014; the diffusion model has the preconditioning, noise levels and sampler of Karras et al. 2022
+(EDM), without the second-order step.
 """
 
 import argparse

@@ -3,12 +3,14 @@
     python configs/patches/known_answers.py make --images data/cifar10 --out data/known               # 1 minute
     for kind in train held_out copies mosaics; do ...                        # docs/PATCHES.md: extract each, search
     python configs/patches/known_answers.py check --run runs/known_mosaics --answers data/known/mosaics.csv
+    python configs/patches/known_answers.py members --run runs/vae --members data/generated/members.txt
 
 `make` writes 1000 images of each kind as PNG files: OUT/held_out (test images), OUT/copies (training images as they
 are) and OUT/mosaics (each of 4 training images, every patch from one of them at its own place), with a table of every
 patch's source for the last two. `check` prints the share of patches whose nearest patch is in the true image, and is
 the true patch itself. Patches that cannot be told apart (equal pixels in two training images, at distance 0) count as
-found; how many is printed. Expected in crop mode: all of them.
+found; how many is printed. Expected in crop mode: all of them. `members` prints the share of patches whose nearest is
+in one of the images that a generator has learned from, beside those images' share of the index.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from PIL import Image
 from memlight.patches.grid import patch_boxes
 from memlight.patches.results import read_results
 from memlight.patches.store import open_store
+from memlight.stats import clustered_mean
 
 Pixels = NDArray[np.uint8]
 
@@ -81,6 +84,20 @@ def check(run: Path, answers: Path) -> None:
     print(f"distance 0 to the true patch {(to_true == 0).mean():.4%}")
 
 
+def members(run: Path, names: Path) -> None:
+    """Print how many patches have their nearest in an image that a generator has learned from."""
+    results = read_results(run)
+    index = open_store(results.index)
+    learned = set(names.read_text(encoding="utf-8").split())
+    is_member = np.array([name in learned for name in index.names])
+    hits = is_member[results.indices[:, 0] // index.patches]
+    images = np.arange(len(hits)) // index.patches
+    share = clustered_mean(hits, images)
+    print(f"{len(hits)} patches of {images[-1] + 1} images; {is_member.sum()} of {len(is_member)} sources are members")
+    print(f"nearest patch in a member    {share.value:.3%} [{share.low:.3%}, {share.high:.3%}]")
+    print(f"  if sources did not matter  {is_member.mean():.3%}")
+
+
 def files_of(folder: Path) -> list[str]:
     """Names of all files below a folder, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -119,11 +136,16 @@ def main() -> None:
     checker = commands.add_parser("check")
     checker.add_argument("--run", type=Path, required=True, help="what `analyze.py patches search` wrote")
     checker.add_argument("--answers", type=Path, required=True, help="the table of sources")
+    counter = commands.add_parser("members")
+    counter.add_argument("--run", type=Path, required=True, help="what `analyze.py patches search` wrote")
+    counter.add_argument("--members", type=Path, required=True, help="file of names, as generators.py writes it")
     options = parser.parse_args()
     if options.command == "make":
         make(options.images, options.out, options.count, options.grid, options.sources, options.seed)
-    else:
+    elif options.command == "check":
         check(options.run, options.answers)
+    else:
+        members(options.run, options.members)
 
 
 if __name__ == "__main__":

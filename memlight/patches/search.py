@@ -155,7 +155,7 @@ class _Worker:
     def __init__(self, queries_QD: Tensor, space: Space, find: CandidateFinder, found: Nearest, more: int) -> None:
         self._raw, self._space, self._find, self._more = queries_QD, space, find, more
         self._embedded = space.embed(queries_QD, "queries")
-        self._norms = torch.linalg.vector_norm(self._embedded, dim=1, dtype=torch.float64)
+        self._norms: Tensor = torch.linalg.vector_norm(self._embedded, dim=1, dtype=torch.float64)
         self.found = found
         self.read_seconds = self.wait_seconds = 0.0
         self.widened = 0

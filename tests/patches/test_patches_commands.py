@@ -81,6 +81,15 @@ def test_every_patch_of_a_mosaic_is_traced(runs: Path, capsys: pytest.CaptureFix
     assert "true patch nearest           100.0000%" in out
 
 
+def test_members_are_counted(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (runs / "known/copies.csv").read_text().splitlines()[1:]
+    (tmp_path / "members.txt").write_text("\n".join({row.split(",")[2] for row in rows[: 6 * GRID**2]}) + "\n")
+    script("known_answers").members(runs / "runs/copies", tmp_path / "members.txt")
+    out = capsys.readouterr().out
+    assert "6 of 30 sources are members" in out
+    assert "nearest patch in a member    50.000%" in out
+
+
 def test_tables_and_arrays_agree(runs: Path) -> None:
     analysis = RunDir(runs / "runs/held_out").analysis("patches")
     results = read_results(runs / "runs/held_out")
