@@ -27,7 +27,7 @@ from memlight.patches.space import Metric, Space
 
 Backend = Literal["torch", "faiss"]
 
-MORE = {torch.float32: 8, torch.float16: 32}
+MORE = {torch.float32: 3, torch.float16: 32}
 """Candidates beyond k, by the type of the product: with more, fewer queries are searched twice."""
 
 
