@@ -4,10 +4,10 @@
     python benchmarks/search.py --device cuda --queries 16384 --rows 1638400 --dim 768 --dtype float16
 
 All sides get the same vectors, one after the other and again; the fastest of `--repeats` counts. Ours is the whole
-search: reading ahead, centring, product, selection, exact distances and the proof that nothing was left out. Results of
-ours and of faiss on the same rows are compared where faiss is exact enough. Targets: on one H200 .8 of the bare product
-at k = 1 and .6 at k = 10; on a CPU no slower than faiss. The times are of this process's cores, so that others on the
-machine matter less; on a GPU they are those of the clock.
+search: reading ahead, centring, product, selection, exact distances and the proof that nothing was left out. On a CPU
+the times are those of the processor, so that others on the machine matter less. Targets: on one H200 .8 of the bare
+product at k = 1 and .6 at k = 10 (not measured yet); on a CPU no slower than faiss. Measured on one busy core, 4096
+queries and 131 072 rows of 256: ours .94 and .69 of the product at k = 1 and 10, faiss's flat index 1.10 and 1.03.
 """
 
 import argparse

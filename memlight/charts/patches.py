@@ -1,6 +1,7 @@
 """Charts of a patch search: distances, how often sources are used, rarefaction; of one set of images or of several."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -36,11 +37,12 @@ def patch_distances(distances: Named, metric: str) -> Figure:
     patches, images = figure.subplots(1, 2)
     highest = max(float(np.max(values)) for values in distances.values()) or 1.0
     bins = np.linspace(0, highest, BINS + 1)
-    for colour, (name, values) in zip(_colours(len(distances)), distances.items(), strict=True):
+    lines = cycle(("-", "--", ":"))  # of sets at one place all are seen
+    for colour, line, (name, values) in zip(_colours(len(distances)), lines, distances.items(), strict=False):
         for ax, sample in ((patches, values.ravel()), (images, values.mean(1))):
             heights, _ = np.histogram(sample, bins)
             share = heights / len(sample)
-            ax.stairs(share, bins, color=colour, label=shortened(name), lw=1.5)
+            ax.stairs(share, bins, color=colour, ls=line, label=shortened(name), lw=1.8)
             ax.stairs(share, bins, color=colour, fill=True, alpha=0.12)
     patches.set_title("Patches: at 0 lie copies")
     images.set_title("Means over the patches of an image")
@@ -79,8 +81,9 @@ def patch_origins(counts: Mapping[str, NDArray[np.int64]], curves: Mapping[str, 
     rare.set_title("Rarefaction: lower reuses more")
     rare.set_xlabel("patches")
     rare.set_ylabel("sources among them (expected)")
-    rare.set_xscale("log")
-    rare.set_yscale("log")
+    rare.set_xlim(left=0)
+    rare.set_ylim(bottom=0)
+    rare.xaxis.set_major_locator(MaxNLocator(5))
     rare.legend(fontsize=8, loc="upper left")
     _legend(figure, used, len(counts))
     return figure
@@ -121,6 +124,8 @@ def statistics_beside(table: Table, held_out: str | None) -> Figure:
         ax.grid(axis="y", visible=False)
         ax.grid(axis="x", visible=True)
         ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 5))
+        ax.xaxis.get_offset_text().set_fontsize(8)
         ax.tick_params(axis="x", labelsize=8)
         ax.set_xlim(left=0)
     words = "black mark: if every patch had a random source" + ("; green: held-out images" if held_out else "")

@@ -86,12 +86,12 @@ def test_a_near_duplicate_keeps_its_distance(vectors: tuple[Array, Array]) -> No
 
 def test_groups_blocks_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
-    rows, queries = rng.standard_normal((9000, 8), np.float32), rng.standard_normal((1100, 8), np.float32)
+    rows, queries = rng.standard_normal((3000, 8), np.float32), rng.standard_normal((1030, 8), np.float32)
     whole = nearest_patches(queries, rows, 4)
     distances = ((queries[:, None].astype(np.float64) - rows) ** 2).sum(2)
     assert np.array_equal(whole.indices, distances.argsort(1, kind="stable")[:, :4])
-    monkeypatch.setattr(index_module, "PIECE_ROWS", 1000)
-    monkeypatch.setattr(index_module, "SHARD_ROWS", 2500)
+    monkeypatch.setattr(index_module, "PIECE_ROWS", 700)
+    monkeypatch.setattr(index_module, "SHARD_ROWS", 1300)
     parts = nearest_patches(torch.from_numpy(queries), torch.from_numpy(rows), 4)
     assert np.array_equal(whole.indices, parts.indices) and np.array_equal(whole.distances, parts.distances)
 
