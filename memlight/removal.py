@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memlight.analyses.flags import Logger, Results, at_least
+from memlight.columns import LAYERMEM_SAMPLES, REMOVAL_WITHOUT
 from memlight.commands import build_parser, run_command
 from memlight.errors import UserError
 from memlight.processes import (
@@ -21,15 +22,7 @@ from memlight.processes import (
     side_by_side,
 )
 from memlight.rundir import RemovalDir, RunDir
-from memlight.tables import (
-    LAYERMEM_SAMPLES,
-    REMOVAL_WITHOUT,
-    Table,
-    read_json,
-    read_table,
-    read_yaml_config,
-    write_table,
-)
+from memlight.tables import Table, read_json, read_table, read_yaml_config, write_table
 
 if TYPE_CHECKING:
     from memlight.metrics.removal import Arm

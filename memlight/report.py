@@ -8,6 +8,7 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import figures, heading, rows_of
+from memlight.columns import LAYERMEM_TABLE, LAYERMEM_TESTS, PROBE_TABLE
 from memlight.figures import training_curves
 from memlight.page import Cell, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
@@ -20,14 +21,7 @@ from memlight.sections.prune import prune_section
 from memlight.sections.removal import removal_section
 from memlight.sections.unit import unit_section
 from memlight.sections.unitmem import unitmem_section
-from memlight.tables import (
-    LAYERMEM_TABLE,
-    LAYERMEM_TESTS,
-    PROBE_TABLE,
-    read_json,
-    read_table,
-    write_text,
-)
+from memlight.tables import read_json, read_table, write_text
 from memlight.words import blocks_words, contrast_words, joined
 
 SPLITS = ("shared", "candidate", "independent", "external")

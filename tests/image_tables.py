@@ -2,16 +2,15 @@
 
 import numpy as np
 
-from memlight.tables import (
+from memlight.columns import (
     IMAGES_CLUSTERS,
     IMAGES_CURVE,
     IMAGES_DESCRIBED,
     IMAGES_DESCRIPTORS,
     IMAGES_MATCHED,
     IMAGES_OWNERSHIP,
-    Table,
-    table_of,
 )
+from memlight.tables import Table, table_of
 
 LAYERS = ("conv.in", "down.0.downsample", "mid.attn.1")
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from memlight.tables import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE, Table
+from memlight.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
+from memlight.tables import Table
 
 
 def table() -> Table:

@@ -19,7 +19,7 @@ from memlight.agreement import (
     top_count,
     top_overlap,
 )
-from memlight.tables import LAYERMEM_AGREEMENT
+from memlight.columns import LAYERMEM_AGREEMENT
 
 
 def tau_by_loops(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

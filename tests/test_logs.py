@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from memlight import logs
+from memlight.columns import LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS
 from memlight.errors import UserError
 from memlight.logs import AnalysisLog, make_loggers
 from memlight.pictures import image_grid
 from memlight.rundir import RunDir
 from memlight.settings import SHORT_NAMES, comparable
 from memlight.sweep import VARIABLES
-from memlight.tables import LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS, read_json, read_table
+from memlight.tables import read_json, read_table
 from tests.compared_runs import config, make_run
 from tests.ddp import run_ddp
 from tests.synthetic_run import layermem_table, probe_table, unitmem_layers, unitmem_table

@@ -10,6 +10,7 @@ import torch
 
 from memlight import removal
 from memlight.cli import main
+from memlight.columns import REMOVAL_WITHOUT
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.logs import AnalysisLog
@@ -18,7 +19,7 @@ from memlight.processes import in_turn, own_environment, side_by_side
 from memlight.random import permutation
 from memlight.rundir import RunDir
 from memlight.settings import comparable
-from memlight.tables import REMOVAL_WITHOUT, read_json, read_table, read_yaml_config
+from memlight.tables import read_json, read_table, read_yaml_config
 from tests.tiny_pair import TinyPair, analyze, assert_same_tables, encoder_state, fit, same_tensors, table_bytes
 
 REMOVED = 4

@@ -14,11 +14,12 @@ import pytest
 from scipy import stats
 
 from memlight.analyze import COMMANDS, main
+from memlight.columns import REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS
 from memlight.commands import build_parser
 from memlight.compare.repeats_page import agreement_words
 from memlight.compare.runs import open_runs
 from memlight.rundir import RunDir
-from memlight.tables import REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS, Table, read_table
+from memlight.tables import Table, read_table
 from tests.compared_runs import (
     LAYERS,
     add_layermem,

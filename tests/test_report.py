@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.columns import LAYERMEM_TABLE
 from memlight.errors import UserError
 from memlight.report import write_report
 from memlight.rundir import RunDir
-from memlight.tables import LAYERMEM_TABLE, Table, write_table, write_text
+from memlight.tables import Table, write_table, write_text
 from memlight.words import blocks_words, contrast_words, joined, unitmem_words
 from tests.synthetic_run import LAYERS, analyse, layermem_table, make_trained, unitmem_layers, unitmem_table
 

@@ -10,20 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.columns import LAYERMEM_SAMPLES, PROBE_TABLE, UNITMEM_LAYERS, UNITMEM_TABLE
 from memlight.errors import UserError
-from memlight.tables import (
-    LAYERMEM_SAMPLES,
-    PROBE_TABLE,
-    UNITMEM_LAYERS,
-    UNITMEM_TABLE,
-    atomic_write,
-    read_json,
-    read_table,
-    read_yaml_config,
-    write_json,
-    write_table,
-    write_text,
-)
+from memlight.tables import atomic_write, read_json, read_table, read_yaml_config, write_json, write_table, write_text
 from tests.synthetic_run import probe_table, unitmem_layers, unitmem_table
 
 

@@ -81,6 +81,7 @@ def finetune(
     for number in count or ():
         at_least(1, count=number)
     trained.require_for(member)
+    from memlight.columns import LAYERMEM_TABLE
     from memlight.data.augment import Views
     from memlight.interventions.exchange import layer_tensors
     from memlight.interventions.finetune import FinetuneOptions, finetunable_layers
@@ -89,7 +90,7 @@ def finetune(
     from memlight.studies.finetune import study_finetune
     from memlight.studies.finetune_arms import head_arm, named_arms, ranked_arms
     from memlight.studies.finetune_images import read_target
-    from memlight.tables import LAYERMEM_TABLE, read_table
+    from memlight.tables import read_table
 
     with open_run(run, place, network=trained.network) as opened:
         Views(target.view_set, opened.data.view_size)

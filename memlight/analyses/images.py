@@ -87,7 +87,8 @@ def measured_units(opened: "OpenedRun", measured: "AnalysisDir", split: str) -> 
     """
     import numpy as np
 
-    from memlight.tables import UNITMEM_TABLE, read_json, read_table
+    from memlight.columns import UNITMEM_TABLE
+    from memlight.tables import read_json, read_table
 
     again = f"make it again with `python analyze.py unitmem --run {opened.run.root}` and the same flags"
     if not measured.summary.is_file():

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memlight.analyses.flags import Place, Results, at_least
+from memlight.columns import REMOVAL_WITHOUT
 from memlight.errors import UserError
 from memlight.rundir import RemovalDir
-from memlight.tables import REMOVAL_WITHOUT, read_table
+from memlight.tables import read_table
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.browser.thumbnails import Thumbnails, driving_images, driving_rows
+from memlight.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
 from memlight.rundir import AnalysisDir
-from memlight.tables import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP, Table, read_table
+from memlight.tables import Table, read_table
 
 
 class Content(NamedTuple):

@@ -10,13 +10,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from memlight import page
+from memlight.columns import COMPARE_LAYERS
 from memlight.compare.figures import contrast_by_depth, contrast_by_group, headline_dots, unitmem_by_depth
 from memlight.compare.groups import group_runs, groups_table
 from memlight.compare.page import Comparison, comparison_page
 from memlight.compare.runs import ComparedRun, common_axis, layers_table, runs_table
 from memlight.errors import UserError
 from memlight.rundir import RunDir
-from memlight.tables import COMPARE_LAYERS, replace_directory, write_table, write_text
+from memlight.tables import replace_directory, write_table, write_text
 
 PAGE = "compare.html"
 """The page's file name, by which a directory of an earlier comparison is known."""

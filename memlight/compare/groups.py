@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from memlight.columns import COMPARE_GROUPS
 from memlight.compare.runs import Axis, ComparedRun
 from memlight.errors import UserError
 from memlight.headlines import HEADLINES, INTERVALS
 from memlight.settings import SEEDS, Setting, differing, setting_text
-from memlight.tables import COMPARE_GROUPS, Table
+from memlight.tables import Table
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from itertools import chain
 import numpy as np
 
 from memlight.agreement import RANKED_SPLITS, pairwise_agreement
+from memlight.columns import LAYERMEM_SAMPLES, REPEATS_AGREEMENT
 from memlight.compare.runs import ComparedRun
 from memlight.errors import UserError
-from memlight.tables import LAYERMEM_SAMPLES, REPEATS_AGREEMENT, Table, read_json, read_table
+from memlight.tables import Table, read_json, read_table
 
 
 def same_splits(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from memlight.columns import COMPARE_GROUPS, REPEATS_LAYERS, REPEATS_NUMBERS
 from memlight.compare.groups import Spread, default_keys, spread_of
 from memlight.compare.runs import ComparedRun
 from memlight.errors import UserError
 from memlight.settings import setting_text
-from memlight.tables import COMPARE_GROUPS, REPEATS_LAYERS, REPEATS_NUMBERS, Table, read_json, table_of
+from memlight.tables import Table, read_json, table_of
 
 BY_LAYER = ("contrast", "layermem", "unitmem", "null", "unit_contrast", "own_max_share", "classmem")
 """Columns of ``COMPARE_LAYERS`` of which mean and spread are taken."""

@@ -11,6 +11,7 @@ from memlight import page
 from memlight.analysis_page import rows_of
 from memlight.charts.agreement import agreement_between_runs
 from memlight.charts.repeats import repeats_by_depth
+from memlight.columns import COMPARE_LAYERS, REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS
 from memlight.compare.directory import REPEATS_PAGE, save_pictures, whole_directory
 from memlight.compare.groups import group_runs
 from memlight.compare.page import Comparison, missing_section, provenance_section, runs_section
@@ -19,15 +20,7 @@ from memlight.compare.ranks import agreement_of_runs, same_splits
 from memlight.compare.repeats import in_some_runs, repeats_by_layer, repeats_of_headlines, require_repetitions
 from memlight.compare.runs import ComparedRun, common_axis, layers_table, runs_table, same_encoders
 from memlight.page import Cell, decimals, interval, number, word
-from memlight.tables import (
-    COMPARE_LAYERS,
-    REPEATS_AGREEMENT,
-    REPEATS_LAYERS,
-    REPEATS_NUMBERS,
-    Table,
-    write_table,
-    write_text,
-)
+from memlight.tables import Table, write_table, write_text
 from memlight.words import contrast_words, joined
 
 _COLUMNS = {

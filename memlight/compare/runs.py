@@ -9,20 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memlight.columns import CLASSMEM_LAYERS, COMPARE_LAYERS, LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS
 from memlight.errors import UserError
 from memlight.headlines import COLUMNS, headlines
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.settings import Setting, differing, flat_settings, recorded_settings, setting_text
-from memlight.tables import (
-    CLASSMEM_LAYERS,
-    COMPARE_LAYERS,
-    LAYERMEM_TABLE,
-    PROBE_TABLE,
-    UNITMEM_LAYERS,
-    Table,
-    read_json,
-    read_table,
-)
+from memlight.tables import Table, read_json, read_table
 
 _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "layermem": {"table": LAYERMEM_TABLE},

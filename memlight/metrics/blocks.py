@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memlight.columns import LAYERMEM_BLOCKS
 from memlight.metrics.functional import contrast
 from memlight.metrics.layermem import LayerMemResult
 from memlight.stats import Interval, normal_interval
-from memlight.tables import LAYERMEM_BLOCKS, Table
+from memlight.tables import Table
 
 PARTS = {
     "attention": r"\.(?:attn|self_attention)",

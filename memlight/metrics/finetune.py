@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor
 
+from memlight.columns import FINETUNE_TABLE
 from memlight.stats import Interval
-from memlight.tables import FINETUNE_TABLE, Table, table_of
+from memlight.tables import Table, table_of
 
 HEAD, NAMED, RANDOM = "head", "named", "random"
 """How the layers of an arm are chosen, where it is not by a column of ``layermem/table.csv``."""

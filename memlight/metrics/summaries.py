@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memlight.columns import UNITMEM_NULL
 from memlight.layers import delta_references
 from memlight.metrics.excess import layer_excess, layer_null, layer_null_draw
 from memlight.metrics.functional import contrast, delta
@@ -15,7 +16,7 @@ from memlight.metrics.layermem import LayerMemResult
 from memlight.metrics.unitcontrast import UnitContrast
 from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.stats import bootstrap_means, mean_of, normal_interval, welch
-from memlight.tables import UNITMEM_NULL, Table
+from memlight.tables import Table
 
 CONTROLS = ("independent", "external", "shared")
 """Splits on which LayerMem measures no memorisation of the candidate encoder alone."""

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from memlight.columns import UNITMEM_EXTREMES, UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.summaries import as_array, tenths
 from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.stats import mean_of, welch
-from memlight.tables import UNITMEM_EXTREMES, UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS, Table, table_of
+from memlight.tables import Table, table_of
 
 ALL = "all"
 """Stands for the layer in a row of all layers together."""

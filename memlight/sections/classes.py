@@ -4,9 +4,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import figures, heading, rows_of, section
+from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE
 from memlight.page import Cell, number, word
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, Table, read_table
+from memlight.tables import Table, read_table
 
 TOP_UNITS = 20
 """Length of the list of units with the highest scores."""

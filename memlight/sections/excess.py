@@ -4,9 +4,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import rows_of
+from memlight.columns import UNITMEM_NULL
 from memlight.page import interval, number, word
 from memlight.rundir import AnalysisDir
-from memlight.tables import UNITMEM_NULL, Table, read_table
+from memlight.tables import Table, read_table
 from memlight.words import joined
 
 

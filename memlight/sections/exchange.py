@@ -4,9 +4,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import figures, heading, rows_of, section
+from memlight.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.page import Cell, decimals, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, Table, read_table
+from memlight.tables import Table, read_table
 
 
 def exchange_section(run: RunDir) -> str:

@@ -7,9 +7,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import figures, heading, rows_of, section
+from memlight.columns import FINETUNE_EFFECTS
 from memlight.page import Cell, decimals, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import FINETUNE_EFFECTS, Table, read_json, read_table
+from memlight.tables import Table, read_json, read_table
 
 
 def finetune_section(run: RunDir) -> str:

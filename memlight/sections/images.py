@@ -4,16 +4,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import POINTS, figures, heading, rows_of, section
+from memlight.columns import IMAGES_CLUSTERS, IMAGES_DESCRIPTORS, IMAGES_MATCHED, IMAGES_OWNERSHIP
 from memlight.page import Cell, decimals, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import (
-    IMAGES_CLUSTERS,
-    IMAGES_DESCRIPTORS,
-    IMAGES_MATCHED,
-    IMAGES_OWNERSHIP,
-    Table,
-    read_table,
-)
+from memlight.tables import Table, read_table
 from memlight.words import joined
 
 FOUND = 0.05

@@ -7,9 +7,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import figures, rows_of
+from memlight.columns import PATCHES_COMPARE, PATCHES_ORIGINS, PATCHES_TABLE
 from memlight.page import Cell, decimals, interval, number, word
 from memlight.rundir import RunDir
-from memlight.tables import PATCHES_COMPARE, PATCHES_ORIGINS, PATCHES_TABLE, Table, read_json, read_table, write_text
+from memlight.tables import Table, read_json, read_table, write_text
 
 NAMES = {
     "mean_distance": "mean distance",

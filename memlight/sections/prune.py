@@ -7,9 +7,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import POINTS, effect_cells, figures, heading, rows_of, section
+from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.page import decimals, number, word
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import PRUNE_EFFECTS, PRUNE_TABLE, Table, read_table
+from memlight.tables import Table, read_table
 
 NO_DRAWS = "no random draws"
 """The verdict where nothing was pruned at random."""

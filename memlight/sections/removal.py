@@ -2,9 +2,10 @@
 
 from memlight import page
 from memlight.analysis_page import POINTS, effect_cells, figures, rows_of, section
+from memlight.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.page import decimals, number, word
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE, Table, read_table
+from memlight.tables import Table, read_table
 
 ARMS = {"none": "none", "top": "most memorised", "low": "least memorised", "random": "random"}
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import figures, heading, rows_of, section
+from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.page import number, word
 from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table, read_json, read_table
+from memlight.tables import Table, read_json, read_table
 
 
 def unit_section(run: RunDir) -> str:

@@ -7,18 +7,11 @@ import numpy as np
 
 from memlight import page
 from memlight.analysis_page import figures, heading, rows_of, section
+from memlight.columns import UNITMEM_HIGHEST, UNITMEM_LAYERS, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.page import Cell, decimals, interval, number, word
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.sections.excess import excess_html
-from memlight.tables import (
-    UNITMEM_HIGHEST,
-    UNITMEM_LAYERS,
-    UNITMEM_MEDIANS,
-    UNITMEM_TESTS,
-    Table,
-    read_json,
-    read_table,
-)
+from memlight.tables import Table, read_json, read_table
 from memlight.words import unitmem_words
 
 SCORES = {"scored": "images scored", "null": "null", "held_out": "held-out images"}

@@ -11,6 +11,7 @@ from torch import nn
 from memlight import dist
 from memlight.batch import ViewMaker
 from memlight.charts.classes import classmem_by_layer, classmem_scatter
+from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, UNITMEM_TABLE
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.labels import ClassLabels
@@ -27,7 +28,7 @@ from memlight.metrics.summaries import unitmem_table
 from memlight.pictures import rows_grid
 from memlight.studies.unitmem import unitmem_headline, unitmem_tag
 from memlight.studies.unitmem_pictures import COLUMNS, units_shown
-from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, UNITMEM_TABLE, Table
+from memlight.tables import Table
 
 Results = Mapping[str, ClassMemResult]
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from memlight import dist
 from memlight.charts.exchange import exchange_accuracy, exchange_layermem
+from memlight.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS
@@ -30,7 +31,7 @@ from memlight.studies.exchange_tables import (
     layers_table,
     scores_by_layer,
 )
-from memlight.tables import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, Table
+from memlight.tables import Table
 
 OwnAndOther = tuple[dict[str, LayerMemResult], dict[str, LayerMemResult]]
 """LayerMem by layer on the images that only the recipient, and on those that only its partner was trained on."""

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from memlight.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.metrics.effects import paired_drop
 from memlight.metrics.functional import contrast
 from memlight.metrics.layermem import LayerMemResult
 from memlight.stats import Interval, normal_interval
 from memlight.studies.accuracy import Accuracy
-from memlight.tables import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, Table, table_of
+from memlight.tables import Table, table_of
 
 NONE, DONOR = "none", "donor"
 """In place of layers: the recipient as it was trained, and the donor."""

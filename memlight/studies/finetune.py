@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from memlight import dist
 from memlight.charts.finetune import finetune_chart
+from memlight.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.data.augment import Views
 from memlight.interventions.finetune import (
     Classifier,
@@ -21,7 +22,7 @@ from memlight.interventions.finetune import (
 from memlight.logs import AnalysisLog
 from memlight.metrics.finetune import Arm, finetune_effects, finetune_table
 from memlight.studies.finetune_images import Target
-from memlight.tables import FINETUNE_EFFECTS, FINETUNE_TABLE, Table
+from memlight.tables import Table
 
 
 def study_finetune(

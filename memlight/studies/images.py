@@ -12,6 +12,16 @@ from tqdm import tqdm
 
 from memlight import dist
 from memlight.charts.images import image_descriptors, image_ownership
+from memlight.columns import (
+    IMAGES_CLUSTERS,
+    IMAGES_CURVE,
+    IMAGES_DESCRIBED,
+    IMAGES_DESCRIPTORS,
+    IMAGES_MATCHED,
+    IMAGES_OWNERSHIP,
+    IMAGES_SILHOUETTES,
+    IMAGES_TABLE,
+)
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import Ids
 from memlight.logs import AnalysisLog
@@ -31,17 +41,7 @@ from memlight.studies.images_tables import (
     matched_table,
     ownership_table,
 )
-from memlight.tables import (
-    IMAGES_CLUSTERS,
-    IMAGES_CURVE,
-    IMAGES_DESCRIBED,
-    IMAGES_DESCRIPTORS,
-    IMAGES_MATCHED,
-    IMAGES_OWNERSHIP,
-    IMAGES_SILHOUETTES,
-    IMAGES_TABLE,
-    Table,
-)
+from memlight.tables import Table
 
 MOST_DRIVING = 1000
 """Driving images that are clustered; of more, those that own most units."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from memlight.columns import IMAGES_CLUSTERS, IMAGES_DESCRIBED, IMAGES_OWNERSHIP
 from memlight.data.splits import Ids
 from memlight.metrics.appearance import MatchedComparison, Statistics, matched_comparison, rank_correlations
 from memlight.metrics.ownership import (
@@ -19,13 +20,7 @@ from memlight.metrics.ownership import (
     units_by_images,
 )
 from memlight.stats import benjamini_hochberg, permutation_p
-from memlight.tables import (
-    IMAGES_CLUSTERS,
-    IMAGES_DESCRIBED,
-    IMAGES_OWNERSHIP,
-    Table,
-    table_of,
-)
+from memlight.tables import Table, table_of
 
 ALL_LAYERS = "all layers"
 """In the column ``layer``: the units of all of them together."""

@@ -10,6 +10,14 @@ from memlight import dist
 from memlight.agreement import RANKED_SPLITS, layer_agreement
 from memlight.charts.agreement import agreement_between_layers
 from memlight.charts.blocks import layermem_by_block
+from memlight.columns import (
+    LAYERMEM_AGREEMENT,
+    LAYERMEM_BLOCKS,
+    LAYERMEM_INTERVALS,
+    LAYERMEM_SAMPLES,
+    LAYERMEM_TABLE,
+    LAYERMEM_TESTS,
+)
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.figures import layermem_by_depth
@@ -20,15 +28,7 @@ from memlight.metrics.layermem import LayerMemResult, measure_layermem
 from memlight.metrics.passes import images_at_once
 from memlight.metrics.summaries import as_array, control_tests, layermem_intervals, layermem_samples, layermem_table
 from memlight.pictures import image_grid
-from memlight.tables import (
-    LAYERMEM_AGREEMENT,
-    LAYERMEM_BLOCKS,
-    LAYERMEM_INTERVALS,
-    LAYERMEM_SAMPLES,
-    LAYERMEM_TABLE,
-    LAYERMEM_TESTS,
-    Table,
-)
+from memlight.tables import Table
 
 SPLITS = ("candidate", "independent", "external", "shared")
 PICTURED = 20

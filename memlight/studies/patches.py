@@ -7,19 +7,13 @@ from numpy.typing import NDArray
 
 from memlight.charts.patch_maps import PatchedImage, patch_maps
 from memlight.charts.patches import patch_distances, patch_origins
+from memlight.columns import PATCHES_IMAGES, PATCHES_NEAREST, PATCHES_ORIGINS, PATCHES_RAREFACTION, PATCHES_TABLE
 from memlight.logs import AnalysisLog
 from memlight.metrics.origins import OriginStatistics, origin_statistics
 from memlight.patches.grid import patch_boxes
 from memlight.patches.results import PatchResults
 from memlight.patches.store import PatchStore
 from memlight.pictures import image_grid
-from memlight.tables import (
-    PATCHES_IMAGES,
-    PATCHES_NEAREST,
-    PATCHES_ORIGINS,
-    PATCHES_RAREFACTION,
-    PATCHES_TABLE,
-)
 
 ROWS = 6
 """Images drawn with the lowest mean distance, and with the highest."""

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from memlight.charts.patches import patch_distances, patch_origins, statistics_beside
+from memlight.columns import PATCHES_COMPARE, PATCHES_TABLE
 from memlight.errors import UserError
 from memlight.logs import AnalysisLog
 from memlight.metrics.origin_differences import equal_numbers, origin_differences
 from memlight.metrics.origins import Origins, OriginStatistics, statistics_of
 from memlight.patches.results import PatchResults
-from memlight.tables import PATCHES_COMPARE, PATCHES_TABLE, Table
+from memlight.tables import Table
 
 
 def compare_patches(

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
+from memlight.columns import PROBE_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.logs import AnalysisLog
 from memlight.studies.accuracy import ProbeOptions, measure_accuracy
-from memlight.tables import PROBE_TABLE, Table, table_of
+from memlight.tables import Table, table_of
 
 
 def study_probe(

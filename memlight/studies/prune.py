@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from memlight import dist
 from memlight.charts.prune import accuracy_lost
+from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS, UNITMEM_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.features import Activation, count_units
@@ -22,7 +23,7 @@ from memlight.metrics.summaries import as_array, unitmem_table
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.studies.accuracy import Accuracy, ProbeOptions, measure_accuracy
-from memlight.tables import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS, UNITMEM_TABLE, Table, table_of
+from memlight.tables import Table, table_of
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from memlight.charts.removal import removal_costs
+from memlight.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import TrainingOrder
 from memlight.logs import AnalysisLog
 from memlight.metrics.effects import effect_row
 from memlight.metrics.removal import Arm, class_shift
 from memlight.studies.accuracy import Accuracy, ProbeOptions, measure_accuracy
-from memlight.tables import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE, Table, table_of
+from memlight.tables import Table, table_of
 
 
 def study_removal(

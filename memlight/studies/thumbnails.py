@@ -16,9 +16,10 @@ from memlight.browser.thumbnails import (
     encode,
     side_within,
 )
+from memlight.columns import UNITMEM_TOP
 from memlight.data.images import ImageDataModule
 from memlight.logs import AnalysisLog
-from memlight.tables import UNITMEM_TOP, read_table
+from memlight.tables import read_table
 
 AT_ONCE = 256
 """Images in memory."""

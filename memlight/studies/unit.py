@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from memlight.charts.unit import unit_training
+from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.features import Activation
@@ -26,7 +27,7 @@ from memlight.pictures import rows_grid
 from memlight.studies.accuracy import ProbeOptions, measure_accuracy
 from memlight.studies.unit_objectives import COMPARES_IMAGES, Objective, Steps, activation_loss, training_loss
 from memlight.studies.unit_tables import Point, chosen_unit, unit_headline, unit_table, units_table
-from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table, table_of
+from memlight.tables import Table, table_of
 
 Method = Literal["masked", "restore"]
 

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memlight.columns import UNIT_TABLE
 from memlight.errors import UserError
 from memlight.metrics.excess import layer_null
 from memlight.metrics.unitmem_result import UnitMemResult
-from memlight.tables import UNIT_TABLE, Table
+from memlight.tables import Table
 
 
 class Point(NamedTuple):

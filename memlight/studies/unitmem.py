@@ -11,6 +11,19 @@ from memlight import dist
 from memlight.charts.units import unitmem_excess, unitmem_reliability
 from memlight.charts.units_median import unitmem_mean_and_median
 from memlight.charts.units_overview import unitmem_extremes, unitmem_heatmap, unitmem_overall
+from memlight.columns import (
+    UNITMEM_CURVE,
+    UNITMEM_EXCESS,
+    UNITMEM_EXTREMES,
+    UNITMEM_HIGHEST,
+    UNITMEM_LAYERS,
+    UNITMEM_MEDIANS,
+    UNITMEM_NULL,
+    UNITMEM_RELIABILITY,
+    UNITMEM_TABLE,
+    UNITMEM_TESTS,
+    UNITMEM_TOP,
+)
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
@@ -36,20 +49,7 @@ from memlight.metrics.unitmem_tables import (
 )
 from memlight.studies.unitmem_pictures import draw_units
 from memlight.studies.unitmem_progress import UnitMemProgress
-from memlight.tables import (
-    UNITMEM_CURVE,
-    UNITMEM_EXCESS,
-    UNITMEM_EXTREMES,
-    UNITMEM_HIGHEST,
-    UNITMEM_LAYERS,
-    UNITMEM_MEDIANS,
-    UNITMEM_NULL,
-    UNITMEM_RELIABILITY,
-    UNITMEM_TABLE,
-    UNITMEM_TESTS,
-    UNITMEM_TOP,
-    Table,
-)
+from memlight.tables import Table
 
 CURVE_SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
 """Numbers of images at which the curve of mean UnitMem is drawn, besides all of them."""

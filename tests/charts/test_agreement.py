@@ -6,7 +6,8 @@ import pytest
 from memlight.agreement import layer_agreement, pairwise_agreement
 from memlight.charts.agreement import MOST_WRITTEN, agreement_between_layers, agreement_between_runs
 from memlight.charts.repeats import repeats_by_depth
-from memlight.tables import COMPARE_LAYERS, Table
+from memlight.columns import COMPARE_LAYERS
+from memlight.tables import Table
 
 RNG = np.random.default_rng(0)
 LAYERS = ["layer1", "res2", "layer3"]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from memlight.charts.classes import MOST_PANELS, classmem_by_layer, classmem_scatter
+from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE
 from memlight.logs import AnalysisLog
 from memlight.rundir import RunDir
 from memlight.sections.classes import class_section, classmem_words
-from memlight.tables import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, Table
+from memlight.tables import Table
 from tests.synthetic_run import LAYERS, unitmem_table
 from tests.test_report import Reader
 

@@ -7,10 +7,11 @@ import pytest
 
 from memlight.charts import exchange
 from memlight.charts.exchange import exchange_accuracy, exchange_layermem
+from memlight.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.logs import AnalysisLog
 from memlight.rundir import RunDir
 from memlight.sections.exchange import exchange_section, exchange_words
-from memlight.tables import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, Table
+from memlight.tables import Table
 from tests.test_report import Reader
 
 DATASETS = ("animals", "shoes & hats")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memlight.charts.images import image_descriptors, image_ownership
-from memlight.tables import IMAGES_DESCRIBED
+from memlight.columns import IMAGES_DESCRIBED
 from tests.image_tables import LAYERS, tables
 
 

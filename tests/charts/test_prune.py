@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
 from memlight.charts.prune import accuracy_lost
-from memlight.tables import PRUNE_EFFECTS, PRUNE_TABLE, Table
+from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
+from memlight.tables import Table
 from tests.pruned_tables import copies, effects
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from memlight.charts.unit import unit_training
+from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.logs import AnalysisLog
 from memlight.rundir import RunDir
 from memlight.sections.unit import unit_section, unit_words
-from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table
+from memlight.tables import Table
 from tests.test_report import Reader
 
 TABLE: Table = {

@@ -4,8 +4,9 @@ import numpy as np
 
 from memlight.charts.units_median import unitmem_mean_and_median
 from memlight.charts.units_overview import WIDTH, unitmem_extremes, unitmem_heatmap, unitmem_overall
+from memlight.columns import UNITMEM_MEDIANS
 from memlight.metrics.unitmem_tables import extreme_shares
-from memlight.tables import UNITMEM_MEDIANS, table_of
+from memlight.tables import table_of
 
 LAYERS = np.repeat(["conv.in", "mid.attn.1"], [4, 16])
 RNG = np.random.default_rng(0)

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from memlight.charts.blocks import layermem_by_block
+from memlight.columns import LAYERMEM_BLOCKS
 from memlight.features import list_layers
 from memlight.metrics.blocks import PARTS, layermem_blocks, layers_by_block, mlp_minus_attention
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.metrics.summaries import layermem_table
 from memlight.models.encoders import build_encoder
-from memlight.tables import LAYERMEM_BLOCKS
 
 LAYERS = ["stem", *(f"blocks.{n}{end}" for n in range(2) for end in (".attn", ".norm2@in", ".mlp.act", ".mlp", ""))]
 

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from memlight.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.metrics.finetune import (
     Arm,
     finetune_effects,
@@ -16,7 +17,6 @@ from memlight.metrics.finetune import (
     paired_gain,
     trials_interval,
 )
-from memlight.tables import FINETUNE_EFFECTS, FINETUNE_TABLE
 
 TRIALS, IMAGES = 4, 50
 

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from memlight.metrics import summaries
-from memlight.metrics.excess import layer_excess, layer_null
-from memlight.metrics.layermem import LayerMem, LayerMemResult
-from memlight.metrics.unitcontrast import UnitContrast
-from memlight.metrics.unitmem import UnitMem
-from memlight.metrics.unitmem_result import UnitMemResult
-from memlight.stats import Interval, bootstrap_means, welch
-from memlight.tables import (
+from memlight.columns import (
     LAYERMEM_INTERVALS,
     LAYERMEM_SAMPLES,
     LAYERMEM_TABLE,
@@ -21,6 +14,13 @@ from memlight.tables import (
     UNITMEM_TABLE,
     UNITMEM_TOP,
 )
+from memlight.metrics import summaries
+from memlight.metrics.excess import layer_excess, layer_null
+from memlight.metrics.layermem import LayerMem, LayerMemResult
+from memlight.metrics.unitcontrast import UnitContrast
+from memlight.metrics.unitmem import UnitMem
+from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.stats import Interval, bootstrap_means, welch
 
 SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}
 

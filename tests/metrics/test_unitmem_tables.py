@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from memlight.columns import UNITMEM_EXTREMES, UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.summaries import excess_table, unitmem_table
 from memlight.metrics.unitmem import UnitMem
@@ -19,7 +20,6 @@ from memlight.metrics.unitmem_tables import (
     median_agreement,
     unit_scores,
 )
-from memlight.tables import UNITMEM_EXTREMES, UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
 
 UNITS = {"a": 40, "b": 25}
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from memlight.analyze import main
+from memlight.columns import PATCHES_COMPARE, PATCHES_IMAGES, PATCHES_NEAREST, PATCHES_TABLE
 from memlight.patches.approximate import approximate_patches
 from memlight.patches.results import read_results
 from memlight.patches.search import nearest_patches
 from memlight.rundir import RunDir
 from memlight.studies import patches as study
-from memlight.tables import PATCHES_COMPARE, PATCHES_IMAGES, PATCHES_NEAREST, PATCHES_TABLE, read_table
+from memlight.tables import read_table
 from tests.patches.pixel_stores import GRID, pixel_store, save_images
 
 COPIES = ("search", "--queries", "stores/copies", "--index", "stores/train", "--out", "x")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.columns import UNITMEM_NULL
 from memlight.rundir import RunDir
 from memlight.sections.excess import excess_html, excess_words
-from memlight.tables import UNITMEM_NULL, Table, write_table
+from memlight.tables import Table, write_table
 
 
 def null(low: list[float], held_out_high: list[float]) -> Table:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from memlight.columns import FINETUNE_EFFECTS
 from memlight.rundir import RunDir
 from memlight.sections.finetune import finetune_section, finetune_words, ranking_verdict
-from memlight.tables import FINETUNE_EFFECTS, Table, write_json, write_table
+from memlight.tables import Table, write_json, write_table
 from tests.finetuned_tables import one_trial, tables
 from tests.test_report import Reader
 

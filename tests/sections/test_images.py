@@ -4,18 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.columns import IMAGES_CLUSTERS, IMAGES_DESCRIPTORS, IMAGES_MATCHED, IMAGES_OWNERSHIP
 from memlight.report import write_report
 from memlight.rundir import RunDir
 from memlight.sections.images import cluster_words, descriptor_words, images_section, ownership_words
-from memlight.tables import (
-    IMAGES_CLUSTERS,
-    IMAGES_DESCRIPTORS,
-    IMAGES_MATCHED,
-    IMAGES_OWNERSHIP,
-    Table,
-    write_json,
-    write_table,
-)
+from memlight.tables import Table, write_json, write_table
 from tests.image_tables import tables
 from tests.synthetic_run import make_trained
 from tests.test_report import Reader

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.rundir import RunDir
 from memlight.sections.prune import order, prune_section, prune_words
-from memlight.tables import PRUNE_EFFECTS, PRUNE_TABLE, Table, write_json, write_table
+from memlight.tables import Table, write_json, write_table
 from tests.pruned_tables import copies, effects
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.rundir import RunDir
 from memlight.sections.removal import removal_section, removal_words
-from memlight.tables import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE, write_json, write_table
+from memlight.tables import write_json, write_table
 from tests.removal_tables import arms, effects, table
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.columns import UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.rundir import RunDir
 from memlight.sections.unitmem import medians_words, overall_words, unitmem_section, welch_words
-from memlight.tables import UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS, Table, table_of, write_table
+from memlight.tables import Table, table_of, write_table
 from tests.synthetic_run import analyse, make_trained
 
 

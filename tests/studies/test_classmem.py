@@ -8,21 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, UNITMEM_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.metrics.classmem import shuffled_labels
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.pictures import rows_grid
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.studies.classmem import classmem_tag
-from memlight.tables import (
-    CLASSMEM_CLASSES,
-    CLASSMEM_LAYERS,
-    CLASSMEM_TABLE,
-    UNITMEM_TABLE,
-    Table,
-    read_json,
-    read_table,
-)
+from memlight.tables import Table, read_json, read_table
 from tests.ddp import run_ddp
 from tests.tiny_pair import analyze, assert_same_tables, table_bytes
 

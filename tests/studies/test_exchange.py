@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from memlight.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.metrics.probe import linear_probe
 from memlight.models.encoders import load_encoder, read_metadata, save_encoder
 from memlight.rundir import RunDir
-from memlight.tables import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, Table, read_json, read_table
+from memlight.tables import Table, read_json, read_table
 from tests.ddp import run_ddp
 from tests.tiny_pair import ROLES, analyze, assert_same_tables, read_tables
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.rundir import RunDir
 from memlight.studies.finetune_arms import head_arm, named_arms, ranked_arms
 from memlight.studies.finetune_images import read_target
-from memlight.tables import FINETUNE_EFFECTS, FINETUNE_TABLE, Table, read_json, read_table, write_table
+from memlight.tables import Table, read_json, read_table, write_table
 from tests.ddp import run_ddp
 from tests.synthetic_run import layermem_table
 from tests.tiny_pair import analyze, assert_same_tables, table_bytes

@@ -8,12 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from memlight.data.images import ImageDataModule
-from memlight.metrics.descriptors import describe_images
-from memlight.models.encoders import read_metadata
-from memlight.rundir import AnalysisDir, RunDir
-from memlight.studies.images_tables import Owned, cluster_table, ownership_table
-from memlight.tables import (
+from memlight.columns import (
     IMAGES_CLUSTERS,
     IMAGES_CURVE,
     IMAGES_DESCRIBED,
@@ -22,10 +17,13 @@ from memlight.tables import (
     IMAGES_OWNERSHIP,
     IMAGES_SILHOUETTES,
     IMAGES_TABLE,
-    Table,
-    read_json,
-    read_table,
 )
+from memlight.data.images import ImageDataModule
+from memlight.metrics.descriptors import describe_images
+from memlight.models.encoders import read_metadata
+from memlight.rundir import AnalysisDir, RunDir
+from memlight.studies.images_tables import Owned, cluster_table, ownership_table
+from memlight.tables import Table, read_json, read_table
 from tests.ddp import run_ddp
 from tests.test_released import paint
 from tests.tiny_pair import KEPT, analyze, assert_same_tables, table_bytes

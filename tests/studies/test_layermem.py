@@ -5,9 +5,10 @@ import pytest
 from scipy.stats import kendalltau
 
 from memlight.checkpoints import initial_encoder
+from memlight.columns import LAYERMEM_AGREEMENT, LAYERMEM_SAMPLES, LAYERMEM_TABLE
 from memlight.models.encoders import load_encoder, read_metadata, save_encoder
 from memlight.rundir import RunDir
-from memlight.tables import LAYERMEM_AGREEMENT, LAYERMEM_SAMPLES, LAYERMEM_TABLE, read_json, read_table
+from memlight.tables import read_json, read_table
 from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, VIEWS, analyze, assert_same_tables, table_bytes
 
 TABLES = ["agreement", "intervals", "samples", "table", "tests"]

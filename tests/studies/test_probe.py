@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from memlight.columns import PROBE_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.rundir import RunDir
-from memlight.tables import PROBE_TABLE, read_table
+from memlight.tables import read_table
 from tests.tiny_pair import analyze, assert_same_tables, table_bytes
 
 

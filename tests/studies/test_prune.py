@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS, UNITMEM_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.features import capture
 from memlight.interventions import prune_units
@@ -15,15 +16,7 @@ from memlight.metrics.probe import linear_probe
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
 from memlight.rundir import AnalysisDir, RunDir, member_tag
 from memlight.studies.prune import PruneOptions, layers_to_prune, study_prune
-from memlight.tables import (
-    PRUNE_EFFECTS,
-    PRUNE_TABLE,
-    PRUNE_UNITS,
-    UNITMEM_TABLE,
-    Table,
-    read_json,
-    read_table,
-)
+from memlight.tables import Table, read_json, read_table
 from tests.ddp import run_ddp
 from tests.tiny_net import assert_unchanged, snapshot
 from tests.tiny_pair import analyze, assert_same_tables, table_bytes

@@ -9,13 +9,14 @@ from PIL import Image
 from torch import Tensor
 
 from memlight.browser.thumbnails import Thumbnails, driving_images, driving_rows
+from memlight.columns import UNITMEM_TOP
 from memlight.data.images import ImageDataModule
 from memlight.logs import AnalysisLog
 from memlight.models.encoders import read_metadata
 from memlight.report import write_report
 from memlight.rundir import AnalysisDir, RunDir
 from memlight.studies import thumbnails
-from memlight.tables import UNITMEM_TOP, read_table
+from memlight.tables import read_table
 from tests.tiny_pair import analyze
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from memlight import modules
+from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.interventions.parts import unit_entries
@@ -24,7 +25,7 @@ from memlight.studies.unit import UnitOptions, study_unit
 from memlight.studies.unit_checks import require_one_process, unit_tag
 from memlight.studies.unit_objectives import COMPARES_IMAGES, OnlyFirstTeach, Steps, activation_loss, training_loss
 from memlight.studies.unit_tables import chosen_unit, rank_of
-from memlight.tables import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE, Table, read_json, read_table
+from memlight.tables import Table, read_json, read_table
 from memlight.trained_method import load_method
 from tests.tiny_pair import analyze, same_tensors, table_bytes
 

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from memlight.columns import UNITMEM_LAYERS
 from memlight.data.images import ImageDataModule
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.rundir import RunDir
 from memlight.studies.unitmem import unitmem_tag
-from memlight.tables import UNITMEM_LAYERS, read_json, read_table
+from memlight.tables import read_json, read_table
 from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, UNITMEM_TABLES, VIEWS, analyze, assert_same_tables, table_bytes
 
 PAIR = {"unit_contrast", "unit_contrast_low", "unit_contrast_high", "own_max_share", "own_max_low", "own_max_high"}
