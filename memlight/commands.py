@@ -55,13 +55,13 @@ def _add_commands(parser: argparse.ArgumentParser, dest: str, commands: Commands
     for name, function in commands.items():
         if isinstance(function, CommandGroup):
             group_parser = subparsers.add_parser(
-                name, help=function.summary, description=function.summary, allow_abbrev=False
+                name, help=_escaped(function.summary), description=function.summary, allow_abbrev=False
             )
             _add_commands(group_parser, "subcommand", function.commands)
             continue
         summary, helps = read_docstring(function)
         sub = subparsers.add_parser(
-            name, help=summary, description=summary, allow_abbrev=False, formatter_class=_HelpFormatter
+            name, help=_escaped(summary), description=summary, allow_abbrev=False, formatter_class=_HelpFormatter
         )
         for parameter, hint in _parameters(function):
             if _is_group(hint):
@@ -119,7 +119,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def _add_flag(parser: argparse._ActionsContainer, parameter: inspect.Parameter, hint: Any, help_text: str) -> None:
     kind, many = _element_type(hint)
-    options: dict[str, Any] = {"help": help_text.replace("%", "%%"), "dest": parameter.name}
+    options: dict[str, Any] = {"help": _escaped(help_text), "dest": parameter.name}
     if parameter.default is inspect.Parameter.empty:
         options["required"] = True
     else:
@@ -137,6 +137,11 @@ def _add_flag(parser: argparse._ActionsContainer, parameter: inspect.Parameter, 
             options["nargs"] = "+"
     short = [f"-{parameter.name}"] if len(parameter.name) == 1 else []
     parser.add_argument("--" + parameter.name.replace("_", "-"), *short, **options)
+
+
+def _escaped(text: str) -> str:
+    """For argparse, which fills placeholders into help texts."""
+    return text.replace("%", "%%")
 
 
 def _element_type(hint: Any) -> tuple[Any, bool]:

@@ -56,6 +56,8 @@ def sequence_ranks(ranks: Table, appearances: Table, learned: Table, sets: Table
         axes[name].set_ylabel("share of the sequence's bits")
     axes["A"].set_title("Accuracy by rank: floor is a coin")
     axes["B"].set_title("Accuracy by appearances: floor is a coin")
+    low, high = axes["B"].get_ylim()
+    axes["B"].set_ylim(max(low, -0.05), min(high, 1.05))  # intervals of two members know no bounds
     axes["B"].set_xscale("symlog", linthresh=1)
     axes["B"].set_xlim(left=-0.2)
     axes["B"].set_xlabel("times drawn in the set's own training")
