@@ -94,8 +94,34 @@ class VQVAEEncoder(nn.Module):
         return self.latents(images).mean((2, 3))
 
 
-class Level(nn.Module):
-    """Residual blocks of one width, an attention after each in the last level, and the way to the next level.
+class Blocks(nn.Module):
+    """Residual blocks of one width; in the level of the lowest resolution an attention after each.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the output.
+        blocks: how many residual blocks.
+        attention: put one after each block.
+    """
+
+    def __init__(self, in_channels: int, channels: int, blocks: int, *, attention: bool) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(
+            ResidualBlock(channels if number else in_channels, channels) for number in range(blocks)
+        )
+        self.attn = nn.ModuleList(Attention(channels) for _ in range(blocks if attention else 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, H, W)`` to ``(B, channels, H, W)``."""
+        for number, block in enumerate(self.block):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[number](x)
+        return x
+
+
+class Level(Blocks):
+    """Residual blocks of one width and the way to the next level.
 
     Args:
         in_channels: channels of the input.
@@ -106,20 +132,13 @@ class Level(nn.Module):
     """
 
     def __init__(self, in_channels: int, channels: int, blocks: int, *, attention: bool, downsample: bool) -> None:
-        super().__init__()
-        self.block = nn.ModuleList(
-            ResidualBlock(channels if number else in_channels, channels) for number in range(blocks)
-        )
-        self.attn = nn.ModuleList(Attention(channels) for _ in range(blocks if attention else 0))
+        super().__init__(in_channels, channels, blocks, attention=attention)
         if downsample:
             self.downsample = Downsample(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, H, W)`` to ``(B, channels, H, W)``, or half that height and width."""
-        for number, block in enumerate(self.block):
-            x = block(x)
-            if len(self.attn):
-                x = self.attn[number](x)
+        x = super().forward(x)
         return self.downsample(x) if hasattr(self, "downsample") else x
 
 

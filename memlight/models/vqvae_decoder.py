@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
-from memlight.models.vqvae import Attention, Middle, ResidualBlock, group_norm
+from memlight.models.vqvae import Blocks, Middle, group_norm
 
 
 class VQVAEDecoder(nn.Module):
@@ -48,8 +48,8 @@ class VQVAEDecoder(nn.Module):
         return images
 
 
-class UpLevel(nn.Module):
-    """Residual blocks of one width, an attention after each in the lowest level, and the way to the next level.
+class UpLevel(Blocks):
+    """Residual blocks of one width and the way to the next level.
 
     Args:
         in_channels: channels of the input.
@@ -60,20 +60,13 @@ class UpLevel(nn.Module):
     """
 
     def __init__(self, in_channels: int, channels: int, blocks: int, *, attention: bool, upsample: bool) -> None:
-        super().__init__()
-        self.block = nn.ModuleList(
-            ResidualBlock(channels if number else in_channels, channels) for number in range(blocks)
-        )
-        self.attn = nn.ModuleList(Attention(channels) for _ in range(blocks if attention else 0))
+        super().__init__(in_channels, channels, blocks, attention=attention)
         if upsample:
             self.upsample = Upsample(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, h, w)`` to ``(B, channels, h, w)``, or twice that height and width."""
-        for number, block in enumerate(self.block):
-            x = block(x)
-            if len(self.attn):
-                x = self.attn[number](x)
+        x = super().forward(x)
         return self.upsample(x) if hasattr(self, "upsample") else x
 
 
