@@ -17,6 +17,7 @@ from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
 from memlight.logs import make_loggers
 from memlight.modules.sequence_checkpoint import require_sequence_checkpoint
+from memlight.modules.sequence_shares import IndependentMembers
 from memlight.preflight import difference, require_devices
 from memlight.rundir import RunDir
 from memlight.settings import as_given, plain, sequence_settings
@@ -62,11 +63,9 @@ class SequenceCLI(MemlightCLI):
             raise UserError(f"--trainer.precision {trainer.precision}: use bf16-mixed, 32-true or 64-true.")
         if trainer.logger is not None:
             raise UserError("--trainer.logger: where numbers go is said with --logger wandb|wandb-online|csv.")
-        if require_devices(trainer) > 1:
-            raise UserError(
-                "--trainer.devices: the members of one experiment share one device; use --trainer.devices 1, and for "
-                "more devices one command each, with its own --run and --model.init_seed."
-            )
+        self.processes = require_devices(trainer)
+        if self.processes > 1 and trainer.strategy not in ("auto", "ddp"):
+            raise UserError(f"--trainer.strategy {trainer.strategy}: members share nothing; leave it out.")
         trainer.max_epochs, trainer.sync_batchnorm = -1, False
         self.run_dir = RunDir(Path(options.run))
         self.keeps = not trainer.fast_dev_run
@@ -118,6 +117,8 @@ class SequenceCLI(MemlightCLI):
                     enable_version_counter=False,
                 )
             )
+        if self.processes > 1:
+            kwargs["strategy"] = IndependentMembers()
         try:
             return LightningCLI.instantiate_trainer(
                 self,
@@ -151,6 +152,11 @@ class SequenceCLI(MemlightCLI):
         if not isinstance(self.datamodule, SequenceDataModule):
             raise UserError(f"--data {type(self.datamodule).__name__}: has no sequences; use SequenceDataModule.")
         module.require_bits(self.datamodule.num_bits)
+        if self.processes > module.members:
+            raise UserError(
+                f"--model.replicas {module.members}: {self.processes} processes need a member each; raise it, or lower "
+                "--trainer.devices."
+            )
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, AtSteps):
                 callback.require(module, self.trainer, self.datamodule)

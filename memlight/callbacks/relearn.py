@@ -12,6 +12,7 @@ from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
 from memlight.metrics.sequences import bayes_ceiling
 from memlight.modules.sequence import SequenceModule
+from memlight.modules.sequence_shares import gathered
 
 PROBE_SET = 1000
 """Index of the probe's set; no training has so many switches."""
@@ -93,7 +94,7 @@ class RelearnProbe(AtScope):
             if done % self.check_every == 0 or done == self.limit:
                 accuracy_E = module.accuracy(network, bits_EKN).cpu()
                 needed_E[needed_E.isnan() & (accuracy_E >= self.criterion)] = done
-                if not bool(needed_E.isnan().any()):
+                if not bool(gathered(needed_E.isnan()).any()):
                     break
         self._evaluation.relearned(module, needed_E, accuracy_E)
         module.event("relearn_probe", f"{self.num_sequences} new sequences, {self.scope} frozen")

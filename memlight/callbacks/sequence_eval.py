@@ -17,6 +17,7 @@ from memlight.errors import UserError
 from memlight.metrics.sequences import Ceiling, bayes_ceiling
 from memlight.models.transformer import BitTransformer
 from memlight.modules.sequence import SequenceModule
+from memlight.modules.sequence_shares import gathered
 from memlight.sequence_results import Array, SequenceResults
 from memlight.tables import atomic_write
 
@@ -76,14 +77,18 @@ class SequenceEvaluation(L.Callback):
         if step in (*module.switch_steps, int(trainer.max_steps)):
             self._weights[step] = weights_now(module)
             if self.directory is not None and step in module.switch_steps:
+                weights = gathered(self._weights[step])
                 name = f"switch_{module.switch_steps.index(step)}.safetensors"
-                with atomic_write(self.directory / "checkpoints" / name) as temporary:
-                    save_file({name: value.contiguous() for name, value in self._weights[step].items()}, temporary)
+                if trainer.is_global_zero:
+                    with atomic_write(self.directory / "checkpoints" / name) as temporary:
+                        save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the results."""
-        if self.directory is not None and trainer.is_global_zero:
-            self.results(sequence_module(pl_module)).write(self.directory)
+        if self.directory is not None:
+            results = self.results(sequence_module(pl_module))
+            if trainer.is_global_zero:
+                results.write(self.directory)
 
     def _evaluate(self, module: SequenceModule) -> None:
         row: dict[str, Any] = {**module.measure(self.sets_so_far(module))}
@@ -118,35 +123,43 @@ class SequenceEvaluation(L.Callback):
             setattr(self, name, value)
 
     def results(self, module: SequenceModule) -> SequenceResults:
-        """What was measured so far, in the form of the run's files."""
-        data, seeds = module.data, module.network.seeds
+        """What was measured so far of all members, in the form of the run's files; every process calls it."""
+        data, seeds = module.data, module.seeds
         sets = self.sets_so_far(module)
-        ceilings = [[_ceiling(data.set(index, seed), module) for index in range(sets)] for seed in seeds]
-        swaps, probes = self._swaps, self._probes
+        own = [[_ceiling(data.set(index, seed), module) for index in range(sets)] for seed in module.network.seeds]
+        own_ceilings = [[(ceiling.accuracy, ceiling.loss) for ceiling in row] for row in own]
+        rows, swaps, probes, weights, train_log, ceilings_ES2 = gathered(
+            (
+                self._rows,
+                self._swaps,
+                self._probes,
+                self._weights,
+                module.train_log,
+                torch.tensor(own_ceilings, dtype=torch.float64),
+            )
+        )
         return SequenceResults(
             seeds=np.array(seeds),
             set_seeds=np.array([[data.set(index, seed).seed for index in range(sets)] for seed in seeds]),
             switch_start_iter=np.array(module.switch_steps[: sets - 1], dtype=np.int64),
-            eval_steps=np.array([row["step"] for row in self._rows]),
-            set_accuracy=_padded(self._rows, "accuracy", sets),
-            set_loss=_padded(self._rows, "loss", sets),
+            eval_steps=np.array([row["step"] for row in rows]),
+            set_accuracy=_padded(rows, "accuracy", sets),
+            set_loss=_padded(rows, "loss", sets),
             test_rank=data.set(0, seeds[0]).test_ranks.numpy(),
-            test_accuracy=_padded(self._rows, "test_accuracy", sets),
-            test_loss=_padded(self._rows, "test_loss", sets),
-            test_appearances=_padded(self._rows, "test_appearances", sets),
-            position_accuracy=_padded(self._rows, "position_accuracy", sets),
-            train_steps=np.array([step for step, _ in module.train_log]),
-            train_loss=np.stack([loss_E.numpy() for _, loss_E in module.train_log], 1),
-            ceiling_accuracy=np.array([[ceiling.accuracy for ceiling in row] for row in ceilings]),
-            ceiling_loss=np.array([[ceiling.loss for ceiling in row] for row in ceilings]),
+            test_accuracy=_padded(rows, "test_accuracy", sets),
+            test_loss=_padded(rows, "test_loss", sets),
+            test_appearances=_padded(rows, "test_appearances", sets),
+            position_accuracy=_padded(rows, "position_accuracy", sets),
+            train_steps=np.array([step for step, _ in train_log]),
+            train_loss=np.stack([loss_E.numpy() for _, loss_E in train_log], 1),
+            ceiling_accuracy=ceilings_ES2[..., 0].numpy(),
+            ceiling_loss=ceilings_ES2[..., 1].numpy(),
             floor_accuracy=np.full((len(seeds), sets), 0.5),
             floor_loss=np.full((len(seeds), sets), np.log(2)),
             events=module.events,
             args=self.args,
-            retrieval_top1=_padded(self._rows, "retrieval", sets) if "retrieval" in self._rows[0] else None,
-            weights={
-                step: {name: value.numpy() for name, value in named.items()} for step, named in self._weights.items()
-            },
+            retrieval_top1=_padded(rows, "retrieval", sets) if "retrieval" in rows[0] else None,
+            weights={step: {name: value.numpy() for name, value in named.items()} for step, named in weights.items()},
             sequences=[data.bits(index, seeds).squeeze(0).numpy() for index in range(sets)],
             relearn_steps=_steps(probes),
             relearn_needed=np.stack([one["needed"].numpy() for one in probes], 1) if probes else None,

@@ -74,7 +74,6 @@ class SequenceMemory(nn.Module):
             raise UserError(f"--model.capacity {capacity}: a memory holds at least 1 sequence.")
         self.num_bits = num_bits
         self.capacity = capacity
-        self.members = members
         self.register_buffer("bits", torch.zeros(members, capacity, num_bits, dtype=torch.uint8))
         self.register_buffer("ids", torch.full((members, capacity), -1))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
@@ -82,6 +81,11 @@ class SequenceMemory(nn.Module):
             self.register_buffer(name, None, persistent=False)
         self._unknown = 0  # pushes by number that it takes until every row held is one of the table's
         self.register_load_state_dict_post_hook(_recognise)  # type: ignore[no-untyped-call]
+
+    @property
+    def members(self) -> int:
+        """E."""
+        return len(self.bits)
 
     def set_sequences(self, bits: Tensor) -> None:
         """Name the table whose row numbers `push_rows` may be given; what is held stays.

@@ -138,6 +138,18 @@ class SequenceModel(nn.Module, ABC):
                 order = torch.randperm(flat.shape[1], generator=generator, device=generator.device)
                 flat[member] = flat[member, order.to(flat.device)]
 
+    def keep_members(self, share: slice) -> None:
+        """Drop all members but some. Everything that is saved leads with the E axis, scalars aside.
+
+        Args:
+            share: which of `seeds` stay.
+        """
+        for value in self.state_dict(keep_vars=True).values():
+            if value.dim():
+                value.data = value.data[share].clone()
+        self.seeds = self.seeds[share]
+        self.replicas = self.members = len(self.seeds)
+
     def add_weight(self, name: str, shape: tuple[int, ...], std: float, mean: float = 0.0) -> None:
         """Register a parameter, drawn for every member from a generator of its own.
 

@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from memlight.batch import SequenceBlock
+from memlight.dist import world_size
 from memlight.errors import UserError
 from memlight.models.sequence_model import SequenceModel
 from memlight.modules.checks import at_least, below_one, positive
-from memlight.modules.sequence_checkpoint import STATE_KEY
+from memlight.modules.sequence_checkpoint import STATE_KEY, require_identity
 from memlight.modules.sequence_optim import OptimizerName, make_optimizer
 from memlight.modules.sequence_scores import measure, right_and_loss
+from memlight.modules.sequence_shares import gathered, own_share, require_independent, taken
 
 _DATA = ("num_sequences", "num_bits", "law", "exponent", "distinct", "batch_size", "sets", "seed")
 """What of the data decides which sequences are drawn."""
@@ -27,7 +29,7 @@ class SequenceModule(L.LightningModule, ABC):
 
     One `training_step` is a block of gradient steps; Lightning's ``global_step`` counts the gradient steps, and an
     epoch lasts until the next step at which a callback acts (`pause_steps`). The order of a step: predict the batch
-    from the old memory, loss, update, remember the batch.
+    from the old memory, loss, update, remember the batch. Of several processes each trains a share of the members.
 
     Args:
         network: what is trained; its replica axis is the members'.
@@ -38,6 +40,7 @@ class SequenceModule(L.LightningModule, ABC):
         block_steps: the most gradient steps of one block; moves no number.
 
     Attributes:
+        seeds: of all members; ``network.seeds`` are those of this process's.
         frozen: names of the network's parameters that are not trained.
         snapshots: copies of the network's parameters by the gradient steps done when they were taken.
         events: what was done to the members, each with ``step``, ``kind`` and ``words``.
@@ -63,6 +66,7 @@ class SequenceModule(L.LightningModule, ABC):
         at_least(1, block_steps=block_steps)
         below_one(momentum=momentum)
         self.network = network
+        self.seeds = network.seeds
         self.learning_rate = learning_rate
         self.optimizer_name = optimizer
         self.weight_decay = weight_decay
@@ -81,7 +85,7 @@ class SequenceModule(L.LightningModule, ABC):
 
     @property
     def members(self) -> int:
-        """How many are trained together."""
+        """How many are trained together in this process."""
         return len(self.network.seeds)
 
     @property
@@ -93,11 +97,14 @@ class SequenceModule(L.LightningModule, ABC):
     def identity(self) -> dict[str, Any]:
         """What tells this training's members and sequences apart from others, by flag."""
         data = {f"data.{name}": getattr(self.data, name) for name in _DATA}
-        return {"model.init_seed": self.network.seeds[0], "model.replicas": self.members, **data}
+        return {"model.init_seed": self.seeds[0], "model.replicas": len(self.seeds), **data}
 
     def setup(self, stage: str) -> None:
-        """Say where the data are to be cut."""
+        """Keep this process's share of the members, and say where the data are to be cut."""
         self.require_bits(self.data.num_bits)
+        require_independent(self.trainer.strategy)
+        if world_size() > 1 and self.members == len(self.seeds):
+            self.network.keep_members(own_share(self.members))
         self.data.pace(self.block_bounds, self.network.seeds)
 
     def require_bits(self, num_bits: int) -> None:
@@ -141,7 +148,8 @@ class SequenceModule(L.LightningModule, ABC):
         """One block of gradient steps."""
         bits_EKN, optimizer = self.bits(batch.set_index), self.raw_optimizer
         if self._loss_sum_E is None:
-            self._loss_sum_E = torch.zeros(self.members, device=self.device)
+            self._loss_sum_E = torch.zeros(self.members)
+        self._loss_sum_E = self._loss_sum_E.to(self.device)
         for ids_EB in batch.ids.unbind(1):
             self._loss_sum_E += self.gradient_step(self.network, optimizer, bits_EKN, ids_EB)
         self._loss_steps += batch.stop - batch.start
@@ -197,8 +205,9 @@ class SequenceModule(L.LightningModule, ABC):
         assert self._loss_sum_E is not None
         mean_E = (self._loss_sum_E / self._loss_steps).cpu()
         self._loss_sum_E, self._loss_steps = None, 0
-        if not bool(mean_E.isfinite().all()):
-            lost = [self.network.seeds[index] for index in (~mean_E.isfinite()).nonzero().flatten().tolist()]
+        finite_E = gathered(mean_E.isfinite())
+        if not bool(finite_E.all()):
+            lost = [self.seeds[index] for index in (~finite_E).nonzero().flatten().tolist()]
             raise UserError(
                 f"--model.learning_rate {self.learning_rate}: the loss of seeds {lost} is not a number at step "
                 f"{batch.stop}; lower it. The checkpoint of the last evaluation is kept."
@@ -249,8 +258,9 @@ class SequenceModule(L.LightningModule, ABC):
         self.log_now({f"event/{kind}": float(count)})
 
     def log_members(self, name: str, values_E: Tensor) -> None:
-        """Log the mean as ``<name>`` and each member's as ``<name>/seed<its seed>``."""
-        members = zip(self.network.seeds, values_E.tolist(), strict=True)
+        """Log the mean over all processes' members as ``<name>``, and each member's as ``<name>/seed<its seed>``."""
+        values_E = gathered(values_E)
+        members = zip(self.seeds, values_E.tolist(), strict=True)
         self.latest[name] = float(values_E.mean())
         self.log_now({name: self.latest[name], **{f"{name}/seed{seed}": value for seed, value in members}})
 
@@ -271,7 +281,7 @@ class SequenceModule(L.LightningModule, ABC):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is neither a weight nor a callback's."""
+        """Add what is neither a weight nor a callback's, and make it a checkpoint of all members."""
         checkpoint[STATE_KEY] = {
             "identity": self.identity,
             "frozen": sorted(self.frozen),
@@ -281,22 +291,18 @@ class SequenceModule(L.LightningModule, ABC):
             "loss_sum": self._loss_sum_E,
             "loss_steps": self._loss_steps,
         }
+        checkpoint.update(gathered(checkpoint))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back; called before the optimizer is made.
+        """Take back what is this process's members'; called before the optimizer is made.
 
         Raises:
             UserError: the checkpoint is of other sequences or members.
         """
-        state = checkpoint.get(STATE_KEY)
-        if state is None:
-            raise UserError("--ckpt_path: not a checkpoint of a sequence training; give one of train.py fit.")
-        for name, now in self.identity.items():
-            if state["identity"].get(name) != now:
-                raise UserError(
-                    f"--{name} {now}: the checkpoint was trained with {state['identity'].get(name)}; give that, or "
-                    "choose another --run."
-                )
+        require_identity(checkpoint, self.identity)
+        if world_size() > 1:
+            checkpoint.update(taken(own_share(len(self.seeds)), checkpoint))
+        state = checkpoint[STATE_KEY]
         self.frozen = set(state["frozen"])
         self.snapshots, self.events = state["snapshots"], state["events"]
         self.train_log = [(step, loss_E) for step, loss_E in state["train_log"]]
