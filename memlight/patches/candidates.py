@@ -85,8 +85,8 @@ def faiss_candidates(space: Space, device: torch.device) -> CandidateFinder:
 def best_rows(q_QD: Tensor, x_ND: Tensor, bias_N: Tensor, keep: int, floor_Q: Tensor) -> tuple[Tensor, Tensor]:
     """The rows with the highest ``q.x + bias``: exactly those of the scores as they are computed.
 
-    Of every ``GROUP`` rows the best alone takes part in a first selection; where no group can beat what a query has
-    (which on a CPU is looked at first), nothing is sorted at all.
+    Of every ``GROUP`` rows the best alone takes part in a first selection. On a CPU the few groups that beat what a
+    query has are set aside, and sorted in once as many rows have been seen again as before.
 
     Args:
         q_QD: queries.
@@ -98,44 +98,99 @@ def best_rows(q_QD: Tensor, x_ND: Tensor, bias_N: Tensor, keep: int, floor_Q: Te
     Returns:
         Scores ``(Q, keep)`` from the highest, in float32, and rows int64; -inf and -1 where nothing is above the floor.
     """
-    queries_at_once, rows_at_once = (1024, 1024) if q_QD.device.type == "cpu" else (16384, 65536)
-    scores = torch.full((len(q_QD), keep), float("-inf"), device=q_QD.device)
-    rows = torch.full((len(q_QD), keep), -1, dtype=torch.int64, device=q_QD.device)
+    on_cpu = q_QD.device.type == "cpu"
+    queries_at_once, rows_at_once = (1024, 1024) if on_cpu else (16384, 65536)
     tile = q_QD.new_empty(min(queries_at_once, len(q_QD)) * min(rows_at_once, len(x_ND)))
-    for start in range(0, len(x_ND), rows_at_once):
-        x, bias = x_ND[start : start + rows_at_once], bias_N[start : start + rows_at_once]
-        for first in range(0, len(q_QD), queries_at_once):
-            part = slice(first, first + queries_at_once)
-            q = q_QD[part]
+    found = []
+    for first in range(0, len(q_QD), queries_at_once):
+        q = q_QD[first : first + queries_at_once]
+        best = _Best(keep, floor_Q[first : first + queries_at_once])
+        for start in range(0, len(x_ND), rows_at_once):
+            x, bias = x_ND[start : start + rows_at_once], bias_N[start : start + rows_at_once]
             product = torch.addmm(bias, q, x.T, out=tile[: len(q) * len(x)].view(len(q), len(x)))
-            _take(product, scores[part], rows[part], floor_Q[part], start)
-    return scores, rows
+            if on_cpu:
+                best.take_few(product, start)
+            else:
+                best.take(product, start)
+        found.append(best.sorted())
+    scores, rows = zip(*found, strict=True)
+    return torch.cat(scores), torch.cat(rows)
 
 
-def _take(product_QN: Tensor, scores_QK: Tensor, rows_QK: Tensor, floor_Q: Tensor, start: int) -> None:
-    """Let what is better in one tile take its place among the best, which are changed."""
-    keep, width = scores_QK.shape[1], product_QN.shape[1]
-    groups = width // GROUP if width % GROUP == 0 else width
-    best_QG = product_QN.view(len(product_QN), width // groups, groups).amax(1)
-    lowest = torch.maximum(scores_QK[:, -1], floor_Q)
-    if product_QN.device.type == "cpu":
-        chosen = (best_QG.amax(1) > lowest).nonzero()[:, 0]
-        if not len(chosen):
+class _Best:
+    """The best rows of some queries among the tiles they have been shown.
+
+    Args:
+        keep: how many rows for each query.
+        floor_Q: only higher scores count.
+    """
+
+    def __init__(self, keep: int, floor_Q: Tensor) -> None:
+        device = floor_Q.device
+        self._lowest = floor_Q
+        self._scores = torch.full((len(floor_Q), keep), float("-inf"), device=device)
+        self._rows = torch.full((len(floor_Q), keep), -1, dtype=torch.int64, device=device)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._num_waiting = self._sorted_until = 0
+
+    def take(self, product_QN: Tensor, start: int) -> None:
+        """Sort in the best of a tile, whose first row is ``start``."""
+        groups, tile_QMG = _grouped(product_QN)
+        _, group = tile_QMG.amax(1).topk(min(self._scores.shape[1], groups), dim=1)
+        members = (group[:, :, None] + torch.arange(0, product_QN.shape[1], groups, device=group.device)).flatten(1)
+        found = product_QN.gather(1, members).float()
+        self._merge(found.masked_fill(found <= self._lowest[:, None], float("-inf")), members + start)
+
+    def take_few(self, product_QN: Tensor, start: int) -> None:
+        """The same, at once only if there is much that is better than what is here."""
+        groups, tile_QMG = _grouped(product_QN)
+        query, group = (tile_QMG.amax(1) > self._lowest[:, None]).nonzero(as_tuple=True)
+        if len(query) > self._scores.numel():
+            self.take(product_QN, start)
+        else:
+            scores = tile_QMG[query, :, group].float()
+            pair, member = (scores > self._lowest[query, None]).nonzero(as_tuple=True)
+            self._waiting.append((query[pair], scores[pair, member], group[pair] + member * groups + start))
+            self._num_waiting += len(pair)
+        seen = start + product_QN.shape[1]
+        if seen >= 2 * self._sorted_until or self._num_waiting > 4 * self._scores.numel():
+            self._sort_in()
+            self._sorted_until = seen
+
+    def sorted(self) -> tuple[Tensor, Tensor]:
+        """Scores from the highest, and rows."""
+        self._sort_in()
+        return self._scores, self._rows
+
+    def _sort_in(self) -> None:
+        if not self._num_waiting:
             return
-        product_QN, best_QG, lowest = product_QN[chosen], best_QG[chosen], lowest[chosen]
-        old_scores, old_rows = scores_QK[chosen], rows_QK[chosen]
-    else:
-        old_scores, old_rows = scores_QK, rows_QK
-    _, group = best_QG.topk(min(keep, groups), dim=1)
-    offsets = torch.arange(0, width, groups, device=group.device)
-    members = (group[:, :, None] + offsets).flatten(1)
-    found = product_QN.gather(1, members).float()
-    found = found.masked_fill(found <= lowest[:, None], float("-inf"))
-    members = torch.where(found > float("-inf"), members + start, -1)
-    new, place = torch.cat([old_scores, found], 1).topk(keep, dim=1)
-    rows = torch.cat([old_rows, members], 1).gather(1, place)
-    if product_QN.device.type == "cpu":
-        scores_QK[chosen], rows_QK[chosen] = new, rows
-    else:
-        scores_QK.copy_(new)
-        rows_QK.copy_(rows)
+        query, scores, rows = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting, self._num_waiting = [], 0
+        self._merge(*_padded(query, len(self._scores), scores, rows))
+
+    def _merge(self, scores_QC: Tensor, rows_QC: Tensor) -> None:
+        scores = torch.cat([self._scores, scores_QC], 1)
+        self._scores, place = scores.topk(self._scores.shape[1], dim=1)
+        rows = torch.cat([self._rows, rows_QC], 1).gather(1, place)
+        self._rows = rows.masked_fill_(self._scores == float("-inf"), -1)
+        self._lowest = torch.maximum(self._lowest, self._scores[:, -1])
+
+
+def _grouped(product_QN: Tensor) -> tuple[int, Tensor]:
+    """How many groups a tile has, and the tile as ``(Q, members, groups)``."""
+    width = product_QN.shape[1]
+    groups = width // GROUP if width % GROUP == 0 else width
+    return groups, product_QN.view(len(product_QN), width // groups, groups)
+
+
+def _padded(query_P: Tensor, queries: int, score_P: Tensor, row_P: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs as a matrix with a line for each query, -inf and -1 where a query has fewer than others."""
+    query, order = query_P.sort(stable=True)
+    counts = torch.bincount(query, minlength=queries)
+    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+    width = int(counts.max())
+    scores = score_P.new_full((queries, width), float("-inf"))
+    rows = row_P.new_full((queries, width), -1)
+    scores[query, place], rows[query, place] = score_P[order], row_P[order]
+    return scores, rows

@@ -187,7 +187,8 @@ class _Worker:
         keep = min(k + self._more, len(raw_ND))
         needed = self._needed(before)
         scores, rows, error = self._find(self._embedded, embedded, keep, needed)
-        matter = (rows >= 0) & (scores.double() >= (needed - error)[:, None])
+        enough = scores[:, min(k, keep) - 1].double() - 3 * error  # below are k rows nearer, also after rounding
+        matter = (rows >= 0) & (scores.double() >= torch.maximum(needed - error, enough)[:, None])
         query, place = matter.nonzero(as_tuple=True)
         distances = torch.full(scores.shape, float("inf"), device=scores.device)
         distances[query, place] = self._exact(raw_ND, query, rows[query, place])
