@@ -1,6 +1,6 @@
 """What a training is asked for, checked before anything is built, loaded or written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +132,30 @@ def require_same_config(run: RunDir, options: Any) -> None:
     Raises:
         UserError: says what differs first.
     """
-    if not run.config.exists():
-        return
+    if run.config.exists():
+        require_same_settings(run, comparable, options, _DECISIVE)
+
+
+def require_same_settings(
+    run: RunDir, settings: Callable[[Any], Mapping[str, Any]], options: Any, keys: Sequence[str] | None = None
+) -> None:
+    """Refuse to go on with other settings than those in the run's config.yaml.
+
+    Args:
+        run: a run that has one.
+        settings: what counts of a configuration.
+        options: the configuration that is asked for.
+        keys: which of the settings; all if unset.
+
+    Raises:
+        UserError: says what differs first.
+    """
     try:
-        saved = comparable(read_yaml_config(run.config))
+        saved = settings(read_yaml_config(run.config))
     except (KeyError, TypeError) as error:
         raise UserError(f"--run {run.root}: {run.config} was edited or is damaged; choose another --run.") from error
-    now = comparable(options)
-    for key in _DECISIVE:
+    now = settings(options)
+    for key in now if keys is None else keys:
         if as_given(saved[key]) != as_given(now[key]):
             raise UserError(
                 f"--run {run.root} was trained with another configuration ({difference(key, saved[key], now[key])}). "

@@ -18,11 +18,11 @@ from memlight.errors import UserError
 from memlight.logs import make_loggers
 from memlight.modules.sequence_checkpoint import require_sequence_checkpoint
 from memlight.modules.sequence_shares import IndependentMembers
-from memlight.preflight import difference, require_devices
+from memlight.preflight import require_devices, require_same_settings
 from memlight.rundir import RunDir
-from memlight.settings import as_given, plain, sequence_settings
+from memlight.settings import plain, sequence_settings
 from memlight.sweep import default_run
-from memlight.tables import read_json, read_yaml_config
+from memlight.tables import read_json
 from memlight.training import LastCheckpoint, MemlightCLI
 
 
@@ -81,7 +81,7 @@ class SequenceCLI(MemlightCLI):
             raise UserError(f"--run {run.root}: holds encoders of images; choose another --run.")
         last = run.root / "checkpoints" / "last.ckpt"
         if last.exists():
-            _require_same(run, options)
+            require_same_settings(run, sequence_settings, options)
             self.finished = _finished(run, options.trainer.max_steps)
             if options.ckpt_path is not None:
                 raise UserError(f"--ckpt_path {options.ckpt_path}: {run.root} has been started; choose another --run.")
@@ -160,25 +160,6 @@ class SequenceCLI(MemlightCLI):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, AtSteps):
                 callback.require(module, self.trainer, self.datamodule)
-
-
-def _require_same(run: RunDir, options: Any) -> None:
-    """Refuse to go on with another configuration than the run's.
-
-    Raises:
-        UserError: says what differs first.
-    """
-    try:
-        saved = sequence_settings(read_yaml_config(run.config))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"--run {run.root}: {run.config} was edited or is damaged; choose another --run.") from error
-    now = sequence_settings(options)
-    for key in now:
-        if as_given(saved[key]) != as_given(now[key]):
-            raise UserError(
-                f"--run {run.root} was trained with another configuration ({difference(key, saved[key], now[key])}). "
-                "Choose another --run, or delete this one."
-            )
 
 
 def _finished(run: RunDir, max_steps: int) -> bool:
