@@ -12,7 +12,7 @@ Metric = Literal["l2", "cosine", "l2_normalized"]
 _UNIT = 2.0**-24
 """Largest relative error of one float32 rounding."""
 
-_NUMBERS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 24}
+_IN_CACHE, _ON_DEVICE = 1 << 17, 1 << 24
 """Numbers in use at once while pairs of vectors are compared; a CPU keeps them in its cache."""
 
 
@@ -79,7 +79,8 @@ class Space:
             row_P: position of its row.
         """
         out = torch.empty(len(query_P), dtype=torch.float64, device=queries_QD.device)
-        at_once = max(1, _NUMBERS_AT_ONCE[queries_QD.device.type] // max(1, queries_QD.shape[1]))
+        numbers = _IN_CACHE if queries_QD.device.type == "cpu" else _ON_DEVICE
+        at_once = max(1, numbers // max(1, queries_QD.shape[1]))
         for start in range(0, len(query_P), at_once):
             part = slice(start, start + at_once)
             q, x = queries_QD[query_P[part]].double(), rows_ND[row_P[part]].double()
