@@ -35,7 +35,7 @@ def image_ownership(curve: Table, ownership: Table) -> Figure:
     ax.set_xlabel("images, from those that own most (%)")
     ax.set_ylabel("top 10 % of units that they own (%)")
     ax.set_title("Grey if owners were drawn at random")
-    ax.legend(fontsize=8, loc="upper left")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8)
     _by_layer(axes["B"], ownership)
     return figure
 
