@@ -1,6 +1,6 @@
 """Parts of the report that several analyses have: headings, figures, the rows of tables, what a treatment costs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -47,6 +47,33 @@ def section(run: RunDir, command: str, explained: str, html_of: Callable[[Analys
     """HTML of all results of a command behind an explanation; empty where there are none."""
     found = [html_of(analysis) for analysis in run.analyses(command)]
     return page.paragraph(explained, "soft") + "".join(found) if found else ""
+
+
+def provenance(
+    run: RunDir, commands: Sequence[str], facts_of: Callable[[Any], Sequence[tuple[str, str]]], nothing: str
+) -> str:
+    """How every result of these commands was made, and the training's configuration.
+
+    Args:
+        run: whose results.
+        commands: in the order of the page.
+        facts_of: names and words of what else a summary says, after the command line.
+        nothing: what to say where there are neither results nor a configuration.
+    """
+    parts = []
+    for command in commands:
+        for analysis in run.analyses(command):
+            made = read_json(analysis.summary)
+            pairs = [
+                ("command", made["command_line"]),
+                *facts_of(made),
+                ("git commit", made["git_commit"] or "not a git checkout"),
+                ("versions", ", ".join(f"{name} {version}" for name, version in made["versions"].items())),
+            ]
+            parts.append(f"<h3>{analysis.dir.name}</h3>" + page.facts(pairs))
+    if run.config.is_file():
+        parts.append(page.folded("config.yaml of the training", page.listing(run.config.read_text(encoding="utf-8"))))
+    return "".join(parts) or page.paragraph(nothing, "missing")
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:

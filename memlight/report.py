@@ -3,11 +3,12 @@
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from memlight import page
-from memlight.analysis_page import figures, heading, rows_of
+from memlight.analysis_page import figures, heading, provenance, rows_of
 from memlight.columns import LAYERMEM_TABLE, LAYERMEM_TESTS, PROBE_TABLE
 from memlight.figures import training_curves
 from memlight.page import Cell, interval, number, word
@@ -193,25 +194,19 @@ def _training(run: RunDir) -> str:
 
 
 def _provenance(run: RunDir) -> str:
-    parts = []
-    for command in ("layermem", "unitmem", "images", "classmem", "prune", "removal", "finetune", "probe"):
-        for analysis in run.analyses(command):
-            made = read_json(analysis.summary)
-            checkpoints = [f"{role} {_short(digest)}" for role, digest in made["checkpoints"].items()]
-            pairs = [
-                ("command", made["command_line"]),
-                ("finished", f"{made['finished']}, {made['seconds']:.1f} s, {made['images_per_second']:.0f} images/s"),
-                ("device", made["device"]),
-                ("seed", str(made["seed"])),
-                ("split sha256", str(made["split_sha256"])),
-                ("encoders, sha256", ", ".join(checkpoints)),
-                ("git commit", made["git_commit"] or "not a git checkout"),
-                ("versions", ", ".join(f"{name} {version}" for name, version in made["versions"].items())),
-            ]
-            parts.append(f"<h3>{analysis.dir.name}</h3>" + page.facts(pairs))
-    if run.config.is_file():
-        parts.append(page.folded("config.yaml of the training", page.listing(run.config.read_text(encoding="utf-8"))))
-    return "".join(parts) or page.paragraph("Nothing was analysed yet.", "missing")
+    commands = ("layermem", "unitmem", "images", "classmem", "prune", "removal", "finetune", "probe")
+    return provenance(run, commands, _made, "Nothing was analysed yet.")
+
+
+def _made(summary: Any) -> list[tuple[str, str]]:
+    speed = f"{summary['seconds']:.1f} s, {summary['images_per_second']:.0f} images/s"
+    return [
+        ("finished", f"{summary['finished']}, {speed}"),
+        ("device", summary["device"]),
+        ("seed", str(summary["seed"])),
+        ("split sha256", str(summary["split_sha256"])),
+        ("encoders, sha256", ", ".join(f"{role} {_short(digest)}" for role, digest in summary["checkpoints"].items())),
+    ]
 
 
 def _missing(run: RunDir, command: str) -> str:
