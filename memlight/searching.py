@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from memlight.analyses.flags import Results
+from memlight.errors import UserError
 from memlight.logs import AnalysisLog
 from memlight.patches.approximate import approximate_patches
 from memlight.patches.progress import SearchProgress
@@ -61,8 +62,8 @@ def run_search(flags: SearchFlags, results: Results) -> None:
     """
     run = RunDir(Path(flags.out))
     run.require_writable()
-    queries = open_store(flags.queries, flags.verify, images=flags.query_images)
-    index = open_store(flags.index, flags.verify, images=flags.index_images)
+    queries = _opened("--queries", flags.queries, flags.verify, flags.query_images)
+    index = _opened("--index", flags.index, flags.verify, flags.index_images)
     queries.require_comparable(index)
     queries.image(0), index.image(0)  # the pictures need them, and the search may take long
     with process_group(flags.device) as device:
@@ -140,6 +141,14 @@ def _search(
     found = nearest_patches(queries, index, flags.k, flags.metric, flags.backend, device, saved=saved, progress=True)
     times = {"read_seconds": found.read_seconds, "wait_seconds": found.wait_seconds, "widened": found.widened}
     return found, times
+
+
+def _opened(flag: str, path: str, verify: Literal["fast", "full"], images: str | None) -> PatchStore:
+    """A store, whose errors name the flag that it was given by."""
+    try:
+        return open_store(path, verify, images=images)
+    except UserError as error:
+        raise UserError(f"{flag} {error}") from error
 
 
 def _words(about: dict[str, Any]) -> str:

@@ -153,7 +153,10 @@ def test_the_page_shows_sources_and_what_differs(runs: Path, capsys: pytest.Capt
         (["report", "--run", "runs/none"], "no patch search in it"),
         (["report", "--run", "runs/copies", "--compare", "runs/cosine"], "another metric"),
         (["report", "--run", "runs/copies", "--compare", "runs/copies"], "is called copies too"),
-        (["search", "--queries", "stores/none", "--index", "stores/train", "--out", "x"], "no patches here"),
+        (
+            ["search", "--queries", "stores/none", "--index", "stores/train", "--out", "x"],
+            "--queries stores/none: no patches here",
+        ),
         ([*COPIES, "-k", "0"], "--k 0"),
         ([*COPIES, "--nprobe", "3"], "--nprobe 3: belongs to an approximate search"),
         ([*COPIES, "--approximate", "Flit"], "--approximate Flit: faiss cannot build it"),
