@@ -86,16 +86,8 @@ class StoreWriter:
         Raises:
             UserError: it has less free room than these shards take, or nothing can be written there.
         """
-        root = self.layout.root.absolute()
-        nearest = next(path for path in (root, *root.parents) if path.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            raise UserError(f"--out {self.layout.root}: nothing can be written in {nearest}; choose another --out")
-        needed, free = self.layout.bytes_of(shards), shutil.disk_usage(nearest).free
-        if needed > free:
-            raise UserError(
-                f"--out {self.layout.root}: {readable(needed)} are needed and {readable(free)} are free; choose fewer "
-                "--layers, --reduce unit, --dtype float16 or another disk"
-            )
+        way_out = "choose fewer --layers, --reduce unit, --dtype float16 or another disk"
+        require_free(self.layout.root, self.layout.bytes_of(shards), way_out)
 
     def begin(self) -> None:
         """Write the manifest, and delete what a killed call left half-written."""
@@ -212,6 +204,34 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
         elif a != b:
             return f"{key} is {a} there and {b} here"
     return None
+
+
+def writable_place(root: Path) -> Path:
+    """The directory that is there and in which ``root`` is, or would be made.
+
+    Raises:
+        UserError: nothing can be written in it.
+    """
+    nearest = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"--out {root}: nothing can be written in {nearest}; choose another --out")
+    return nearest
+
+
+def require_free(root: Path, needed: int, way_out: str) -> None:
+    """Refuse to start on what the disk of ``root`` cannot hold.
+
+    Args:
+        root: where the bytes go; need not exist.
+        needed: bytes.
+        way_out: what to do about it.
+
+    Raises:
+        UserError: there is less free room, or nothing can be written there.
+    """
+    free = shutil.disk_usage(writable_place(root)).free
+    if needed > free:
+        raise UserError(f"--out {root}: {readable(needed)} are needed and {readable(free)} are free; {way_out}")
 
 
 def readable(size: float) -> str:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -23,7 +22,7 @@ from memlight.rundir import RunDir
 from memlight.settings import plain, sequence_settings
 from memlight.sweep import default_run
 from memlight.tables import read_json
-from memlight.training import LastCheckpoint, MemlightCLI
+from memlight.training import MemlightCLI, checkpoint_callbacks, trainer_refusals
 
 
 class SequenceCLI(MemlightCLI):
@@ -106,20 +105,10 @@ class SequenceCLI(MemlightCLI):
             callbacks.append(SequenceProgress())
         if self.keeps:
             directory = self.run_dir.root / "checkpoints"
-            callbacks.append(SwitchCheckpoint(directory))
-            callbacks.append(
-                LastCheckpoint(
-                    dirpath=str(directory),
-                    filename="last",
-                    every_n_epochs=1,
-                    save_on_train_epoch_end=True,
-                    save_top_k=1,
-                    enable_version_counter=False,
-                )
-            )
+            callbacks += [SwitchCheckpoint(directory), *checkpoint_callbacks(directory, keep_every=0)]
         if self.processes > 1:
             kwargs["strategy"] = IndependentMembers()
-        try:
+        with trainer_refusals():
             return LightningCLI.instantiate_trainer(
                 self,
                 callbacks=callbacks,
@@ -128,8 +117,6 @@ class SequenceCLI(MemlightCLI):
                 enable_progress_bar=False,
                 **kwargs,
             )
-        except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
     def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Train, unless `--resume` finds the experiment finished."""

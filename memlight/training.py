@@ -2,7 +2,8 @@
 
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -180,7 +181,7 @@ class MemlightCLI(LightningCLI):
         if self.keeps:
             callbacks += [*checkpoint_callbacks(member.checkpoints, options.keep_every), LearningRateMonitor("step")]
             callbacks += [ExportEncoder(member.encoder)]
-        try:
+        with trainer_refusals():
             return super().instantiate_trainer(
                 callbacks=callbacks,
                 logger=False,
@@ -188,8 +189,6 @@ class MemlightCLI(LightningCLI):
                 enable_progress_bar=options.trainer.enable_progress_bar,
                 **kwargs,
             )
-        except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
     def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Train, unless `--resume` finds the member finished."""
@@ -253,6 +252,15 @@ class SaveRunConfig(SaveConfigCallback):
             config = self.config.clone()
             config.ckpt_path, config.resume = None, False  # of this process, not of the run
             write_text(RunDir(Path(config.run)).config, self.parser.dump(config, skip_none=False))
+
+
+@contextmanager
+def trainer_refusals() -> Iterator[None]:
+    """What Lightning says of a Trainer's options that it refuses, as an error that names ``--trainer``."""
+    try:
+        yield
+    except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
 
 def checkpoint_callbacks(directory: Path, keep_every: int) -> list[Callback]:

@@ -1,8 +1,6 @@
 """Filling a store of patches: shards appear whole or not at all, and what is there is not made again."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
-from memlight.feature_writer import difference, readable
+from memlight.feature_writer import difference, require_free, writable_place
 from memlight.patches.store import FORMAT, IMAGES, INDEX, MANIFEST, Dtype, Layout, file_crc32
 from memlight.tables import atomic_write, read_json, write_json, write_text
 
@@ -75,14 +73,8 @@ class StoreWriter:
         Raises:
             UserError: it has less free room than these shards take.
         """
-        root = self.layout.root.absolute()
-        nearest = next(path for path in (root, *root.parents) if path.exists())
-        needed, free = self.bytes_of(shards), shutil.disk_usage(nearest).free
-        if needed > free:
-            raise UserError(
-                f"--out {self.layout.root}: {readable(needed)} are needed and {readable(free)} are free; use a "
-                "smaller --grid, --dtype float16 or another disk"
-            )
+        way_out = "use a smaller --grid, --dtype float16 or another disk"
+        require_free(self.layout.root, self.bytes_of(shards), way_out)
 
     def bytes_of(self, shards: Sequence[int]) -> int:
         """What shards take on the disk."""
@@ -131,9 +123,7 @@ def require_place(root: Path) -> None:
     Raises:
         UserError: it is a file, holds something else, or there is no permission.
     """
-    nearest = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"--out {root}: nothing can be written in {nearest}; choose another --out")
+    writable_place(root)
     if root.is_dir() and not (root / MANIFEST).is_file():
         own = {INDEX, IMAGES}
         if any(path.name not in own and not path.name.startswith(".") for path in root.iterdir()):
