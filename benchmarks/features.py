@@ -26,10 +26,10 @@ from unitmem import (
     scripted_view,
 )
 
+from memlight.analyses.features.study import FeatureOptions, feature_shapes, write_features
 from memlight.batch import ImageBatch, ViewMaker
-from memlight.feature_writer import StoreWriter
-from memlight.features import Reduce, capture
-from memlight.studies.features import FeatureOptions, feature_shapes, write_features
+from memlight.features.hooks import Reduce, capture
+from memlight.storage.shards_writer import StoreWriter
 
 
 def one_at_a_time(

@@ -22,7 +22,7 @@ from unitmem import (
 )
 
 from memlight.batch import ImageBatch, ViewMaker
-from memlight.features import capture
+from memlight.features.hooks import capture
 from memlight.metrics import measure_layermem
 
 

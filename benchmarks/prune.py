@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
+from memlight.analyses.prune.choice import choose_units
 from memlight.data.images import ImageDataModule
-from memlight.features import count_units
+from memlight.features.hooks import count_units
 from memlight.interventions import prune_units
 from memlight.interventions.parts import prunable_layers
-from memlight.interventions.prune_choice import choose_units
 from memlight.models.encoders import build_encoder
-from memlight.studies.accuracy import Accuracy, ProbeOptions, measure_accuracy
 
 CLASSES = 4
 

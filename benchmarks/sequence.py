@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader
 from memlight.data.sequences import SequenceDataModule
 from memlight.models.sequence_model import SequenceModel
 from memlight.modules import SequenceAttention, SequenceDAM
-from memlight.modules.sequence import SequenceModule
-from memlight.quiet import silence
+from memlight.modules.sequence.module import SequenceModule
+from memlight.training.quiet import silence
 
 Make = Callable[[int], SequenceModule]
 

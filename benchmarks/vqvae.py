@@ -12,7 +12,7 @@ import argparse
 import torch
 from unitmem import encoder_and_layers, forward_only, image_batches, make_views, seconds
 
-from memlight.features import count_units
+from memlight.features.hooks import count_units
 from memlight.metrics import measure_unitmem
 
 

@@ -6,23 +6,23 @@ Nothing heavy is imported before a command runs, so that `--help` and mistakes i
 import sys
 from collections.abc import Sequence
 
-from memlight.analyses.classmem import classmem
-from memlight.analyses.compare import compare
-from memlight.analyses.exchange import exchange
-from memlight.analyses.features import features
-from memlight.analyses.finetune import finetune
-from memlight.analyses.images import images
-from memlight.analyses.layermem import layermem
-from memlight.analyses.patches import PATCHES
-from memlight.analyses.probe import probe
-from memlight.analyses.prune import prune
-from memlight.analyses.removal import removal
-from memlight.analyses.report import report
-from memlight.analyses.sequence import sequence
-from memlight.analyses.unit import unit
-from memlight.analyses.unitmem import unitmem
+from memlight.analyses.classmem.command import classmem
+from memlight.analyses.exchange.command import exchange
+from memlight.analyses.features.command import features
+from memlight.analyses.finetune.command import finetune
+from memlight.analyses.images.command import images
+from memlight.analyses.layermem.command import layermem
+from memlight.analyses.patches.command import PATCHES
+from memlight.analyses.probe.command import probe
+from memlight.analyses.prune.command import prune
+from memlight.analyses.removal.command import removal
+from memlight.analyses.sequence.command import sequence
+from memlight.analyses.unit.command import unit
+from memlight.analyses.unitmem.command import unitmem
 from memlight.commands import Command, CommandGroup, build_parser, run_command
 from memlight.errors import UserError
+from memlight.report.command import report
+from memlight.report.compare.command import compare
 
 COMMANDS: dict[str, Command | CommandGroup] = {
     "layermem": layermem,

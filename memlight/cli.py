@@ -1,7 +1,7 @@
 """What stands behind train.py: `pair`, `removal`, `fit` and `validate`.
 
 This module imports neither torch nor Lightning, so that `train.py --help` and many a mistake in the
-command line answer at once; `memlight.training` is loaded when there is something to train.
+command line answer at once; `memlight.training.fit` is loaded when there is something to train.
 """
 
 import sys
@@ -56,22 +56,22 @@ def _run(args: list[str]) -> int:
     command = args[0]
     if command not in ("pair", "removal", "fit", "validate"):
         raise UserError(f"train.py {command}: no such command; choose pair, removal, fit or validate.")
-    from memlight.arguments import configs_first, require_configs, trains_sequences
+    from memlight.training.arguments import configs_first, require_configs, trains_sequences
 
     require_configs(args[1:])
     flags = configs_first(args[1:])
     if command == "pair":
-        from memlight.pair import train_pair
+        from memlight.training.pair import train_pair
 
         return train_pair(flags)
     if command == "removal":
-        from memlight.removal import train_removal
+        from memlight.training.removal import train_removal
 
         return train_removal(flags)
-    from memlight.training import run
+    from memlight.training.fit import run
 
     if trains_sequences(flags):
-        from memlight.sequence_training import SequenceCLI
+        from memlight.training.sequences import SequenceCLI
 
         run([command, *flags], SequenceCLI)
     else:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from memlight.browser.thumbnails import Thumbnails, encode
+from memlight.analyses.unitmem.browser.thumbnails import Thumbnails, encode
 from memlight.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
-from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import Table, table_of, write_json, write_table
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, table_of, write_json, write_table
 
 LAYERS = {"conv/in:1": 3, "</script><b>": 4, "7": 2}
 """Layer -> number of units; the last unit of the second layer is dead."""

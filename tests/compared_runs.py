@@ -10,8 +10,8 @@ import yaml
 from numpy.typing import NDArray
 
 from memlight.columns import CLASSMEM_LAYERS, LAYERMEM_SAMPLES, LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS
-from memlight.rundir import RunDir
-from memlight.tables import Table, read_json, write_json, write_table, write_text
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import Table, read_json, write_json, write_table, write_text
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4", "layer5")
 

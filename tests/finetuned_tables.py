@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from memlight.metrics.finetune import Arm, finetune_effects, finetune_table
-from memlight.tables import Table
+from memlight.analyses.finetune.effects import Arm, finetune_effects, finetune_table
+from memlight.storage.tables import Table
 
 TRIALS, IMAGES = 3, 100
 SHARES = {"head": 50, "layer1": 55, "delta-1": 70, "delta-2": 60, "layermem-2": 40, "random-1": 52, "random-2": 60}

@@ -10,7 +10,7 @@ from memlight.columns import (
     IMAGES_MATCHED,
     IMAGES_OWNERSHIP,
 )
-from memlight.tables import Table, table_of
+from memlight.storage.tables import Table, table_of
 
 LAYERS = ("conv.in", "down.0.downsample", "mid.attn.1")
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from memlight.analyses.effects import Verdict
 from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
-from memlight.metrics.effects import Verdict
-from memlight.tables import Table
+from memlight.storage.tables import Table
 
 SHARES = [(scope, ratio) for scope in ("layer", "model") for ratio in (0.1, 0.2)]
 RANDOM = (0.02, 0.03, 0.04)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from memlight.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
-from memlight.tables import Table
+from memlight.storage.tables import Table
 
 
 def table() -> Table:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from memlight.sequence_results import SequenceResults
-from memlight.tables import write_text
+from memlight.sequences.results import SequenceResults
+from memlight.storage.tables import write_text
 
 
 def sequence_results(
@@ -88,6 +88,6 @@ def sequence_results(
 def write_sequence_run(root: Path, results: SequenceResults) -> Path:
     """A run directory as ``train.py fit`` leaves it."""
     root.mkdir(parents=True, exist_ok=True)
-    write_text(root / "config.yaml", "model:\n  class_path: memlight.modules.sequence.SequenceModule\n")
+    write_text(root / "config.yaml", "model:\n  class_path: memlight.modules.sequence.module.SequenceModule\n")
     results.write(root)
     return root

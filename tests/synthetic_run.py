@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from memlight.charts.units_overview import unitmem_heatmap
+from memlight.analyses.unitmem.chart_overview import unitmem_heatmap
 from memlight.columns import LAYERMEM_TABLE, LAYERMEM_TESTS, PROBE_TABLE, UNITMEM_LAYERS, UNITMEM_TABLE
-from memlight.figures import layermem_by_depth, unitmem_by_layer, unitmem_histogram
-from memlight.logs import AnalysisLog
-from memlight.pictures import image_grid, rows_grid
-from memlight.rundir import RunDir
-from memlight.tables import Table, write_json, write_table, write_text
+from memlight.display.figures import layermem_by_depth, unitmem_by_layer, unitmem_histogram
+from memlight.display.pictures import image_grid, rows_grid
+from memlight.runs.log import AnalysisLog
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import Table, write_json, write_table, write_text
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4", "res2", "layer5", "layer6", "layer7", "layer8", "res6")
 UNITS = (32, 64, 64, 64, 64, 128, 256, 256, 256, 256)

@@ -18,8 +18,8 @@ from memlight.cli import main as train_main
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PairSplit
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata, save_encoder
-from memlight.rundir import RunDir
-from memlight.tables import read_json, write_json
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import read_json, write_json
 from tests.tiny_pair import KEPT, TinyPair, analyze, callback_flags, fit, fit_flags
 
 

@@ -15,12 +15,12 @@ import torch
 import yaml
 
 from memlight import analyze as analyze_module
-from memlight import pair
 from memlight.analyze import main as analyze_main
-from memlight.arguments import in_one_line, values_of
 from memlight.cli import main
 from memlight.errors import UserError
-from memlight.rundir import RunDir
+from memlight.storage.rundir import RunDir
+from memlight.training import pair
+from memlight.training.arguments import in_one_line, values_of
 from tests.tiny_pair import (
     ROOT,
     TinyPair,

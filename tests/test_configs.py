@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from memlight import removal
 from memlight.cli import main
-from memlight.tables import read_json
+from memlight.storage.tables import read_json
+from memlight.training import removal
 from tests.tiny_pair import TinyPair, analyze
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Which room of the house may import which: arrows point one way, so a notebook can use the lower rooms alone."""
+"""The storeys of the house: arrows between rooms run downwards, so a notebook can use the lower rooms alone."""
 
 import ast
 from pathlib import Path
@@ -7,180 +7,66 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "memlight"
 
-BASE = {"columns", "errors", "tables", "batch", "random", "dist", "stats", "layers", "discovery", "features"}
-"""Rooms that everyone may use; among themselves they follow ALLOWED."""
-
-ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
-    "columns": set(),
-    "tables": {"columns", "errors"},
-    "batch": set(),
-    "random": set(),
-    "dist": set(),
-    "stats": set(),
-    "launch": {"errors"},
-    "layers": {"errors"},
-    "discovery": {"layers"},
-    "features": {"errors", "layers", "discovery"},
-    "rundir": {"errors"},
-    "metrics_csv": {"columns", "tables"},
-    "agreement": {"columns", "tables"},
-    "data": BASE | {"rundir"},
-    "models": BASE,
-    "metrics": BASE,
-    "modules": BASE | {"models", "metrics"},
-    "checkpoints": BASE | {"models", "rundir"},
-    "figures": {"columns", "tables", "errors"},
-    "charts": {"columns", "tables", "figures"},
-    "analysis_page": {"columns", "tables", "rundir", "page"},
-    "browser": {"columns", "tables", "errors", "rundir"},
-    "sections": {
-        "columns",
-        "tables",
-        "errors",
-        "rundir",
-        "page",
-        "analysis_page",
-        "words",
-        "browser",
-        "sequence_columns",
-    },
-    "sequence_results": {"errors", "columns", "tables"},
-    "plain_pickle": {"errors"},
-    "sequence_reader": {"errors", "plain_pickle", "sequence_results"},
-    "sequence_columns": set(),
-    "sequence_page": {"analysis_page", "page", "rundir", "sections", "columns", "tables"},
-    "feature_store": {"columns", "tables", "errors"},
-    "feature_writer": {"columns", "tables", "errors", "feature_store"},
-    "pictures": {"columns", "tables", "errors"},
-    "page": {"columns", "tables", "errors"},
-    "words": {"columns", "tables", "page"},
-    "report": {"columns", "tables", "errors", "rundir", "figures", "page", "words", "sections", "analysis_page"},
-    "settings": {"errors", "rundir", "columns", "tables"},
-    "headlines": {"rundir", "columns", "tables"},
-    "sweep": set(),
-    "wandb_keys": {"errors", "rundir", "settings"},
-    "compare": {"agreement", "analysis_page", "charts", "errors", "figures", "headlines", "page", "rundir", "settings"}
-    | {"columns", "tables", "words"},
-    "logs": BASE | {"rundir", "metrics_csv", "headlines", "sweep", "wandb_keys"},
-    "studies": BASE
-    | {"agreement"}
-    | {"data", "models", "modules", "metrics", "interventions", "figures", "charts", "pictures", "logs"}
-    | {"sequence_columns", "sequence_results"}
-    | {"feature_store", "feature_writer", "browser", "patches", "rundir"},
-    "interventions": BASE | {"metrics"},
-    "patches": BASE | {"data", "models", "feature_writer", "rundir"},
-    "callbacks": BASE
-    | {"interventions", "data", "models", "metrics", "modules", "checkpoints", "logs", "rundir", "studies"}
-    | {"sequence_results"},
-}
-"""Room -> rooms it may import. Rooms that are not here (the command lines) may import everything."""
-
-COMMAND_LINES = {
-    "analyses",
-    "cli",
-    "pair",
-    "processes",
-    "removal",
-    "arguments",
-    "training",
-    "sequence_training",
-    "preflight",
-    "quiet",
-    "analyze",
-    "commands",
-    "opening",
-    "process_group",
-    "released",
-    "extracting",
-    "searching",
-    "patch_report",
-    "trained_method",
-}
-
-NO_TORCH = {
-    "agreement",
-    "browser",
-    "columns",
-    "tables",
-    "rundir",
-    "figures",
-    "charts",
-    "analysis_page",
-    "sections",
-    "feature_store",
-    "feature_writer",
-    "pictures",
-    "sequence_results",
-    "sequence_reader",
-    "sequence_page",
-    "sequence_columns",
-    "plain_pickle",
-    "page",
-    "words",
-    "report",
-    "cli",
-    "arguments",
-    "pair",
-    "processes",
-    "removal",
-    "commands",
-    "errors",
-    "launch",
-    "stats",
-    "settings",
-    "headlines",
-    "sweep",
-    "wandb_keys",
-    "compare",
-}
-
-
-def room_of(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
-
-
-def imports(path: Path) -> set[str]:
-    """Every module a file imports, wherever in the file."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            assert node.module is not None
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names if node.module == "memlight" else {node.module}
-    return found
-
+STOREYS = (
+    {"errors", "random", "dist", "stats", "batch", "commands", "columns"},
+    {"features", "storage"},
+    {"metrics", "interventions", "models", "data", "display"},
+    {"runs", "patches", "modules"},
+    {"sequences"},
+    {"analyses"},
+    {"training", "report", "callbacks"},
+    {"cli", "analyze"},
+)
+"""From the ground up; rooms of one storey do not import each other."""
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
+STARTS_AT_ONCE = [
+    path
+    for path in FILES
+    if path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    in {"analyze", "cli", "columns", "commands", "display", "errors", "report", "stats", "storage"}
+    or path.stem.startswith(("__init__", "command", "section", "chart", "columns", "page", "browser"))
+    or path.stem in {"headlines", "launch", "settings", "sweep", "wandb_keys", "flags"}
+    or path.stem in {"arguments", "pair", "plain_pickle", "processes", "reader", "results", "removal", "agreement"}
+]
+"""What a command line or a page needs: torch takes seconds to import, so it comes after the check of the flags."""
 
-def own_room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+def rooms(path: Path) -> tuple[str, set[str]]:
+    """The room of a file, and those that it imports from anywhere in it."""
+    modules = set(imported(ast.walk(ast.parse(path.read_text()))))
+    reached = {module.split(".")[1] for module in modules if module.startswith("memlight.")}
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return room, reached - {room}
+
+
+def imported(nodes: object) -> list[str]:
+    found = []
+    for node in nodes:  # type: ignore[attr-defined]
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module is not None, "relative import"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows_point_one_way(path: Path) -> None:
-    room = own_room(path)
-    if room in COMMAND_LINES:
-        return
-    assert room in ALLOWED, f"{room} is a new room: say in ALLOWED what it may import"
-    reached = {room_of(module) for module in imports(path) if module.split(".")[0] == "memlight"}
-    assert reached - {room} <= ALLOWED[room]
+def test_arrows_run_downwards(path: Path) -> None:
+    room, reached = rooms(path)
+    (storey,) = [number for number, names in enumerate(STOREYS) if room in names]
+    assert reached <= set().union(*STOREYS[:storey])
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if own_room(path) in NO_TORCH], ids=lambda path: path.name)
-def test_rooms_that_start_at_once_do_not_import_torch(path: Path) -> None:
-    top_level = {
-        name.name if isinstance(node, ast.Import) else node.module
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in node.names
+@pytest.mark.parametrize("path", STARTS_AT_ONCE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_starts_at_once_does_not_import_torch(path: Path) -> None:
+    modules = imported(ast.parse(path.read_text()).body)
+    assert not {module for module in modules if module.split(".")[0] in ("torch", "lightning", "timm")}
+
+
+def test_only_logs_import_wandb() -> None:
+    found = {
+        path for path in FILES if "wandb" in {m.split(".")[0] for m in imported(ast.walk(ast.parse(path.read_text())))}
     }
-    assert not {module for module in top_level if module and module.split(".")[0] in ("torch", "lightning", "timm")}
-
-
-def test_only_logs_imports_wandb() -> None:
-    assert {own_room(path) for path in FILES if "wandb" in {m.split(".")[0] for m in imports(path)}} == {"logs"}
+    assert {str(path.relative_to(PACKAGE)) for path in found} == {"runs/log.py"}

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from memlight.checkpoints import encoder_from_checkpoint, initial_encoder, load_pair
 from memlight.errors import UserError
 from memlight.models.encoders import read_metadata
-from memlight.rundir import RunDir
-from memlight.tables import read_json, read_table
+from memlight.runs.checkpoints import encoder_from_checkpoint, initial_encoder, load_pair
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import read_json, read_table
 from tests.tiny_pair import (
     KEPT,
     ROLES,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from memlight.rundir import RunDir
-from memlight.tables import read_table
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import read_table
 from tests.tiny_pair import (
     EPOCHS,
     KEPT,

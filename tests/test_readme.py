@@ -10,7 +10,7 @@ from memlight.analyze import COMMANDS
 from memlight.analyze import main as analyze
 from memlight.cli import main as train
 from memlight.commands import build_parser
-from memlight.removal import removal
+from memlight.training.removal import removal
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

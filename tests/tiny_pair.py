@@ -18,9 +18,9 @@ from torch import Tensor
 
 from memlight.analyze import main as analyze_main
 from memlight.cli import main as train_main
-from memlight.logs import AnalysisLog
-from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import Table, read_table
+from memlight.runs.log import AnalysisLog
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_table
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ("candidate", "independent")

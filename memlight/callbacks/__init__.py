@@ -1,17 +1,17 @@
 """Callbacks: the analyses during training, interventions in sequence training, and what every run needs."""
 
-from memlight.callbacks.controls import Reinit, ResetOptimizer, Shuffle
-from memlight.callbacks.data_switch import DataSwitch
-from memlight.callbacks.evaluate import OnlineEvaluation
-from memlight.callbacks.exchange import ExchangeCallback
-from memlight.callbacks.freeze import Freeze
-from memlight.callbacks.layermem import LayerMemCallback
-from memlight.callbacks.prune import PruneCallback
-from memlight.callbacks.relearn import RelearnProbe
-from memlight.callbacks.sequence_eval import SequenceEvaluation
-from memlight.callbacks.snapshot import Restore, Snapshot
-from memlight.callbacks.swap import Swap
-from memlight.callbacks.unitmem import UnitMemCallback
+from memlight.analyses.exchange.callback import ExchangeCallback
+from memlight.analyses.layermem.callback import LayerMemCallback
+from memlight.analyses.probe.callback import OnlineEvaluation
+from memlight.analyses.prune.callback import PruneCallback
+from memlight.analyses.unitmem.callback import UnitMemCallback
+from memlight.sequences.callbacks.controls import Reinit, ResetOptimizer, Shuffle
+from memlight.sequences.callbacks.data_switch import DataSwitch
+from memlight.sequences.callbacks.evaluation import SequenceEvaluation
+from memlight.sequences.callbacks.freeze import Freeze
+from memlight.sequences.callbacks.relearn import RelearnProbe
+from memlight.sequences.callbacks.snapshot import Restore, Snapshot
+from memlight.sequences.callbacks.swap import Swap
 
 __all__ = [
     "DataSwitch",

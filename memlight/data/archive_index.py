@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
-from memlight.tables import atomic_write
+from memlight.storage.tables import atomic_write
 
 _ENCRYPTED = 0x1
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")

@@ -27,7 +27,7 @@ from memlight.data.splits import Ids, PairSplit, role_splits
 from memlight.data.without import LeftOut
 from memlight.errors import UserError
 from memlight.random import ANALYSIS
-from memlight.rundir import RunDir
+from memlight.storage.rundir import RunDir
 
 
 class ImageDataModule(L.LightningDataModule):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memlight.errors import UserError
 from memlight.random import ANALYSIS, permutation
-from memlight.tables import read_json, write_json
+from memlight.storage.tables import read_json, write_json
 
 SPLITS = ("shared", "candidate", "independent", "external")
 """Splits, in the order in which ids are dealt out."""

@@ -6,8 +6,8 @@ from copy import deepcopy
 from torch import Tensor, nn
 
 from memlight.errors import UserError
+from memlight.features.layers import check_layers, layer_place
 from memlight.interventions.parts import unit_weights
-from memlight.layers import check_layers, layer_place
 
 
 def exchange_layers(

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
+from memlight.features.passes import device_of, observing
 from memlight.interventions.exchange import layer_tensors
 from memlight.interventions.parts import prunable_layers
-from memlight.metrics.passes import device_of, observing
 from memlight.random import permutation
 
 

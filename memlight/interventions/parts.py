@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from memlight.discovery import first_tensor, forward_blank, list_layers, watching
 from memlight.errors import UserError
-from memlight.layers import check_layers, layer_place
+from memlight.features.discovery import first_tensor, forward_blank, list_layers, watching
+from memlight.features.layers import check_layers, layer_place
 
 Units = Mapping[str, Sequence[int]]
 """Layer -> channels."""

@@ -5,9 +5,9 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from memlight.discovery import forward_blank
 from memlight.errors import UserError
-from memlight.features import capture
+from memlight.features.discovery import forward_blank
+from memlight.features.hooks import capture
 from memlight.interventions.parts import Units, unit_entries
 
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from memlight import dist
 from memlight.batch import ImageBatch, ViewMaker
-from memlight.discovery import forward_blank, uncompiled
-from memlight.features import check_finite
-from memlight.metrics.passes import device_of, observing, require_images, view_batches
+from memlight.features.discovery import forward_blank, uncompiled
+from memlight.features.hooks import check_finite
+from memlight.features.passes import device_of, observing, require_images, view_batches
 
 
 def recalibrate_batchnorm(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from memlight.discovery import evaluating
+from memlight.features.discovery import evaluating
 
 Loss = Callable[[int], Tensor]
 """Epoch, from 0 -> scalar loss, made by a forward of the encoder."""

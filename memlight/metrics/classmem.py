@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features import Activation, Tokens, capture, check_finite, check_layers
+from memlight.features.hooks import Activation, Tokens, capture, check_finite, check_layers
+from memlight.features.passes import device_of, observing, require_images, view_batches
 from memlight.metrics.functional import Reference, max_and_rest, require_every_class, unitmem_from_extremes
 from memlight.metrics.ids import ImageMetric
-from memlight.metrics.passes import device_of, observing, require_images, view_batches
 from memlight.metrics.unitmem import UnitMem
 from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.random import ANALYSIS, permutation
@@ -133,7 +133,7 @@ def measure_classmem(
     times the number of units (8 bytes each) and not with the number of images.
 
     Args:
-        encoder: any encoder that `memlight.features.capture` can read.
+        encoder: any encoder that `memlight.features.hooks.capture` can read.
         batches: images (this process's share of them); their own labels are not looked at.
         make_views: ``(batch, view index) -> (B, 3, h, w)``.
         layers: module paths.
@@ -142,7 +142,7 @@ def measure_classmem(
         num_classes: C.
         num_views: V, views whose activations are averaged; 1 where ``make_views`` gives the untouched image.
         reference: the other classes' ``mean`` or ``median``.
-        activation: see `memlight.features.capture`.
+        activation: see `memlight.features.hooks.capture`.
         tokens: likewise.
         permutations: P, how many times the labels are shuffled for the null.
         seed: of the shuffles.

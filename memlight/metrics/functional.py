@@ -94,8 +94,8 @@ def delta(layermem_L: Tensor, references: Sequence[int | None] | None = None) ->
 
     Args:
         layermem_L: ``(L,)``, in execution order.
-        references: row of the other layer for each layer, None for none; see `memlight.layers.delta_references`.
-            Without it every layer is compared with the one before it.
+        references: row of the other layer for each layer, None for none; see
+            `memlight.features.layers.delta_references`. Without it every layer is compared with the one before it.
 
     Returns:
         ``(L,)``, NaN where there is nothing to compare with.

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from memlight import dist
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features import check_finite
+from memlight.features.hooks import check_finite
+from memlight.features.passes import device_of, observing, require_images, view_batches
 from memlight.metrics.ids import distinct
-from memlight.metrics.passes import device_of, observing, require_images, view_batches
 
 
 def embed(

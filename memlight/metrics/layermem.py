@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features import capture, check_finite, check_layers
+from memlight.features.hooks import capture, check_finite, check_layers
+from memlight.features.passes import device_of, observing, require_images, view_batches
 from memlight.metrics.functional import Distance, Pairs, Scale, alignment, sslmem
 from memlight.metrics.ids import ImageMetric, distinct
-from memlight.metrics.passes import device_of, observing, require_images, view_batches
 
 
 class LayerMemResult:

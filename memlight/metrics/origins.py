@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memlight.stats import bootstrap_means
-from memlight.tables import Table
+from memlight.storage.tables import Table
 
 Counts = NDArray[np.int64]
 Numbers = NDArray[np.float64]

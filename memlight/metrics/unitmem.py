@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features import Activation, Tokens, capture, check_finite, check_layers
+from memlight.features.hooks import Activation, Tokens, capture, check_finite, check_layers
+from memlight.features.passes import Precision, device_of, observing, precise, require_images, view_batches
 from memlight.metrics.functional import Reference
 from memlight.metrics.ids import ImageMetric
 from memlight.metrics.null import TAIL
-from memlight.metrics.passes import Precision, device_of, observing, precise, require_images, view_batches
 from memlight.metrics.unitmem_result import UnitMemResult
 
 
@@ -162,7 +162,7 @@ class UnitMemPass:
 
 
 class PassKeeper(Protocol):
-    """Keeps what a pass has done where a later call finds it; see `memlight.studies.unitmem_progress`."""
+    """Keeps what a pass has done where a later call finds it; see `memlight.analyses.unitmem.resume`."""
 
     def load(self) -> UnitMemPass | None:
         """What an earlier call has done of this process's images, on the CPU; None where there is nothing."""
@@ -199,18 +199,18 @@ def measure_unitmem(
     every process gets the whole result.
 
     Args:
-        encoder: any encoder that `memlight.features.capture` can read.
+        encoder: any encoder that `memlight.features.hooks.capture` can read.
         batches: images of one split (this process's share of them).
         make_views: ``(batch, view index) -> (B, 3, h, w)``.
         layers: module paths.
         num_views: V, views whose activations are averaged into mu.
         reference: see `UnitMem`.
-        activation: see `memlight.features.capture`.
+        activation: see `memlight.features.hooks.capture`.
         tokens: likewise.
         topk: see `UnitMem`.
         keep_table: likewise.
         max_forward: most views in one forward.
-        precision: see `memlight.metrics.passes.precise`.
+        precision: see `memlight.features.passes.precise`.
         device: where the encoder is; None asks it.
         keeper: knows what an earlier call has done, and keeps what this one does; ``batches`` are the rest.
         progress: show a bar.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memlight.errors import UserError
 from memlight.models.architectures import EncoderSpec, Stem, build_architecture
 from memlight.random import seeded
-from memlight.tables import atomic_write
+from memlight.storage.tables import atomic_write
 
 __all__ = [
     "EncoderSpec",

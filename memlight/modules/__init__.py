@@ -3,7 +3,7 @@
 from memlight.modules.autoencoder import Autoencoder
 from memlight.modules.dino import DINO
 from memlight.modules.mae import MAE
-from memlight.modules.sequence_methods import SequenceAttention, SequenceDAM, SequenceGPT
+from memlight.modules.sequence.methods import SequenceAttention, SequenceDAM, SequenceGPT
 from memlight.modules.simclr import SimCLR
 from memlight.modules.simsiam import SimSiam
 from memlight.modules.supervised import Supervised

@@ -16,12 +16,12 @@ from memlight import dist
 from memlight.data.decode import Size
 from memlight.data.sources import require_whole
 from memlight.errors import UserError
-from memlight.feature_writer import readable
 from memlight.patches.embed import Embedder
 from memlight.patches.listing import ListedImages, called
 from memlight.patches.loader import Decoded, Part, decode_ahead
 from memlight.patches.store import Layout, PatchStore, open_store
 from memlight.patches.writer import StoreWriter
+from memlight.storage.shards_writer import readable
 
 _NAMED = 5
 

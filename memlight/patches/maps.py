@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from memlight.discovery import first_tensor, forward_blank, watching
 from memlight.errors import UserError
-from memlight.features import count_prefix_tokens, unit_axis
+from memlight.features.discovery import first_tensor, forward_blank, watching
+from memlight.features.hooks import count_prefix_tokens, unit_axis
 
 
 def deepest_map(encoder: nn.Module, grid: int, image_size: int) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from memlight.patches.nearest import Nearest
-from memlight.tables import atomic_write
+from memlight.storage.tables import atomic_write
 
 SAVE_SECONDS = 5.0
 """Least time between two writings of the file, unless the search is over."""

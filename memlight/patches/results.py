@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
-from memlight.rundir import AnalysisDir, RunDir
-from memlight.tables import atomic_write, read_json, write_json
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import atomic_write, read_json, write_json
 
 
 @dataclass(frozen=True)

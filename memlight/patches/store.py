@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memlight.errors import UserError
-from memlight.feature_writer import difference
-from memlight.tables import read_json
+from memlight.storage.shards_writer import difference
+from memlight.storage.tables import read_json
 
 if TYPE_CHECKING:
     from memlight.data.files import Files

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
-from memlight.feature_writer import difference, require_free, writable_place
 from memlight.patches.store import FORMAT, IMAGES, INDEX, MANIFEST, Dtype, Layout, file_crc32
-from memlight.tables import atomic_write, read_json, write_json, write_text
+from memlight.storage.shards_writer import difference, require_free, writable_place
+from memlight.storage.tables import atomic_write, read_json, write_json, write_text
 
 Made = Mapping[str, Any]
 

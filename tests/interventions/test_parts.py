@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from memlight.errors import UserError
-from memlight.features import capture
+from memlight.features.hooks import capture
 from memlight.interventions.parts import prunable_layers, unit_entries, unit_weights
 from memlight.models.encoders import build_encoder
 from tests.interventions.nets import Odd, Residual, randomised

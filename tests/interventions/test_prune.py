@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from memlight.errors import UserError
-from memlight.features import capture
+from memlight.features.hooks import capture
 from memlight.interventions import prune_units
 from memlight.interventions.parts import prunable_layers, unit_weights
 from memlight.models.encoders import build_encoder

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memlight.features import capture
+from memlight.features.hooks import capture
 from memlight.interventions.parts import unit_entries
 from memlight.interventions.train_unit import train_unit
 from memlight.interventions.units import restore_units

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import distributed
 
+from memlight.analyses.classmem.activations import unit_activations
 from memlight.errors import UserError
-from memlight.metrics.activations import unit_activations
 from memlight.metrics.classmem import ClassMem, ClassMemResult, measure_classmem, shuffled_labels
 from memlight.metrics.functional import class_means, classmem
 from tests.ddp import run_ddp

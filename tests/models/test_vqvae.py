@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memlight.discovery import list_layers
 from memlight.errors import UserError
-from memlight.features import capture, count_units
+from memlight.features.discovery import list_layers
+from memlight.features.hooks import capture, count_units
 from memlight.interventions.exchange import exchange_layers
 from memlight.interventions.parts import unit_weights
 from memlight.models.encoders import build_encoder, encoder_spec

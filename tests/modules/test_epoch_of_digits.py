@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from memlight.models.encoders import read_metadata
-from memlight.rundir import RunDir
-from memlight.tables import read_table
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import read_table
 from tests.modules.tiny import TINY_VIT
 from tests.tiny_pair import ROLES, analyze, callback_flags, fit
 

@@ -9,7 +9,7 @@ import lightning.pytorch as L
 from memlight.callbacks import SequenceEvaluation
 from memlight.data import SequenceDataModule
 from memlight.modules import SequenceAttention, SequenceDAM
-from memlight.modules.sequence import SequenceModule
+from memlight.modules.sequence.module import SequenceModule
 
 
 def tiny_data(**changed: Any) -> SequenceDataModule:

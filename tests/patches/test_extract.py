@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from memlight import tables
 from memlight.analyze import main
 from memlight.data.decode import decode
 from memlight.errors import UserError
@@ -21,6 +20,7 @@ from memlight.models.encoders import build_encoder, save_encoder
 from memlight.patches import extract as extract_module
 from memlight.patches.embed import EmbedOptions, embedding
 from memlight.patches.store import PatchStore, open_store
+from memlight.storage import tables
 from tests.ddp import run_ddp
 
 COUNT, SHARD = 11, 4

@@ -1,0 +1,87 @@
+"""What the report says about classes: which units answer to one, and how far that exceeds shuffled labels."""
+
+import numpy as np
+
+from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE
+from memlight.display import page
+from memlight.display.page import Cell, number, word
+from memlight.display.parts import figures, heading, rows_of, section
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_table
+
+TOP_UNITS = 20
+"""Length of the list of units with the highest scores."""
+
+
+def class_section(run: RunDir) -> str:
+    """HTML of all ClassMem results of a run; empty where there are none.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    explained = (
+        "ClassMem is high for a unit that answers to one class far more than to the others: UnitMem with class means "
+        "in place of images. It is not 0 where classes mean nothing: the null shuffles the labels of the same images. "
+        "On held-out images, which no encoder was trained on, the same number is class selectivity: units that score "
+        "alike there answer to the class, and not to the images they were trained on."
+    )
+    return section(run, "classmem", explained, classmem_html)
+
+
+def classmem_html(analysis: AnalysisDir) -> str:
+    """HTML of one result: words, the layers, the figures and the units with the highest scores.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    layers = read_table(analysis.table("layers"), CLASSMEM_LAYERS)
+    units = read_table(analysis.table(), CLASSMEM_TABLE)
+    classes = read_table(analysis.table("classes"), CLASSMEM_CLASSES)
+    order = np.argsort(-units["classmem"], kind="stable")[:TOP_UNITS]
+    top = [
+        [
+            Cell(row["layer"], row["depth"], word=True),
+            number(row["unit"]),
+            word(str(classes["class_name"][row["max_class"]])),
+            *(number(row[name]) for name in ("classmem", "mu_max", "mu_rest")),
+        ]
+        for row in rows_of({name: column[order] for name, column in units.items()})
+    ]
+    names = ("mean", "held_out_mean", "null_mean", "null_p95", "p95", "max", "unitmem_mean")
+    by_layer = [
+        [
+            Cell(row["layer"], row["depth"], word=True),
+            *(number(row[name]) for name in ("units", "dead")),
+            *(number(row[name], 3) for name in names),
+        ]
+        for row in rows_of(layers)
+    ]
+    header = (
+        *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "95 % of units", "max"),
+        "mean UnitMem",
+    )
+    return (
+        heading(analysis)
+        + page.paragraph(classmem_words(layers, classes))
+        + page.table(header, by_layer)
+        + figures(analysis)
+        + f"<h3>The {len(top)} units with the highest ClassMem</h3>"
+        + page.table(("layer", "unit", "class", "ClassMem", "mu max", "mu rest"), top)
+    )
+
+
+def classmem_words(layers: Table, classes: Table) -> str:
+    """What the classes show, in words that follow the numbers.
+
+    Args:
+        layers: columns ``CLASSMEM_LAYERS``.
+        classes: columns ``CLASSMEM_CLASSES``.
+    """
+    last = {name: column[-1] for name, column in layers.items()}
+    held_out = f" and on held-out images {last['held_out_mean']:.3f}" if np.isfinite(last["held_out_mean"]) else ""
+    sizes = f"{classes['images'].min()} to {classes['images'].max()}"
+    return (
+        f"{len(classes['class'])} classes of {sizes} images. Mean ClassMem goes from {layers['mean'][0]:.3f} in "
+        f"{layers['layer'][0]} to {last['mean']:.3f} in {last['layer']}, where the same units score "
+        f"{last['null_mean']:.3f} with shuffled labels{held_out}; their UnitMem is {last['unitmem_mean']:.3f}."
+    )

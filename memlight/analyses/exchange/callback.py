@@ -1,0 +1,123 @@
+"""What exchanging layers with a finished encoder does while a member trains."""
+
+from pathlib import Path
+
+import lightning.pytorch as L
+import torch
+from torch import nn
+
+from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
+from memlight.analyses.exchange.subsets import named_subsets
+from memlight.analyses.observe import ObserverCallback
+from memlight.analyses.probe.accuracy import ProbeOptions
+from memlight.data.images import ImageDataModule
+from memlight.data.splits import PARTNERS
+from memlight.errors import UserError
+from memlight.interventions.exchange import exchange_layers
+from memlight.models.encoders import load_encoder, read_metadata
+from memlight.runs.checkpoints import encoder_from_checkpoint, require_network
+from memlight.storage.rundir import RunDir, member_tag
+
+
+class ExchangeCallback(ObserverCallback):
+    """Compute at the end of epoch N what ``analyze.py exchange`` computes of its checkpoint, on copies.
+
+    That is ``--member ROLE --checkpoint epoch=N``; the tables are in ``analysis/exchange-[ROLE-]epoch=N``. LayerMem
+    is measured where the partner kept a checkpoint of the same epoch. The member's metrics get
+    ``exchange/top1/<layers>/<data set>``, also for ``none`` and ``donor``. Every copy gets new probes, so it takes a
+    while.
+
+    Args:
+        donor: run directory of an encoder of the same architecture; its finished member of the same role is used.
+        subsets: each a word in which commas join the layers that are exchanged together.
+        every_n_epochs: how often.
+        num_views: views of each image, for LayerMem.
+        network: which network of methods that have several (teacher or student); the default one if null.
+        max_forward: most views or images in one forward.
+    """
+
+    def __init__(
+        self,
+        donor: str,
+        subsets: list[str],
+        every_n_epochs: int = 50,
+        num_views: int = 10,
+        network: str | None = None,
+        max_forward: int = 1024,
+    ) -> None:
+        super().__init__(every_n_epochs, None, network)
+        for name, count, least in (("num_views", num_views, 2), ("max_forward", max_forward, 1)):
+            if count < least:
+                raise UserError(f"--trainer.callbacks.{name} {count}: must be {least} or more.")
+        self.donor = donor
+        self.subsets = subsets
+        self.options = ExchangeOptions(num_views=num_views, probe=ProbeOptions(max_forward=max_forward))
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Also refuse, before the first step, a donor whose layers do not fit and images that cannot be probed."""
+        super().setup(trainer, pl_module, stage)
+        encoder, role = self.encoder(pl_module).cpu(), self.data(trainer).role
+        try:
+            chosen = named_subsets(encoder, self.subsets)
+        except UserError as error:
+            raise UserError(str(error).replace("--layers", "--trainer.callbacks.subsets")) from error
+        try:
+            self.given, self.donor_data = self._open(role)
+            for subset in chosen:
+                exchange_layers(encoder, self.given, subset)
+            self.donor_data.setup()
+            self.require_images(self.donor_data)
+        except UserError as error:
+            raise UserError(f"--trainer.callbacks.donor {self.donor}: {error}") from error
+
+    def _open(self, role: str) -> tuple[nn.Module, ImageDataModule]:
+        directory = RunDir.open(self.donor).member(role)
+        path = require_network(directory, self.network)
+        return load_encoder(path, flag="--donor"), ImageDataModule(**read_metadata(path, flag="--donor")["data"])
+
+    def require_images(self, data: ImageDataModule) -> None:
+        """Refuse images that no probe can be trained on or tested with.
+
+        Raises:
+            UserError: a split is too small, or holds images without a class.
+        """
+        self.require_labelled(data, {"shared": 2, "external": 2})
+
+    def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Exchange layers in copies of this epoch's encoder."""
+        data = self.data(trainer)
+        mine = self._ready(self.encoder(pl_module), pl_module)
+        run = RunDir(Path(data.run or trainer.default_root_dir))
+        names = dataset_names((run.name, data), (RunDir(Path(self.donor)).name, self.donor_data))
+        exchange = Exchange(
+            recipient=mine,
+            donor=self._ready(self.given, pl_module),
+            partner=self._partner(trainer, pl_module, run, mine),
+            member=data.role,
+            data=dict(zip(names, (data, self.donor_data), strict=True)),
+        )
+        tag = member_tag(data.role, self.moment(trainer))
+        with self.log_to_disk(trainer, "exchange", tag) as log:
+            table = study_exchange(exchange, named_subsets(mine, self.subsets), self.options, log, progress=False)
+        self.log_numbers(
+            pl_module,
+            "exchange",
+            {
+                f"top1/{layers}/{dataset}": float(top1)
+                for layers, dataset, top1 in zip(table["layers"], table["dataset"], table["probe_top1"], strict=True)
+            },
+        )
+
+    def _partner(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, run: RunDir, like: nn.Module
+    ) -> nn.Module | None:
+        role = self.data(trainer).role
+        if role not in PARTNERS:
+            return None
+        path = run.member(PARTNERS[role]).checkpoints / f"epoch={trainer.current_epoch}.ckpt"
+        if not trainer.strategy.broadcast(path.is_file()):
+            return None
+        return self._ready(encoder_from_checkpoint(path, like=like, network=self.network), pl_module)
+
+    def _ready(self, encoder: nn.Module, pl_module: L.LightningModule) -> nn.Module:
+        return encoder.to(pl_module.device).to(memory_format=torch.channels_last)

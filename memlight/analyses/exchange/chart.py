@@ -1,0 +1,140 @@
+"""Charts of exchanged layers: a row for every subset that was exchanged. No torch, and no pyplot."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from memlight.display.figures import BLUE, ORANGE, STYLE
+from memlight.storage.tables import Table
+
+MOST_ROWS = 100
+"""Subsets in one figure; of more the first and the last half are drawn."""
+
+LONGEST_ROW = 26
+"""Letters of a subset's name; of longer ones the end is shown."""
+
+FORMS = {False: ("as they are", BLUE, "o", -0.18), True: ("BatchNorm measured anew", ORANGE, "D", 0.18)}
+
+
+@rc_context(STYLE)
+def exchange_accuracy(effects: Table) -> Figure:
+    """Accuracy after each exchange on both data sets, beside that of the unexchanged encoder and of the donor.
+
+    Rows are ordered by what the exchange costs on the first data set. The intervals are those of the difference to the
+    unexchanged encoder of the same form.
+
+    Args:
+        effects: columns ``EXCHANGE_EFFECTS``.
+    """
+    datasets = list(dict.fromkeys(effects["dataset"].tolist()))
+    own = (effects["dataset"] == datasets[0]) & ~effects["recalibrated"]
+    copies = np.flatnonzero(own & (effects["layers"] != "none") & (effects["layers"] != "donor"))
+    order = copies[np.argsort(effects["drop"][copies], kind="stable")]
+    names, left_out = _shown(effects["layers"][order].tolist())
+    figure, axes = _rows(names, len(datasets))
+    for ax, dataset in zip(axes, datasets, strict=True):
+        for form in _forms(effects):
+            label, colour, marker, shift = FORMS[form]
+            here = (effects["dataset"] == dataset) & (effects["recalibrated"] == form)
+            row_of = {name: row for row, name in zip(np.flatnonzero(here), effects["layers"][here], strict=True)}
+            rows = [row_of[name] for name in names]
+            top1, drop = 100 * effects["top1"][rows], 100 * effects["drop"][rows]
+            error = (100 * effects["drop_high"][rows] - drop, drop - 100 * effects["drop_low"][rows])  # of the accuracy
+            ax.axvline(100 * effects["top1"][row_of["none"]], color=colour, lw=1.1, label=f"unexchanged, {label}")
+            ax.axvline(100 * effects["top1"][row_of["donor"]], color=colour, lw=1.1, ls=":", label=f"donor, {label}")
+            _points(ax, top1, error, shift, colour, marker, f"exchanged, {label}", colour)
+        ax.set_title(f"Accuracy on {dataset}")
+        ax.set_xlabel("linear probe, % of test images")
+    _finish(figure, axes, names, f"subsets exchanged, the least costly first{left_out}")
+    return figure
+
+
+@rc_context(STYLE)
+def exchange_layermem(layers: Table) -> Figure:
+    """Published LayerMem and the contrast of the exchanged layers, before and after.
+
+    Args:
+        layers: columns ``EXCHANGE_LAYERS``; of several layers exchanged together the row of their mean is drawn.
+    """
+    last = {
+        (name, form): row for row, (name, form) in enumerate(zip(layers["layers"], layers["recalibrated"], strict=True))
+    }
+    names, left_out = _shown(list(dict.fromkeys(layers["layers"].tolist())))
+    figure, axes = _rows(names, 2)
+    for form in _forms(layers):
+        label, colour, marker, shift = FORMS[form]
+        rows = [last[name, form] for name in names]
+        for when, fill, nearby in (("before", "white", shift - 0.09), ("after", colour, shift + 0.09)):
+            contrast = f"contrast_{when}"
+            bounds = [np.abs(layers[contrast] - layers[f"{contrast}_{end}"])[rows] for end in ("low", "high")]
+            named = f"{when}, {label}"
+            _points(axes[0], layers[f"layermem_{when}"][rows], None, nearby, colour, marker, named, fill)
+            _points(axes[1], layers[contrast][rows], bounds, nearby, colour, marker, named, fill)
+    for ax in axes:
+        ax.axvline(0, color="black", lw=0.8)
+    axes[0].set_title("LayerMem of the exchanged layers")
+    axes[0].set_xlabel("mean SSLMem' (published;\n0 where both encoders align alike)")
+    axes[1].set_title("Contrast: 0 if nothing is memorised")
+    axes[1].set_xlabel("(own minus partner's images) / 2,\nof mean SSLMem'")
+    _finish(figure, axes, names, f"subsets exchanged{left_out}")
+    return figure
+
+
+def _forms(table: Table) -> list[bool]:
+    return [False, True] if table["recalibrated"].any() else [False]
+
+
+def _shown(names: list[str]) -> tuple[list[str], str]:
+    if len(names) <= MOST_ROWS:
+        return names, ""
+    half = MOST_ROWS // 2
+    return [*names[:half], *names[-half:]], f" (the first and the last {half} of {len(names)})"
+
+
+def _rows(names: Sequence[str], panels: int) -> tuple[Figure, list[Axes]]:
+    each = 0.36 if len(names) <= 24 else 0.2
+    figure = Figure(figsize=(9.6, 1.7 + each * max(3, len(names))), dpi=160, layout="constrained")
+    return figure, list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+
+
+def _points(
+    ax: Axes,
+    x: NDArray[Any],
+    error: Sequence[NDArray[Any]] | None,
+    shift: float,
+    colour: str,
+    marker: str,
+    label: str,
+    fill: str,
+) -> None:
+    rows = np.arange(len(x)) + shift
+    ax.errorbar(x, rows, xerr=error, fmt=marker, color=colour, mfc=fill, ms=3.6, elinewidth=1, capsize=0, label=label)
+
+
+def _short(subset: str) -> str:
+    """``layer4,layer6,layer8`` as ``layer4,6,8``; of what is still too long the end."""
+    layers = subset.split(",")
+    stems = {re.sub(r"\d+$", "", layer) for layer in layers}
+    if len(stems) == 1:
+        (stem,) = stems
+        subset = stem + ",".join(layer.removeprefix(stem) for layer in layers)
+    return subset if len(subset) <= LONGEST_ROW else f"…{subset[1 - LONGEST_ROW :]}"
+
+
+def _finish(figure: Figure, axes: list[Axes], names: Sequence[str], label: str) -> None:
+    short = [_short(name) for name in names]
+    axes[0].set_yticks(np.arange(len(names)), short, fontsize=8 if len(names) <= 24 else 6.5)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    axes[0].set_ylabel(label)
+    for ax in axes:
+        ax.grid(visible=True, axis="both")
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(handles) // 2), fontsize=8)

@@ -1,0 +1,269 @@
+"""Outputs of layers written to disk: the study behind `analyze.py features`."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memlight import dist
+from memlight.batch import ImageBatch, ViewMaker
+from memlight.data.augment import Views
+from memlight.data.images import ImageDataModule
+from memlight.data.loading import Draw, FixedOrder, data_loader, opened
+from memlight.data.sources import ImageSource
+from memlight.data.splits import Ids
+from memlight.errors import UserError
+from memlight.features.hooks import Activation, Reduce, Tokens, capture, check_finite
+from memlight.features.passes import device_of, images_at_once, observing, view_batches
+from memlight.storage.shards import Dtype, FeatureStore
+from memlight.storage.shards_writer import StoreWriter, readable, writing_behind
+
+CAPTURED_BYTES = 1 << 30
+"""Most memory for the features of one forward, as float32: whole outputs of all layers are many times the images."""
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """What is stored; see `memlight.features.hooks.capture` for the choices.
+
+    Attributes:
+        split: the images.
+        reduce: unit, flat or none.
+        num_views: views of each image, stored one beside the other; 0 for the untouched image alone.
+        activation: for ``unit``: applied to every element before averaging over positions.
+        tokens: for ``unit``: which tokens count, for token models.
+        dtype: of the numbers on the disk.
+        shard_size: images in a file.
+        views: augmentation set; None is the one that was trained with.
+        seed: of the views; None is the data module's.
+        max_forward: most views in one forward.
+    """
+
+    split: str = "candidate"
+    reduce: Reduce = "unit"
+    num_views: int = 0
+    activation: Activation = "abs"
+    tokens: Tokens = "mean"
+    dtype: Dtype = "float16"
+    shard_size: int = 1024
+    views: Views | None = None
+    seed: int | None = None
+    max_forward: int = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class ShardBatches:
+    """The images of some shards, one shard after the other; no batch is of two.
+
+    Attributes:
+        source: every image, numbered by id.
+        shards: ids of each shard.
+        batch_size: images in a batch.
+        num_workers: processes that decode ahead.
+    """
+
+    source: ImageSource
+    shards: Sequence[Ids]
+    batch_size: int
+    num_workers: int = 0
+
+    def __len__(self) -> int:
+        return sum(len(FixedOrder(ids, self.batch_size)) for ids in self.shards)
+
+    def draws(self, epoch: int) -> Iterator[Draw]:
+        """Their batches, for a loader."""
+        for ids in self.shards:
+            yield from FixedOrder(ids, self.batch_size).draws(epoch)
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        for batch in data_loader(self.source, self, 0, 1, num_workers=self.num_workers):
+            images, labels, ids, _ = opened(batch)
+            yield ImageBatch(images, labels, ids)
+
+
+def study_features(
+    encoder: nn.Module,
+    data: ImageDataModule,
+    layers: Sequence[str],
+    options: FeatureOptions,
+    out: Path,
+    made_from: Mapping[str, Any],
+    *,
+    progress: bool = True,
+) -> FeatureStore:
+    """Write the outputs of all layers for the images of a split, or what is missing of them.
+
+    All layers of an image come from one forward. With a process group up the processes share the shards, on a disk
+    that all of them see; the files are those that one process writes.
+
+    Args:
+        encoder: any encoder that `memlight.features.hooks.capture` can read; it is left as it was.
+        data: splits and images.
+        layers: in execution order.
+        options: what is stored.
+        out: the directory.
+        made_from: where the encoder is from, JSON-able; kept with all else that the features depend on.
+        progress: show a bar.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: the directory holds something else, the disk is too small, activations are not finite or exceed
+            what ``options.dtype`` can hold.
+    """
+    views = data.make_views("clean") if options.num_views == 0 else options.views or data.views
+    maker = data.view_maker(views, seed=options.seed)
+    batches = data.batches(options.split)
+    ids = batches.ids
+    first = next(iter(ShardBatches(data.source, [ids[:1]], 1)))
+    writer = StoreWriter(
+        out,
+        {**made_from, **_fingerprint(encoder, data, views, options, ids)},
+        feature_shapes(encoder, first, maker, layers, options),
+        options.dtype,
+        ids,
+        data.labels_of(ids),
+        options.shard_size,
+    )
+    missing = writer.missing()
+    writer.require_room(missing)
+    dist.barrier()  # nobody writes before everybody has looked
+    if dist.rank() == 0:
+        layout = writer.layout
+        there = f", {layout.shards - len(missing)} of {layout.shards} shards are there" if out.exists() else ""
+        size = readable(layout.bytes_of(range(layout.shards)))
+        print(f"{out}: {len(ids)} images, {len(layers)} layers, {size}{there}", flush=True)
+        writer.begin()
+    dist.barrier()
+    mine = missing[dist.rank() :: dist.world_size()]
+    of_image = sum(math.prod(shape) for shape in writer.layout.shapes.values()) * 4
+    at_once = min(images_at_once(options.max_forward, options.num_views), max(1, CAPTURED_BYTES // of_image))
+    parts = [ids[writer.layout.rows(shard)] for shard in mine]
+    shares = ShardBatches(data.source, parts, at_once, batches.num_workers)
+    write_features(encoder, shares, maker, writer, mine, options, progress=progress and bool(mine))
+    dist.barrier()
+    return FeatureStore(out)
+
+
+def feature_shapes(
+    encoder: nn.Module, first: ImageBatch, make_views: ViewMaker, layers: Sequence[str], options: FeatureOptions
+) -> dict[str, tuple[int, ...]]:
+    """Shape of each layer's features of one image, from a forward of the first one; the encoder is left as it was."""
+    device = device_of(encoder)
+    here = ImageBatch(*(tensor[:1].to(device) for tensor in first))
+    with observing(encoder), _captured(encoder, layers, options) as captured:
+        encoder(make_views(here, 0))
+        of_views = (options.num_views,) if options.num_views else ()
+        return {layer: (*of_views, *captured[layer].shape[1:]) for layer in layers}
+
+
+def write_features(
+    encoder: nn.Module,
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    writer: StoreWriter,
+    shards: Sequence[int],
+    options: FeatureOptions,
+    *,
+    progress: bool = True,
+) -> None:
+    """Fill shards, all layers from one forward.
+
+    Args:
+        encoder: left as it was.
+        batches: the images of the shards in their order; no batch is of two shards.
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
+        writer: where to.
+        shards: which.
+        options: what is stored.
+        progress: show a bar.
+
+    Raises:
+        UserError: as `study_features`.
+        ValueError: the batches are not those of the shards.
+    """
+    layers, views = list(writer.layout.shapes), max(1, options.num_views)
+    expected = np.concatenate(
+        [np.empty(0, dtype=np.int64), *(writer.ids[writer.layout.rows(shard)] for shard in shards)]
+    )
+    done = 0
+    with (
+        observing(encoder),
+        _captured(encoder, layers, options) as captured,
+        writing_behind(writer, shards) as write,
+    ):
+        for images, batch in view_batches(
+            batches,
+            make_views,
+            num_views=views,
+            max_forward=options.max_forward,
+            device=device_of(encoder),
+            progress=progress,
+            title=f"features {options.split}",
+        ):
+            count = len(batch.ids)
+            if not np.array_equal(batch.ids.cpu().numpy(), expected[done : done + count]):
+                raise ValueError(f"image {done} is not that of the shards")
+            encoder(images)
+            features = {}
+            for layer, values in _converted(captured, layers, options.dtype).items():
+                by_image = values.view(views, count, *values.shape[1:]).transpose(0, 1)
+                features[layer] = (by_image if options.num_views else by_image[:, 0]).cpu().numpy()
+            write(features)
+            done += count
+
+
+def weights_sha256(encoder: nn.Module) -> str:
+    """Hash of an encoder's weights and buffers, wherever they come from."""
+    digest = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _captured(encoder: nn.Module, layers: Sequence[str], options: FeatureOptions) -> Any:
+    return capture(encoder, layers, options.reduce, options.activation, options.tokens)
+
+
+def _converted(captured: Mapping[str, Tensor], layers: Sequence[str], dtype: Dtype) -> dict[str, Tensor]:
+    """What was captured, in the type that is stored.
+
+    Raises:
+        UserError: it is not finite, or too large for that type.
+    """
+    converted = {layer: captured[layer].to(getattr(torch, dtype)) for layer in layers}
+    finite = torch.stack([features.isfinite().all() for features in converted.values()]).tolist()
+    if not all(finite):
+        check_finite(captured)
+        layer = layers[finite.index(False)]
+        largest = float(captured[layer].abs().max())
+        raise UserError(f"--dtype {dtype}: layer {layer} reaches {largest:.3g}, more than {dtype} holds; use float32")
+    return converted
+
+
+def _fingerprint(
+    encoder: nn.Module, data: ImageDataModule, views: Views, options: FeatureOptions, ids: Ids
+) -> dict[str, Any]:
+    return {
+        "weights_sha256": weights_sha256(encoder),
+        "reduce": options.reduce,
+        "activation": options.activation,
+        "tokens": options.tokens,
+        "views": options.num_views,
+        "view_set": views.spec(),
+        "seed": (data.seed if options.seed is None else options.seed) if options.num_views else None,
+        "split": options.split,
+        "split_sha256": data.split.sha256,
+        "ids_sha256": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),
+        "image_size": list(data.source.size),
+        "device": device_of(encoder).type,
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,101 @@
+"""What the report says about fine-tuning: which layers gained, and whether a ranking found better ones than chance."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from memlight.columns import FINETUNE_EFFECTS
+from memlight.display import page
+from memlight.display.page import Cell, decimals, interval, number, word
+from memlight.display.parts import figures, heading, rows_of, section
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_json, read_table
+
+
+def finetune_section(run: RunDir) -> str:
+    """HTML of all fine-tuning results of a run; empty where there are none.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    explained = (
+        "Copies of the encoder, each with a new linear classifier, trained on labelled images of another data set: the "
+        "chosen layers and the classifier learn, all else stays as it was. Gain is accuracy above that of the "
+        "classifier alone, paired over trials and test images; intervals are 95 % and hold for these training images. "
+        "Wang et al. claim that the layers of highest delta are the ones worth fine-tuning: that is tested against "
+        "random layers of the same number, and holds where one more random draw would hardly have done as well. Layers "
+        "differ in their number of parameters, and a larger one can learn more whatever it has memorised."
+    )
+    return section(run, "finetune", explained, finetune_html)
+
+
+def finetune_html(analysis: AnalysisDir) -> str:
+    """HTML of one result: words, the arms and the figure.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    effects = read_table(analysis.table("effects"), FINETUNE_EFFECTS)
+    against_random = bool(np.isfinite(effects["over_random"]).any())
+    rows = [
+        [
+            word(row["arm"]),
+            word(row["layers"] or "none"),
+            Cell(f"{row['trained_parameters']:,.0f}", row["trained_parameters"]),
+            *_percent(row, "top1"),
+            *_percent(row, "gain"),
+            *(_percent(row, "over_random") if against_random else ()),
+        ]
+        for row in rows_of(effects)
+    ]
+    header = ["arm", "layers", "trained parameters", "top-1 %", "95 % interval", "gain, points", "95 % interval"]
+    header += ["over random, points", "95 % interval"] if against_random else []
+    words = finetune_words(effects, read_json(analysis.summary)["headline"])
+    return heading(analysis) + page.paragraph(words) + page.table(header, rows) + figures(analysis)
+
+
+def finetune_words(effects: Table, headline: Mapping[str, Any]) -> str:
+    """What was gained, in words that follow the numbers.
+
+    Args:
+        effects: columns ``FINETUNE_EFFECTS``.
+        headline: of the summary: the data set and its sizes.
+    """
+    head, *arms = rows_of(effects)
+    said = [
+        f"On {headline['dataset']} ({headline['train_images']} images trained on, {headline['test_images']} tested on, "
+        f"{head['trials']} trials) a linear classifier alone names {decimals(100 * head['top1'], 1)} % rightly."
+    ]
+    best = max(arms, key=lambda row: float(row["gain"]))
+    which = f"{_layers(best)} drawn at random" if best["rank_by"] == "random" else best["layers"]
+    said.append(f"Most is gained by fine-tuning {which}: {_points(best, 'gain')}.")
+    said += [
+        f"The {_layers(row)} of highest {row['rank_by']} against as many "
+        f"random ones: {_points(row, 'over_random')}. That they are better worth fine-tuning "
+        f"{ranking_verdict(row['over_random_low'], row['over_random_high'])}."
+        for row in arms
+        if np.isfinite(row["over_random"])
+    ]
+    return " ".join(said)
+
+
+def ranking_verdict(low: float, high: float) -> str:
+    """What the interval of the gain over random layers says of the claim that a ranking finds better ones."""
+    if low > 0:
+        return "holds"
+    return "does not hold" if high < 0 else "is not decidable"
+
+
+def _layers(row: Mapping[str, Any]) -> str:
+    return f"{row['count']} {'layer' if row['count'] == 1 else 'layers'}"
+
+
+def _points(row: Mapping[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    bounds = f"{decimals(100 * low, 1)} to {decimals(100 * high, 1)}" if np.isfinite(low) else "no interval, one trial"
+    return f"{decimals(100 * row[name], 1)} points ({bounds})"
+
+
+def _percent(row: Mapping[str, Any], name: str) -> list[Cell]:
+    return [number(100 * row[name], 2), interval(100 * row[f"{name}_low"], 100 * row[f"{name}_high"], 2)]

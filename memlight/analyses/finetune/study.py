@@ -1,0 +1,117 @@
+"""Fine-tuning of chosen layers on another data set: the study behind `analyze.py finetune`."""
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from memlight import dist
+from memlight.analyses.finetune.chart import finetune_chart
+from memlight.analyses.finetune.effects import Arm, finetune_effects, finetune_table
+from memlight.analyses.finetune.images import Target
+from memlight.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
+from memlight.data.augment import Views
+from memlight.interventions.finetune import (
+    Classifier,
+    FinetuneOptions,
+    finetune,
+    new_classifier,
+    right_answers,
+    trained_parameters,
+)
+from memlight.runs.log import AnalysisLog
+from memlight.storage.tables import Table
+
+
+def study_finetune(
+    encoder: nn.Module,
+    target: Target,
+    arms: Sequence[Arm],
+    options: FinetuneOptions,
+    log: AnalysisLog,
+    *,
+    views: Views,
+    seed: int = 0,
+    max_forward: int = 1024,
+    progress: bool = True,
+) -> Table:
+    """Fine-tune a copy of the encoder for every arm and trial, and test each at its end.
+
+    Nothing is chosen by the test images: the last state of each copy is tested, once. All arms of a trial see the same
+    views in the same order, so that they are compared in pairs. Processes share the copies among them.
+
+    Args:
+        encoder: the encoder that is copied.
+        target: the images.
+        arms: which layers; the first trains the linear layer alone.
+        options: how.
+        log: where the results go.
+        views: of the training images; test images are seen as they are.
+        seed: of order and views.
+        max_forward: most images in one forward without gradients.
+        progress: show a bar.
+
+    Returns:
+        One row per arm and trial (``FINETUNE_TABLE``).
+
+    Raises:
+        UserError: fewer images than a batch, or a training that diverged.
+    """
+    clean = target.data.view_maker(target.data.make_views("clean"))
+    classifier = new_classifier(encoder, target.train, clean, target.data.num_classes, max_forward=max_forward)
+    jobs = [(arm, trial) for arm in arms for trial in range(len(arm.draws))]
+    mine = range(dist.rank(), len(jobs), dist.world_size())
+    steps = options.steps(len(target.train.ids))
+    right: list[Tensor] = []
+    with tqdm(
+        total=len(mine) * options.epochs * steps,
+        desc=f"fine-tuning, {len(arms)} arms",
+        unit="step",
+        disable=not progress or dist.rank() > 0,
+        mininterval=0.1 if sys.stderr.isatty() else 30,
+    ) as bar:
+        for job in mine:
+            arm, trial = jobs[job]
+            bar.set_postfix_str(f"{arm.name}, trial {trial + 1} of {len(arm.draws)}", refresh=False)
+            tuned = finetune(
+                classifier,
+                arm.draws[trial],
+                target.train,
+                target.data.view_maker(views, seed=seed),
+                options,
+                seed=seed,
+                trial=trial,
+                after_epoch=lambda: bar.update(steps),
+            )
+            right.append(right_answers(tuned, target.test, clean, max_forward=max_forward))
+    by_job = _gathered(right, mine, classifier, len(target.test.ids))
+    log.images += len(jobs) * (options.epochs * len(target.train.ids) + len(target.test.ids))
+    rights = {arm.name: by_job[[job for job, (of, _) in enumerate(jobs) if of is arm]] for arm in arms}
+    parameters = {layers: trained_parameters(classifier, layers) for arm in arms for layers in arm.draws}
+    table, effects = finetune_table(arms, rights, parameters), finetune_effects(arms, rights, parameters)
+    log.table("table", table, FINETUNE_TABLE)
+    log.table("effects", effects, FINETUNE_EFFECTS)
+    log.figure("arms", finetune_chart(effects, table), "Accuracy on the target's test images, by what was fine-tuned.")
+    log.headline(_headline(effects, target))
+    return table
+
+
+def _gathered(right: Sequence[Tensor], mine: Sequence[int], classifier: Classifier, images: int) -> Tensor:
+    """The answers of all jobs of all processes, bool ``(jobs, M)`` on the CPU."""
+    device = classifier.mean_D.device
+    own = torch.stack(list(right)) if right else torch.empty((0, images), dtype=torch.bool, device=device)
+    numbers = dist.gather_cat(torch.tensor(list(mine), dtype=torch.int64, device=device))
+    return dist.gather_cat(own.to(torch.uint8))[numbers.argsort()].bool().cpu()
+
+
+def _headline(effects: Table, target: Target) -> dict[str, object]:
+    numbers = {
+        f"{name}/{arm}": float(value)
+        for name in ("top1", "gain", "over_random")
+        for arm, value in zip(effects["arm"], effects[name], strict=True)
+        if value == value  # not NaN
+    }
+    sizes = {"train_images": len(target.train.ids), "test_images": len(target.test.ids)}
+    return {"dataset": target.data.source.name, "classes": target.data.num_classes, **sizes, **numbers}

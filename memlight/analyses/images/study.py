@@ -1,0 +1,194 @@
+"""What the images that drive units look like: the study behind `analyze.py images`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from memlight import dist
+from memlight.analyses.images.chart import image_descriptors, image_ownership
+from memlight.analyses.images.clusters import cluster_images
+from memlight.analyses.images.descriptors import describe_images
+from memlight.analyses.images.ownership import extreme_units, owned_units
+from memlight.analyses.images.tables import (
+    Owned,
+    cluster_table,
+    correlation_table,
+    curve_table,
+    image_table,
+    matched_table,
+    ownership_table,
+)
+from memlight.columns import (
+    IMAGES_CLUSTERS,
+    IMAGES_CURVE,
+    IMAGES_DESCRIBED,
+    IMAGES_DESCRIPTORS,
+    IMAGES_MATCHED,
+    IMAGES_OWNERSHIP,
+    IMAGES_SILHOUETTES,
+    IMAGES_TABLE,
+)
+from memlight.data.images import ImageDataModule
+from memlight.data.splits import Ids
+from memlight.display.pictures import image_grid
+from memlight.features.passes import device_of
+from memlight.metrics.ids import distinct
+from memlight.metrics.knn import embed
+from memlight.runs.log import AnalysisLog
+from memlight.storage.tables import Table
+
+MOST_DRIVING = 1000
+"""Driving images that are clustered; of more, those that own most units."""
+
+LEAST_CLUSTERED = 100
+"""Images that are clustered at least, where there are so many: fewer owners get more controls."""
+
+PICTURES = 20
+"""Images in a picture."""
+
+PIXELS_AT_ONCE = 1 << 22
+"""Pixels that are described at once."""
+
+
+@dataclass(frozen=True)
+class ImagesOptions:
+    """Which images are looked at, and how.
+
+    Attributes:
+        split: the images whose units were scored.
+        seed: of permutations, controls and starting points.
+        max_forward: most images in one forward.
+    """
+
+    split: str = "candidate"
+    seed: int = 0
+    max_forward: int = 1024
+
+
+def study_images(
+    encoder: nn.Module,
+    data: ImageDataModule,
+    units: Mapping[str, Table],
+    options: ImagesOptions,
+    log: AnalysisLog,
+    *,
+    progress: bool = True,
+) -> None:
+    """Who owns the units, what sets those images apart, and of which kinds they are; write tables and figures.
+
+    Args:
+        encoder: the encoder whose units were scored; it shows which images are alike.
+        data: splits and images.
+        units: columns ``UNITMEM_TABLE`` of the units on ``options.split``, and on as many held-out images as
+            ``external`` where there are any.
+        options: how.
+        log: where the results go.
+        progress: show bars.
+    """
+    owned = {split: _owned(data, split, table, options) for split, table in units.items()}
+    for split, images in owned.items():
+        images.descriptors.update(_described(encoder, data, split, images.ids, log, progress))
+    scored = owned[options.split]
+    chosen = _driving_and_controls(scored, options.seed)
+    clean = data.view_maker(data.make_views("clean"))
+    batches = replace(data.batches(options.split, options.max_forward, dist.rank(), dist.world_size()), ids=chosen)
+    features, _, _ = embed(
+        encoder, batches, clean, max_forward=options.max_forward, progress=progress, title="driving images and others"
+    )
+    log.images += len(chosen)
+    if dist.rank() > 0:
+        return
+    held_out = owned.get("external") if options.split != "external" else None
+    clusters = cluster_images(features.cpu().numpy(), seed=options.seed)
+    correlations = correlation_table(scored, held_out, options.seed)
+    matched = matched_table(scored, held_out, options.seed)
+    ownership = ownership_table(owned, options.seed)
+    curve = curve_table(scored, held_out, options.seed)
+    groups = cluster_table(scored, chosen, clusters.labels, data.classes)
+    log.table("images", image_table(owned, chosen, clusters.labels), IMAGES_TABLE)
+    log.table("ownership", ownership, IMAGES_OWNERSHIP)
+    log.table("curve", curve, IMAGES_CURVE)
+    log.table("descriptors", correlations, IMAGES_DESCRIPTORS)
+    log.table("matched", matched, IMAGES_MATCHED)
+    log.table("clusters", groups, IMAGES_CLUSTERS)
+    log.table("silhouettes", {"k": clusters.numbers, "silhouette": clusters.silhouettes}, IMAGES_SILHOUETTES)
+    caption = "How few images own the units with the highest scores, beside owners drawn at random."
+    log.figure("ownership", image_ownership(curve, ownership), caption)
+    caption = "What sets images that own top units apart; grey is where owners are assigned at random."
+    log.figure("descriptors", image_descriptors(correlations, matched), caption)
+    _pictures(scored, chosen, clusters.labels, groups, data, log)
+    log.headline({name: ownership[name][0] for name in ("owners", "owners_null", "top_1", "top_10")})
+
+
+def _owned(data: ImageDataModule, split: str, table: Table, options: ImagesOptions) -> Owned:
+    """Which images of a split own which units; held-out ones are as many as were measured, as UnitMem takes them."""
+    limit = None if split == options.split else len(data.split.ids(options.split))
+    ids = data.batches(split, limit=limit).ids
+    top = extreme_units(table["unitmem"], table["dead"])
+    return Owned(
+        split=split,
+        ids=ids,
+        labels=data.labels_of(ids),
+        table=table,
+        units=owned_units(table["max_id"][~table["dead"]], ids),
+        top_units=owned_units(table["max_id"][top], ids),
+        descriptors={},
+    )
+
+
+def _described(
+    encoder: nn.Module, data: ImageDataModule, split: str, ids: Ids, log: AnalysisLog, progress: bool
+) -> dict[str, NDArray[np.float64]]:
+    """Every descriptor of the images of a split, by ascending id, each process describing its share."""
+    device = device_of(encoder)
+    pixels = data.images_of(ids[:1])[0, 0].numel()
+    batches = data.batches(split, max(1, PIXELS_AT_ONCE // pixels), dist.rank(), dist.world_size())
+    batches = replace(batches, ids=ids)
+    describe = partial(describe_images, threads=max(1, torch.get_num_threads()))
+    values = [torch.empty(0, len(IMAGES_DESCRIBED), dtype=torch.float64)]  # a process may have no image
+    seen = [torch.empty(0, dtype=torch.int64)]
+    for batch in tqdm(batches, desc=f"describing {split}", unit="batch", disable=not progress or dist.rank() > 0):
+        found = describe(batch.images.to(device))
+        values.append(torch.stack([found[name] for name in IMAGES_DESCRIBED], dim=1))
+        seen.append(batch.ids)
+    log.images += len(ids)
+    order = distinct(all_ids := dist.gather_cat(torch.cat(seen).to(device)))
+    described = dist.gather_cat(torch.cat(values).to(device))[order].cpu().numpy()
+    assert torch.equal(all_ids[order].cpu(), torch.from_numpy(ids))
+    return dict(zip(IMAGES_DESCRIBED, described.T, strict=True))
+
+
+def _driving_and_controls(scored: Owned, seed: int) -> Ids:
+    """The images that own top units, and as many others drawn at random (few owners get more), by ascending id."""
+    driving = np.flatnonzero(scored.top_units)
+    driving = driving[np.argsort(-scored.top_units[driving], kind="stable")[:MOST_DRIVING]]
+    others = np.flatnonzero(scored.top_units == 0)
+    count = max(len(driving), LEAST_CLUSTERED - len(driving))
+    controls = np.random.default_rng(seed).permutation(others)[:count]
+    chosen: Ids = np.sort(scored.ids[np.concatenate([driving, controls])])
+    return chosen
+
+
+def _pictures(
+    scored: Owned, chosen: Ids, labels: NDArray[np.int64], groups: Table, data: ImageDataModule, log: AnalysisLog
+) -> None:
+    """The images that own most units, and the driving images of each cluster."""
+    place = np.searchsorted(scored.ids, chosen)
+    driving = scored.top_units[place] > 0
+    shown = {"owners": (place[driving], "Images that own most units of the top 10 %")}
+    for cluster, drivers, controls in zip(*(groups[n] for n in ("cluster", "drivers", "controls")), strict=True):
+        title = f"Cluster {cluster}: {drivers} driving images, {controls} others"
+        shown[f"cluster_{cluster}"] = (place[driving & (labels == cluster)], title)
+    for name, (members, title) in shown.items():
+        first = members[np.argsort(-scored.top_units[members], kind="stable")[:PICTURES]]
+        if len(first):
+            images = data.images_of(scored.ids[first]).permute(0, 2, 3, 1).numpy()
+            captions = [f"{scored.ids[i]}\nowns {scored.top_units[i]}" for i in first]
+            caption = f"{title}: id, and units of the top 10 % owned; those that own most come first."
+            log.figure(name, image_grid(images, captions, title=title), caption)

@@ -1,0 +1,237 @@
+"""The tables of `analyze.py images`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from memlight.analyses.images.appearance import MatchedComparison, Statistics, matched_comparison, rank_correlations
+from memlight.analyses.images.ownership import (
+    CONCENTRATION,
+    concentration,
+    concentration_null,
+    drawn_counts,
+    extreme_units,
+    owned_units,
+    units_by_images,
+)
+from memlight.columns import IMAGES_CLUSTERS, IMAGES_DESCRIBED, IMAGES_OWNERSHIP
+from memlight.data.splits import Ids
+from memlight.stats import benjamini_hochberg, permutation_p
+from memlight.storage.tables import Table, table_of
+
+ALL_LAYERS = "all layers"
+"""In the column ``layer``: the units of all of them together."""
+
+NO_CLUSTER = -1
+
+CURVE_POINTS = 60
+CURVE_DRAWS = 200
+
+_TAILS = (0.025, 0.975)
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Owned:
+    """The images of a split, and the units they own.
+
+    Attributes:
+        split: its name.
+        ids: ``(N,)`` ascending.
+        labels: ``(N,)``; -1 where there is none.
+        table: columns ``UNITMEM_TABLE``.
+        units: ``(N,)`` living units that each image owns.
+        top_units: ``(N,)`` those of them among the 10 % with the highest scores.
+        descriptors: name -> ``(N,)``.
+    """
+
+    split: str
+    ids: Ids
+    labels: Ids
+    table: Table
+    units: Ints
+    top_units: Ints
+    descriptors: dict[str, NDArray[np.float64]]
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Descriptors ``(N, D)``."""
+        return np.stack([self.descriptors[name] for name in IMAGES_DESCRIBED], axis=1)
+
+
+def image_table(owned: Mapping[str, Owned], clustered: Ids, labels: Ints) -> Table:
+    """Every image: columns ``IMAGES_TABLE``; `NO_CLUSTER` for those that were not clustered.
+
+    Args:
+        owned: split -> its images; no image is in two splits.
+        clustered: ids, ascending.
+        labels: cluster of each.
+    """
+    parts = list(owned.values())
+    ids = np.concatenate([part.ids for part in parts])
+    cluster = np.full(len(ids), NO_CLUSTER, dtype=np.int64)
+    cluster[np.isin(ids, clustered)] = labels
+    return {
+        "id": ids,
+        "split": np.concatenate([np.full(len(part.ids), part.split) for part in parts]),
+        "label": np.concatenate([part.labels for part in parts]),
+        "units": np.concatenate([part.units for part in parts]),
+        "top_units": np.concatenate([part.top_units for part in parts]),
+        **{name: np.concatenate([part.descriptors[name] for part in parts]) for name in IMAGES_DESCRIBED},
+        "cluster": cluster,
+    }
+
+
+def ownership_table(owned: Mapping[str, Owned], seed: int) -> Table:
+    """How few images own how many units: columns ``IMAGES_OWNERSHIP``.
+
+    Of all layers together the top 10 % of units by score, all, and the bottom 10 %; then the top 10 % of each layer.
+
+    Args:
+        owned: split -> its images, the scored ones first.
+        seed: of the null.
+    """
+    rows = []
+    for part in owned.values():
+        table = part.table
+        everywhere = np.ones(len(table["unit"]), dtype=bool)
+        groups = [(ALL_LAYERS, which, everywhere) for which in ("top 10 %", "all", "bottom 10 %")]
+        groups += [(layer, "top 10 %", table["layer"] == layer) for layer in dict.fromkeys(table["layer"].tolist())]
+        for layer, which, among in groups:
+            share, lowest = (1.0 if which == "all" else 0.1), which == "bottom 10 %"
+            chosen = extreme_units(table["unitmem"], table["dead"] | ~among, share=share, lowest=lowest)
+            if len(chosen):
+                found = concentration(owned_units(table["max_id"][chosen], part.ids)[None])[0]
+                null = concentration_null(len(chosen), len(part.ids), seed=seed)
+                of_null = (null.mean(0), *np.quantile(null, _TAILS, axis=0))
+                numbers = np.stack([found, *of_null], axis=1).ravel()
+                rows.append((part.split, layer, which, len(chosen), len(part.ids), *numbers.tolist()))
+    assert len(IMAGES_OWNERSHIP) == 5 + 4 * len(CONCENTRATION)
+    return table_of(IMAGES_OWNERSHIP, rows)
+
+
+def curve_table(scored: Owned, held_out: Owned | None, seed: int) -> Table:
+    """Share of the top units that belong to the first images, from the one that owns most: ``IMAGES_CURVE``.
+
+    Args:
+        scored: the images scored.
+        held_out: others; NaN when missing.
+        seed: of the null.
+    """
+    images = len(scored.ids)
+    first = np.unique(np.geomspace(1, images, CURVE_POINTS).round().astype(np.int64))
+    counts = drawn_counts(int(scored.top_units.sum()), images, draws=CURVE_DRAWS, seed=seed)
+    null = units_by_images(counts)[:, first - 1]
+    low, high = np.quantile(null, _TAILS, axis=0)
+    unseen = np.full(len(first), np.nan)
+    if held_out is not None:
+        others = len(held_out.ids)
+        unseen = units_by_images(held_out.top_units[None])[0, np.ceil(first / images * others).astype(int) - 1]
+    return {
+        "share": first / images,
+        "units": units_by_images(scored.top_units[None])[0, first - 1],
+        "null": null.mean(0),
+        "null_low": low,
+        "null_high": high,
+        "held_out_units": unseen,
+    }
+
+
+def correlation_table(scored: Owned, held_out: Owned | None, seed: int) -> Table:
+    """Each descriptor's rank correlation with the number of top units that an image owns: ``IMAGES_DESCRIPTORS``.
+
+    ``beyond`` is the correlation minus that among held-out images, tested by permuting both. Each of the three p is
+    adjusted over the descriptors.
+
+    Args:
+        scored: the images scored.
+        held_out: others; NaN when missing.
+        seed: of the permutations.
+    """
+    found = rank_correlations(scored.matrix(), scored.top_units, seed=seed)
+    unseen = _undefined(found)
+    if held_out is not None:
+        unseen = rank_correlations(held_out.matrix(), held_out.top_units, seed=seed + 1)
+    beyond = Statistics(found.value - unseen.value, found.null - unseen.null)
+    return {
+        "descriptor": np.array(IMAGES_DESCRIBED),
+        **_tested("rho", "", found, band=True),
+        **_tested("held_out_rho", "held_out_", unseen),
+        **_tested("beyond", "beyond_", beyond),
+    }
+
+
+def matched_table(scored: Owned, held_out: Owned | None, seed: int) -> Table:
+    """Images that own a top unit against others that agree in all descriptors but one: ``IMAGES_MATCHED``.
+
+    Args:
+        scored: the images scored.
+        held_out: others; NaN and 0 pairs when missing.
+        seed: of the null.
+    """
+
+    def compare(images: Owned) -> MatchedComparison:
+        return matched_comparison(images.matrix(), images.top_units > 0, images.labels, seed=seed)
+
+    found = compare(scored)
+    unseen = compare(held_out) if held_out is not None else None
+    pairs = np.zeros_like(found.pairs) if unseen is None else unseen.pairs
+    difference = _undefined(found.difference) if unseen is None else unseen.difference
+    return {
+        "descriptor": np.array(IMAGES_DESCRIBED),
+        "pairs": found.pairs,
+        "within_class": found.within_class,
+        **_tested("difference", "", found.difference, band=True),
+        "unmatched": found.unmatched,
+        "imbalance": found.imbalance,
+        "imbalance_unmatched": found.imbalance_unmatched,
+        "held_out_pairs": pairs,
+        **_tested("held_out_difference", "held_out_", difference),
+    }
+
+
+def cluster_table(scored: Owned, clustered: Ids, labels: Ints, classes: Sequence[str]) -> Table:
+    """Each cluster of driving images and others: columns ``IMAGES_CLUSTERS``.
+
+    The clusters do not know which images drive units, so if driving were chance each would hold them in proportion:
+    a hypergeometric number, whose central 95 % and Fisher's exact test are given.
+
+    Args:
+        scored: the images scored.
+        clustered: ids, ascending.
+        labels: cluster of each.
+        classes: names, none where images have no classes.
+    """
+    place = np.searchsorted(scored.ids, clustered)
+    units = scored.top_units[place]
+    drives, total = units > 0, len(clustered)
+    rows = []
+    for cluster in range(labels.max(initial=-1) + 1):
+        inside = labels == cluster
+        size, driving = int(inside.sum()), int((drives & inside).sum())
+        low, high = stats.hypergeom.ppf(_TAILS, total, drives.sum(), size) / size
+        outside = (int(drives.sum()) - driving, total - size - int((drives & ~inside).sum()))
+        p = stats.fisher_exact([[driving, size - driving], outside]).pvalue
+        named = np.bincount(scored.labels[place[inside & drives]]) if classes and driving else np.zeros(1)
+        common = (classes[int(named.argmax())], named.max() / driving) if named.any() else ("", np.nan)
+        owned = int(units[inside].sum())
+        counts = (cluster, size, driving, size - driving, driving / size, low, high, p)
+        rows.append((*counts, np.nan, owned, owned / max(1, int(scored.top_units.sum())), *common))
+    table = table_of(IMAGES_CLUSTERS, rows)
+    return table | {"q": benjamini_hochberg(table["p"])}
+
+
+def _tested(name: str, prefix: str, found: Statistics, *, band: bool = False) -> Table:
+    """A statistic with its p and q, and where asked for the central 95 % of its null."""
+    p = permutation_p(found.value, found.null)
+    table = {name: found.value}
+    if band:
+        table["null_low"], table["null_high"] = np.quantile(found.null, _TAILS, axis=0)
+    return table | {f"{prefix}p": p, f"{prefix}q": benjamini_hochberg(p)}
+
+
+def _undefined(like: Statistics) -> Statistics:
+    return Statistics(np.full_like(like.value, np.nan), np.full_like(like.null, np.nan))

@@ -1,0 +1,122 @@
+"""A fresh linear probe and nearest neighbours for each of many frozen encoders, which share passes over the images."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from memlight import dist
+from memlight.data.images import ImageDataModule
+from memlight.metrics.knn import embed_many, knn_accuracy
+from memlight.metrics.probe import ProbeResult, linear_probe
+from memlight.runs.log import AnalysisLog
+
+BUDGET = 2 << 30
+"""Bytes of weights and features that are held at once, which sets how many encoders share a pass."""
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How frozen features are evaluated.
+
+    Attributes:
+        k: neighbours.
+        temperature: of the neighbours' votes.
+        l2: penalty of the linear probe.
+        max_forward: most images in one forward.
+    """
+
+    k: int = 20
+    temperature: float = 0.1
+    l2: float = 1e-3
+    max_forward: int = 1024
+
+
+class Accuracy(NamedTuple):
+    """How good an encoder's features are on test images.
+
+    Attributes:
+        linear: of a new linear probe.
+        knn: share of test images that their nearest training images name rightly.
+    """
+
+    linear: ProbeResult
+    knn: float
+
+
+def measure_accuracy(
+    encoders: Iterable[nn.Module],
+    data: ImageDataModule,
+    options: ProbeOptions,
+    log: AnalysisLog | None = None,
+    *,
+    train_split: str = "shared",
+    test_split: str = "external",
+    progress: bool = True,
+    title: str = "probe",
+) -> Iterator[Accuracy]:
+    """Evaluate frozen encoders of one architecture, each by a probe and neighbours of its own.
+
+    Images are seen as they are (centred, without augmentation). As many encoders as `BUDGET` allows share a pass over
+    the images; that changes no number. An iterable that makes its encoders when they are asked for needs memory for
+    those of one pass only.
+
+    Args:
+        encoders: on the device of the first.
+        data: splits and images.
+        options: how.
+        log: counts the images that are read; None for no count.
+        train_split: the images that probes are trained on.
+        test_split: the images that they are tested on.
+        progress: show bars.
+        title: the bars' text.
+
+    Yields:
+        The accuracy of each encoder, in order.
+
+    Raises:
+        UserError: the data set has no labels, or a split is empty.
+    """
+    clean = data.view_maker(data.make_views("clean"))
+    images = len(data.split.ids(train_split)) + len(data.split.ids(test_split))
+    waiting = iter(encoders)
+    for first in waiting:
+        at_once = encoders_at_once(first, images)
+        group = list(chain([first], islice(waiting, at_once - 1)))
+        sets = []
+        for split in (train_split, test_split):
+            batches = data.batches(split, options.max_forward, dist.rank(), dist.world_size())
+            features, labels, _ = embed_many(
+                group,
+                batches,
+                clean,
+                max_forward=options.max_forward,
+                progress=progress,
+                title=f"{title} {split}" if len(group) == 1 else f"{title} {split} x {len(group)}",
+            )
+            sets.append((features, labels))
+            if log is not None:
+                log.images += len(batches.ids) * len(group)
+        (train, train_y), (test, test_y) = sets
+        for train_z, test_z in zip(train, test, strict=True):
+            linear = linear_probe(train_z, train_y, test_z, test_y, num_classes=data.num_classes, l2=options.l2)
+            nearest = knn_accuracy(
+                train_z,
+                train_y,
+                test_z,
+                test_y,
+                k=options.k,
+                temperature=options.temperature,
+                num_classes=data.num_classes,
+            )
+            yield Accuracy(linear, nearest)
+
+
+def encoders_at_once(encoder: nn.Module, images: int) -> int:
+    """How many copies of an encoder, with their features of so many images, fit the `BUDGET`; at least one."""
+    tensors: dict[str, Tensor] = encoder.state_dict()
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    width: int = getattr(getattr(encoder, "spec", None), "num_features", 2048)
+    return max(1, BUDGET // (weights + 4 * width * images))

@@ -1,0 +1,86 @@
+"""What pruning costs while a member trains."""
+
+from dataclasses import replace
+from typing import Literal
+
+import lightning.pytorch as L
+import torch
+
+from memlight.analyses.observe import ObserverCallback
+from memlight.analyses.probe.accuracy import ProbeOptions
+from memlight.analyses.prune.study import PruneOptions, layers_to_prune, own_split, prune_headline, study_prune
+from memlight.data.images import ImageDataModule
+from memlight.errors import UserError
+from memlight.features.hooks import Activation
+from memlight.storage.rundir import member_tag
+
+
+class PruneCallback(ObserverCallback):
+    """Compute at the end of epoch N what ``analyze.py prune`` computes of its checkpoint; the encoder stays as it is.
+
+    That is ``--member ROLE --checkpoint epoch=N``, and it goes to the same place in ``analysis/``. The member's metrics
+    get ``prune/drop/<mode>/<scope>-<ratio>`` and ``prune/excess/<mode>/<scope>-<ratio>`` (shares of the test images).
+    Every copy gets a new probe, so it takes a while: few epochs and few trials.
+
+    Args:
+        every_n_epochs: how often.
+        ratios: shares of the units.
+        scope: that share of each layer at once, or of all units together.
+        modes: units of the highest UnitMem, random ones, or those of the lowest.
+        trials: random draws for each scope and ratio.
+        num_views: views of each image, averaged for the scores.
+        layers: layers whose units may be pruned; all that can be if null.
+        network: which network of methods that have several (teacher or student); the default one if null.
+        activation: applied to every element before averaging over positions.
+        max_forward: most views or images in one forward.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int = 50,
+        ratios: tuple[float, ...] = (0.1, 0.2),
+        scope: tuple[Literal["layer", "model"], ...] = ("layer", "model"),
+        modes: tuple[Literal["top", "random", "low"], ...] = ("top", "random", "low"),
+        trials: int = 10,
+        num_views: int = 10,
+        layers: list[str] | None = None,
+        network: str | None = None,
+        activation: Activation = "abs",
+        max_forward: int = 1024,
+    ) -> None:
+        super().__init__(every_n_epochs, layers, network)
+        for name, count in (("num_views", num_views), ("max_forward", max_forward)):
+            if count < 1:
+                raise UserError(f"--trainer.callbacks.{name} {count}: must be 1 or more.")
+        self.options = PruneOptions(
+            ratios=ratios,
+            scopes=scope,
+            modes=modes,
+            trials=trials,
+            num_views=num_views,
+            activation=activation,
+            probe=ProbeOptions(max_forward=max_forward),
+        )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Also refuse layers that cannot be pruned and shares that are no unit, before the first step."""
+        super().setup(trainer, pl_module, stage)
+        layers_to_prune(self.encoder(pl_module), self.layers, self.options)
+
+    def require_images(self, data: ImageDataModule) -> None:
+        """Refuse images that no probe can be trained on or tested with.
+
+        Raises:
+            UserError: a split is too small, or holds images without a class.
+        """
+        self.require_labelled(data, {"shared": 1, "external": 2})
+
+    def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prune copies of this epoch's encoder."""
+        data = self.data(trainer)
+        encoder = self.encoder(pl_module).to(memory_format=torch.channels_last)
+        options = replace(self.options, split=own_split(data.role))
+        names = layers_to_prune(encoder, self.layers, options)
+        with self.log_to_disk(trainer, "prune", member_tag(data.role, self.moment(trainer))) as log:
+            copies, effects = study_prune(encoder, data, names, options, log, progress=False)
+        self.log_numbers(pl_module, "prune", prune_headline(copies, effects))

@@ -1,0 +1,134 @@
+"""What the report says about pruning: what it costs, and whether the published order holds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
+from memlight.display import page
+from memlight.display.page import decimals, number, word
+from memlight.display.parts import POINTS, effect_cells, figures, heading, rows_of, section
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_table
+
+NO_DRAWS = "no random draws"
+"""The verdict where nothing was pruned at random."""
+
+MODES = {"top": "the highest UnitMem", "low": "the lowest UnitMem"}
+
+
+def prune_section(run: RunDir) -> str:
+    """HTML of all pruning results of a run; empty where there are none.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    explained = (
+        "Some units of a copy of the encoder are made to say 0, a new linear probe is trained on what is left, and its "
+        "accuracy on external images is compared with the unpruned encoder's. That says how much the features need "
+        "these units, and not that something was forgotten. Random draws of the same size are the measure: "
+        "an excess above 0 is what units of this score cost beyond their number. Its interval (95 %, for each row by "
+        "itself) holds the draws' spread and the test images'."
+    )
+    return section(run, "prune", explained, prune_html)
+
+
+def prune_html(analysis: AnalysisDir) -> str:
+    """HTML of one result: words, the effects, the figure and every copy.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    copies = read_table(analysis.table(), PRUNE_TABLE)
+    effects = read_table(analysis.table("effects"), PRUNE_EFFECTS)
+    compared = [
+        [
+            word(f"{POINTS * row['ratio']:g} % of {'each layer' if row['scope'] == 'layer' else 'the model'}"),
+            word(MODES[row["mode"]].removeprefix("the ")),
+            *(number(row[name]) for name in ("units", "dead")),
+            *effect_cells(row),
+        ]
+        for row in rows_of(effects)
+    ]
+    header = (
+        *("share", "units pruned", "number", "of them dead", "lost", "95 % interval", "random lost", "one more draw"),
+        *("excess", "95 % interval", "against random"),
+    )
+    every = [
+        [
+            *(word(row[name]) for name in ("mode", "scope")),
+            *(number(POINTS * row["ratio"], 0), number(row["trial"]), number(row["units"])),
+            *(number(POINTS * row[name], 2) for name in ("probe_top1", "knn_top1", "drop")),
+        ]
+        for row in rows_of(copies)
+    ]
+    names_of_all = ("mode", "scope", "share %", "draw", "units", "probe top-1 %", "kNN top-1 %", "probe lost (points)")
+    return (
+        heading(analysis)
+        + "".join(map(page.paragraph, prune_words(copies, effects)))
+        + (page.table(header, compared) if compared else "")
+        + figures(analysis)
+        + page.folded(f"All {len(every)} copies", page.table(names_of_all, every))
+    )
+
+
+def prune_words(copies: Table, effects: Table) -> list[str]:
+    """What pruning cost, and what became of the published order, in words that follow the numbers.
+
+    Args:
+        copies: columns ``PRUNE_TABLE``.
+        effects: columns ``PRUNE_EFFECTS``.
+
+    Returns:
+        A paragraph on the copies, then one for each scope and ratio.
+    """
+    paragraphs = [
+        f"{len(copies['mode']) - 1} copies were pruned; the unpruned one's probe names "
+        f"{decimals(POINTS * copies['probe_top1'][0], 2)} % of the external images rightly."
+    ]
+    for scope, ratio in dict.fromkeys(zip(copies["scope"][1:].tolist(), copies["ratio"][1:].tolist(), strict=True)):
+        rows = rows_of(effects)
+        compared = {row["mode"]: row for row in rows if (row["scope"], row["ratio"]) == (scope, ratio)}
+        text = _cost(scope, ratio, copies, compared)
+        verdicts = {mode: row["verdict"] for mode, row in compared.items() if row["verdict"] != NO_DRAWS}
+        if verdicts:
+            against = "; ".join(f"{MODES[mode]}: {verdict}" for mode, verdict in verdicts.items())
+            text += f" Against random, {against}."
+        if len(verdicts) == len(MODES):
+            text += f" The published order (top costs more than random, random more than low): {order(**verdicts)}."
+        paragraphs.append(text)
+    return paragraphs
+
+
+def order(top: str, low: str) -> str:
+    """Whether pruning high scores costs more than random and low ones less (Wang et al. 2024, Table 6).
+
+    Args:
+        top: the verdict of the units of the highest score.
+        low: of those of the lowest.
+
+    Returns:
+        ``holds`` where both comparisons show it, ``does not hold`` where one shows the reverse, else ``not decidable``.
+    """
+    if top == "costs less" or low == "costs more":
+        return "does not hold"
+    return "holds" if (top, low) == ("costs more", "costs less") else "not decidable"
+
+
+def _cost(scope: str, ratio: float, copies: Table, compared: Mapping[str, Mapping[str, Any]]) -> str:
+    here = (copies["scope"] == scope) & (copies["ratio"] == ratio)
+    parts = []
+    for mode, name in (("top", MODES["top"]), ("random", "random units"), ("low", MODES["low"])):
+        drops = copies["drop"][here & (copies["mode"] == mode)]
+        if len(drops) == 0:
+            continue
+        mean = POINTS * float(np.mean(drops))
+        text = f"{'fell' if mean >= 0 else 'rose'} by {decimals(abs(mean), 2)} points without {name}"
+        if mode == "random":
+            text += f" (mean of {len(drops)} draws)" if len(drops) > 1 else " (one draw)"
+        elif compared[mode]["dead"]:
+            text += f" ({compared[mode]['dead']} of these {compared[mode]['units']} never fired)"
+        parts.append(text)
+    where = "each layer's units" if scope == "layer" else "all units"
+    return f"{POINTS * ratio:g} % of {where} pruned: accuracy {', '.join(parts)}."

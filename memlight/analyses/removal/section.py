@@ -1,0 +1,104 @@
+"""What the report says about removal studies: whether the most memorised images are those that training needs."""
+
+from memlight.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
+from memlight.display import page
+from memlight.display.page import decimals, number, word
+from memlight.display.parts import POINTS, effect_cells, figures, rows_of, section
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_table
+
+ARMS = {"none": "none", "top": "most memorised", "low": "least memorised", "random": "random"}
+
+
+def removal_section(run: RunDir) -> str:
+    """HTML of all removal studies of a run; empty where there are none.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    explained = (
+        "The candidate member was trained again without some of its candidates, everything else equal, and a new "
+        "linear probe was tested on external images. All arms leave out equally many images, so an epoch has as many "
+        "steps in each, but more in the run's own training (none): only arms are compared with one another. An excess "
+        "above 0 is what images of this score cost beyond their number. Its interval (95 %, for each row by itself) "
+        "holds the spread of the random draws, each trained anew, and the test images'."
+    )
+    return section(run, "removal", explained, removal_html)
+
+
+def removal_html(analysis: AnalysisDir) -> str:
+    """HTML of one study: words, the effects, the figure and every arm.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    table = read_table(analysis.table(), REMOVAL_TABLE)
+    effects = read_table(analysis.table("effects"), REMOVAL_EFFECTS)
+    arms = read_table(analysis.table("arms"), REMOVAL_ARMS)
+    compared = [
+        [
+            word(ARMS[row["arm"]]),
+            *effect_cells(row),
+        ]
+        for row in rows_of(effects)
+    ]
+    header = (
+        *("left out", "lost", "95 % interval", "random lost", "one more draw", "excess", "95 % interval"),
+        "against random",
+    )
+    every = [
+        [
+            word(ARMS[row["arm"]]),
+            *(number(row[name]) for name in ("trial", "removed")),
+            *(number(POINTS * row[name], 2) for name in ("probe_top1", "knn_top1", "drop")),
+            number(about["mean_score"]),
+            number(about["in_top"]),
+            number(about["class_shift"], 3),
+            *(number(about[name]) for name in ("images_per_epoch", "steps_per_epoch")),
+        ]
+        for row, about in zip(rows_of(table), rows_of(arms), strict=True)
+    ]
+    names = (
+        *("left out", "draw", "images", "probe top-1 %", "kNN top-1 %", "probe lost (points)", "mean score"),
+        *("of the most memorised", "class shift", "images an epoch", "steps an epoch"),
+    )
+    return (
+        f"<h3>{removal_title(table, arms)}</h3>"
+        + page.paragraph(removal_words(table, effects))
+        + (page.table(header, compared) if compared else "")
+        + figures(analysis)
+        + page.table(names, every)
+    )
+
+
+def removal_title(table: Table, arms: Table) -> str:
+    """How many candidates were left out, by whose score."""
+    return f"{table['removed'].max()} candidates left out, by their score at {arms['layer'][0]}"
+
+
+def removal_words(table: Table, effects: Table) -> str:
+    """What leaving candidates out cost, in words that follow the numbers.
+
+    Args:
+        table: columns ``REMOVAL_TABLE``.
+        effects: columns ``REMOVAL_EFFECTS``.
+    """
+    removed = table["removed"].max()
+    sentences = [
+        f"The probe of the run's own candidate encoder names {decimals(POINTS * table['probe_top1'][0], 2)} % of the "
+        "external images rightly."
+    ]
+    drops = table["drop"][table["arm"] == "random"]
+    if len(drops):
+        count = f"mean of {len(drops)} draws" if len(drops) > 1 else "one draw"
+        sentences.append(f"Trained without {removed} random candidates, accuracy {_fell(drops.mean())} ({count}).")
+    for row in rows_of(effects):
+        against = f", which {row['verdict']} than random" if row["verdict"].startswith("costs") else ""
+        if not against and len(drops) > 1:
+            against = ", not told apart from random"
+        sentences.append(f"Trained without the {removed} {ARMS[row['arm']]}, it {_fell(row['drop'])}{against}.")
+    return " ".join(sentences)
+
+
+def _fell(drop: float) -> str:
+    return f"{'fell' if drop >= 0 else 'rose'} by {decimals(abs(POINTS * drop), 2)} points"

@@ -1,0 +1,155 @@
+"""What a single unit is trained for: the run's own loss on a few images, or to stand out on them."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memlight.batch import ViewBatch
+from memlight.data.augment import Views
+from memlight.data.images import ImageDataModule
+from memlight.data.splits import Ids
+from memlight.features.hooks import Activation, capture
+from memlight.metrics.functional import unitmem_from_extremes
+from memlight.modules import SimCLR, VICReg
+from memlight.modules.base import SSLModule
+from memlight.random import permutation
+
+Objective = Literal["training", "activation"]
+
+COMPARES_IMAGES = (SimCLR, VICReg)
+"""Methods whose loss of an image depends on the others in the batch; of a single image it has nothing to teach."""
+
+
+class OnlyFirstTeach(nn.Module):
+    """An encoder for the first images of a batch, beside others whose features are what they were before training.
+
+    Constants have to be those of the untrained copy: features of the encoder as it is, detached, would move with its
+    weights while the loss takes them for fixed, and a layer trained so pulls all images to one place.
+
+    Args:
+        encoder: what is trained, and sees the first images.
+        original: sees the others, without a gradient.
+        teaching: how many images come first.
+        images: images in a batch; their views come view after view.
+    """
+
+    def __init__(self, encoder: nn.Module, original: nn.Module, teaching: int, images: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.original = original
+        self.teaching = teaching
+        self.images = images
+
+    def forward(self, views: Tensor) -> Tensor:
+        """``(V * images, 3, h, w)`` to ``(V * images, D)``."""
+        by_view = views.reshape(-1, self.images, *views.shape[1:])
+        with torch.no_grad():
+            constant: Tensor = self.original(by_view[:, self.teaching :].flatten(0, 1))
+        learning: Tensor = self.encoder(by_view[:, : self.teaching].flatten(0, 1))
+        of_views = [features.reshape(len(by_view), -1, features.shape[1]) for features in (learning, constant)]
+        return torch.cat(of_views, dim=1).flatten(0, 1)
+
+
+class Steps:
+    """The batch of every step: all chosen images, and context images that are others in every epoch.
+
+    Views are those of a training that goes on: a function of (seed, id, epoch), with epochs that come after the last.
+
+    Args:
+        data: the images.
+        ids: the chosen images.
+        others: where context images are drawn from; chosen ones among them are left out.
+        context: how many stand beside the chosen ones.
+        first_epoch: the first epoch whose views no training step has seen.
+        device: where views are made.
+    """
+
+    def __init__(
+        self,
+        data: ImageDataModule,
+        ids: Sequence[int],
+        others: Ids,
+        context: int,
+        first_epoch: int,
+        device: torch.device,
+    ) -> None:
+        self.data = data
+        self.ids = list(ids)
+        self.context = context
+        self.first_epoch = first_epoch
+        self.device = device
+        self.others = np.setdiff1d(others, self.ids)
+
+    def batch(self, epoch: int) -> ViewBatch:
+        """The chosen images first, then the context images of this epoch, in the views of a training step."""
+        chosen = np.array(self.ids, dtype=np.int64)
+        return self.views(np.concatenate([chosen, self.drawn(epoch)]), epoch, self.data.views, self.data.num_views)
+
+    def drawn(self, epoch: int) -> Ids:
+        """The context images of an epoch."""
+        order = permutation(self.data.seed, self.first_epoch + epoch, len(self.others))
+        drawn: Ids = self.others[order[: self.context].numpy()]
+        return drawn
+
+    def views(self, ids: Ids, epoch: int, make: Views, num_views: int) -> ViewBatch:
+        """Views of some images, keyed by the epoch, on the device."""
+        data = self.data
+        images, labels, ids_B = (
+            tensor.to(self.device)
+            for tensor in (data.images_of(ids), torch.from_numpy(data.labels_of(ids)), torch.from_numpy(ids))
+        )
+        epochs = torch.full_like(ids_B, self.first_epoch + epoch)
+        views = [make(images, ids_B, view=view, epoch=epochs, seed=data.seed) for view in range(num_views)]
+        return ViewBatch(views, labels, ids_B, epochs)
+
+
+def training_loss(method: SSLModule, original: nn.Module, steps: Steps) -> Callable[[int], Tensor]:
+    """The run's own loss, its heads frozen, with a gradient through the features of the chosen images alone.
+
+    Context images stand in a batch only where the method compares images (``COMPARES_IMAGES``). Where the loss is a
+    mean over images they would scale it and nothing else.
+
+    Args:
+        method: the method in eval mode; its ``encoder`` is what is trained.
+        original: the encoder before training.
+        steps: the batches.
+    """
+    compares = isinstance(method, COMPARES_IMAGES)
+    if compares:
+        count = len(steps.ids) + steps.context
+        method.encoder = OnlyFirstTeach(method.encoder, original, len(steps.ids), count)
+
+    def loss(epoch: int) -> Tensor:
+        return method.embed_and_loss(steps.batch(epoch))[0]
+
+    return loss
+
+
+def activation_loss(
+    encoder: nn.Module, layer: str, unit: int, activation: Activation, num_views: int, steps: Steps
+) -> Callable[[int], Tensor]:
+    """Minus the unit's contrast in the form of UnitMem ([P] eq 8): mean mu of the chosen images against the context.
+
+    Args:
+        encoder: what is trained.
+        layer: its layer.
+        unit: channel of it.
+        activation: as in the measurement.
+        num_views: views of each chosen image, averaged as in the measurement; context images have one.
+        steps: the batches.
+    """
+    make, chosen = steps.data.views.full_size(), np.array(steps.ids, dtype=np.int64)
+
+    def loss(epoch: int) -> Tensor:
+        of_chosen = steps.views(chosen, epoch, make, num_views).views
+        of_others = steps.views(steps.drawn(epoch), epoch, make, 1).views
+        with capture(encoder, [layer], activation=activation) as captured:
+            encoder(torch.cat([*of_chosen, *of_others]))
+            mu_B = captured[layer][:, unit]
+        first = num_views * len(chosen)
+        return -unitmem_from_extremes(mu_B[:first].mean(), mu_B[first:].mean())
+
+    return loss

@@ -1,0 +1,91 @@
+"""What the report says about units that were trained on chosen images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
+from memlight.display import page
+from memlight.display.page import number, word
+from memlight.display.parts import figures, heading, rows_of, section
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_json, read_table
+
+
+def unit_section(run: RunDir) -> str:
+    """HTML of all results of ``analyze.py unit``; empty where there are none.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    explained = (
+        "One unit is trained on chosen images and everything else stays as it is: a test of the instrument, since here "
+        "it is known who was made to answer to what. Masked trains the unit's own weights; restore trains its layer "
+        "and puts the other units back."
+    )
+    return section(run, "unit", explained, unit_html)
+
+
+def unit_html(analysis: AnalysisDir) -> str:
+    """HTML of one result: words, the figures, the measurements and the accuracy of probes.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    table = read_table(analysis.table(), UNIT_TABLE)
+    others = read_table(analysis.table("units"), UNIT_OTHERS)
+    summary = read_json(analysis.summary)["headline"]
+    rows = [
+        [word(row["method"]), number(row["epoch"]), *(number(row[name], 3) for name in ("unitmem", "null_mean"))]
+        + [number(row[name]) for name in ("mu_max", "mu_rest", "max_id", "mu_of_ids", "rank")]
+        for row in rows_of(table)
+    ]
+    header = ("method", "epoch", "UnitMem", "null", "mu max", "mu rest", "max id", "mu of chosen", "rank")
+    html = heading(analysis) + page.paragraph(unit_words(summary, table, others)) + figures(analysis)
+    html += page.folded("Every measurement", page.table(header, rows))
+    if analysis.table("accuracy").is_file():
+        accuracy = read_table(analysis.table("accuracy"), UNIT_ACCURACY)
+        probes = [
+            [word(row["encoder"]), *(number(row[name], 3) for name in ("probe_top1", "knn_top1"))]
+            for row in rows_of(accuracy)
+        ]
+        html += page.table(("encoder", "new linear probe", "kNN"), probes)
+    return html
+
+
+def unit_words(summary: Mapping[str, Any], table: Table, others: Table) -> str:
+    """What training did to the unit and to the others, in words that follow the numbers.
+
+    Args:
+        summary: headline of the summary: ``layer``, ``unit``, ``ids``, ``objective``.
+        table: columns ``UNIT_TABLE``.
+        others: columns ``UNIT_OTHERS``.
+    """
+    goal = {"training": "with the run's own loss", "activation": "to stand out"}[str(summary["objective"])]
+    ids = summary["ids"]
+    on = f"image {ids[0]}" if len(ids) == 1 else f"{len(ids)} images"
+    text = f"Unit {summary['unit']} of {summary['layer']}, trained {goal} on {on}."
+    for name in dict.fromkeys(table["method"].tolist()):
+        rows = np.flatnonzero(table["method"] == name)
+        first, last = ({key: column[row] for key, column in table.items()} for row in (rows[0], rows[-1]))
+        text += (
+            f" {name.capitalize()}: UnitMem {first['unitmem']:.3f} before and {last['unitmem']:.3f} after "
+            f"{last['epoch']} epochs; {_above(first)} before and {_above(last)} after."
+        )
+        own = others["method"] == name
+        changed = own & ~others["trained"] & (others["unitmem_before"] != others["unitmem_after"])
+        text += f" {_count(changed.sum())} of the {(own & ~others['trained']).sum()} other units changed its UnitMem."
+    return text
+
+
+def _above(row: Mapping[str, Any]) -> str:
+    rank = row["rank"]
+    if row["mu_max"] == 0:
+        return "it fired for no image"
+    images = "image was" if rank == 1 else "images were"
+    return "a chosen image was its maximum" if rank == 0 else f"{rank} {images} above the chosen"
+
+
+def _count(number: int) -> str:
+    return str(number) if number else "None"

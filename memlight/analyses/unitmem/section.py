@@ -1,0 +1,216 @@
+"""What the report says about units: scores by layer beside null and held-out images, extremes, the median form."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from memlight.analyses.unitmem.section_excess import excess_html
+from memlight.columns import UNITMEM_HIGHEST, UNITMEM_LAYERS, UNITMEM_MEDIANS, UNITMEM_TESTS
+from memlight.display import page
+from memlight.display.page import Cell, decimals, interval, number, word
+from memlight.display.parts import figures, heading, rows_of, section
+from memlight.display.words import unitmem_words
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_json, read_table
+
+SCORES = {"scored": "images scored", "null": "null", "held_out": "held-out images"}
+"""Whose scores a row is of, by the word that the tables have for it."""
+
+
+def unitmem_section(run: RunDir) -> str:
+    """HTML of all UnitMem results of a run; empty where there are none.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    explained = (
+        "UnitMem is high for a unit that answers to one image far more than to the others. It is not 0 for noise: the "
+        "null is what exchangeable images would score, and the held-out column is the same units on images held out "
+        "from training."
+    )
+    return section(run, "unitmem", explained, unitmem_html)
+
+
+def unitmem_html(analysis: AnalysisDir) -> str:
+    """HTML of one result.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    layers = read_table(analysis.table("layers"), UNITMEM_LAYERS)
+    return (
+        heading(analysis)
+        + page.paragraph(unitmem_words(layers))
+        + page.paragraph(overall_words(read_json(analysis.summary)["headline"]))
+        + _layers(layers)
+        + excess_html(analysis)
+        + figures(analysis)
+        + _highest(analysis)
+        + _tests(analysis)
+        + _medians(analysis)
+    )
+
+
+def overall_words(headline: Mapping[str, Any]) -> str:
+    """Means over all units of all layers, in words that follow the numbers; empty for results that lack them.
+
+    Args:
+        headline: of the summary of ``unitmem``.
+    """
+    if headline.get("all/scored_mean") is None:
+        return ""
+    precision = ", forwards in bfloat16" if headline.get("precision") == "bf16" else ""
+    text = f"Over all units the mean is {headline['all/scored_mean']:.3f}{precision}"
+    beside = [
+        f"{headline[f'all/{name}_mean']:.3f} {words}"
+        for name, words in (("null", "of exchangeable images"), ("held_out", "on held-out images"))
+        if headline.get(f"all/{name}_mean") is not None
+    ]
+    return f"{text}, beside {' and '.join(beside)}." if beside else f"{text}."
+
+
+def _layers(layers: Table) -> str:
+    pair = "unit_contrast" in layers
+    rows = [
+        [
+            Cell(row["layer"], row["depth"], word=True),
+            *(number(row[name]) for name in ("units", "dead")),
+            *(number(row[name], 3) for name in ("mean", "held_out_mean", "null_mean", "null_p95", "max")),
+            *(_pair_cells(row) if pair else ()),
+            *(number(row[name], 3) for name in ("top_mean", "bottom_mean")),
+        ]
+        for row in rows_of(layers)
+    ]
+    header = (
+        *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "max"),
+        *(("unit contrast", "95 % interval", "own-max share", "95 % interval") if pair else ()),
+        *("top 10 %", "bottom 10 %"),
+    )
+    return page.table(header, rows)
+
+
+def _pair_cells(row: Mapping[str, Any]) -> list[Cell]:
+    return [
+        number(row["unit_contrast"]),
+        interval(row["unit_contrast_low"], row["unit_contrast_high"]),
+        number(row["own_max_share"], 3),
+        interval(row["own_max_low"], row["own_max_high"], 3),
+    ]
+
+
+def _highest(analysis: AnalysisDir) -> str:
+    """The units with the highest scores; nothing where the result is older than the table."""
+    if not analysis.table("highest").is_file():
+        return ""
+    table = read_table(analysis.table("highest"), UNITMEM_HIGHEST)
+    median = ("unitmem_median",) if "unitmem_median" in table else ()
+    rows = [
+        [
+            number(row["rank"]),
+            word(row["layer"]),
+            number(row["unit"]),
+            *(number(row[name], 3) for name in ("unitmem", "null", "null_p95", "held_out", *median)),
+            *(number(row[name]) for name in ("mu_max", "mu_rest")),
+            number(row["max_id"]),
+        ]
+        for row in rows_of(table)
+    ]
+    header = (
+        *("rank", "layer", "unit", "UnitMem", "null", "null 95 %", "held out", *(("median form",) if median else ())),
+        *("mu max", "mu rest", "image id of the max"),
+    )
+    return f"<h3>The {len(rows)} units with the highest scores</h3>" + page.table(header, rows)
+
+
+def _tests(analysis: AnalysisDir) -> str:
+    """The published test of each layer's extremes and the same of null and held-out scores."""
+    if not analysis.table("tests").is_file():
+        return ""
+    tests = read_table(analysis.table("tests"), UNITMEM_TESTS)
+    rows = [
+        [
+            word(row["layer"]),
+            word(SCORES[row["scores"]]),
+            number(row["k"]),
+            *(number(row[name], 4) for name in ("top_mean", "top_std", "bottom_mean", "bottom_std")),
+            number(row["t"], 2),
+            Cell(f"{row['p']:.1e}" if np.isfinite(row["p"]) else "", row["p"] if np.isfinite(row["p"]) else None),
+        ]
+        for row in rows_of(tests)
+    ]
+    header = ("layer", "scores", "units each", "top mean", "std", "bottom mean", "std", "t", "p")
+    title = "Welch's t-test of each layer's top against its bottom 10 % of units, as published"
+    return page.folded(title, page.paragraph(welch_words(tests), "soft") + page.table(header, rows))
+
+
+def welch_words(tests: Table) -> str:
+    """What the test is worth, in words that follow the numbers.
+
+    Args:
+        tests: columns ``UNITMEM_TESTS``.
+    """
+
+    def below(name: str) -> tuple[int, int]:
+        p = tests["p"][(tests["scores"] == name) & np.isfinite(tests["p"])]
+        return int((p < 0.05).sum()), len(p)
+
+    text = (
+        "The test chooses both groups by the quantity that it compares, so it finds a difference where there is none:"
+    )
+    found = [
+        f"{words} give p < .05 in {below(name)[0]} of {below(name)[1]} layers"
+        for name, words in (
+            ("scored", "the scores"),
+            ("null", "scores drawn from the null, where no image is special,"),
+            ("held_out", "scores of held-out images"),
+        )
+        if below(name)[1]
+    ]
+    return f"{text} {'; '.join(found)}." if found else "Layers have too few units for the test."
+
+
+def _medians(analysis: AnalysisDir) -> str:
+    """The form against the median beside that against the mean; nothing where it was not asked for."""
+    if not analysis.table("medians").is_file():
+        return ""
+    medians = read_table(analysis.table("medians"), UNITMEM_MEDIANS)
+    rows = [
+        [
+            word(row["layer"]),
+            word(SCORES[row["scores"]]),
+            number(row["units"]),
+            *(number(row[name], 3) for name in ("mean", "null", "median", "null_median")),
+            *(number(row[name], 3) for name in ("pearson", "spearman")),
+        ]
+        for row in rows_of(medians)
+    ]
+    header = (
+        *("layer", "scores", "living units", "mean, against the mean", "its null"),
+        *("mean, against the median", "its null", "correlation", "rank correlation"),
+    )
+    title = "<h3>The strongest image against the median of the others</h3>"
+    return title + page.paragraph(medians_words(medians)) + page.folded("By layer", page.table(header, rows))
+
+
+def medians_words(medians: Table) -> str:
+    """How both forms agree, in words that follow the numbers.
+
+    Args:
+        medians: columns ``UNITMEM_MEDIANS``.
+    """
+    of = {row["scores"]: row for row in rows_of(medians) if row["layer"] == "all"}
+    scored = of["scored"]
+    within = medians["spearman"][(medians["scores"] == "scored") & (medians["layer"] != "all")]
+    text = (
+        f"Against the median the mean score is {decimals(scored['median'], 3)} (null "
+        f"{decimals(scored['null_median'], 3)}), against the mean {decimals(scored['mean'], 3)} (null "
+        f"{decimals(scored['null'], 3)}). Over all units both forms correlate by {decimals(scored['pearson'], 3)}, in "
+        f"rank by {decimals(scored['spearman'], 3)}"
+    )
+    if np.isfinite(within).any():
+        text += f" (within a layer {decimals(np.nanmin(within), 3)} to {decimals(np.nanmax(within), 3)})"
+    if "held_out" in of:
+        text += f"; on held-out images by {decimals(of['held_out']['pearson'], 3)}, in rank by "
+        text += f"{decimals(of['held_out']['spearman'], 3)}"
+    return text + "."

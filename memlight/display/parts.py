@@ -1,0 +1,81 @@
+"""Parts of the report that several analyses have: headings, figures, the rows of tables, what a treatment costs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from memlight.display import page
+from memlight.display.page import Cell
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_json
+
+POINTS = 100
+"""Percentage points in a share."""
+
+
+def heading(analysis: AnalysisDir) -> str:
+    """The tag, by which results of one command are told apart; nothing for the plain one."""
+    return f"<h3>{escape(analysis.tag)}</h3>" if analysis.tag else ""
+
+
+def figures(analysis: AnalysisDir) -> str:
+    """Every figure that the summary names and that is there, with its caption."""
+    captions = read_json(analysis.summary)["figures"]
+    files = {name: analysis.figures / f"{name}.png" for name in captions}
+    return "".join(page.picture(path.read_bytes(), captions[name]) for name, path in files.items() if path.is_file())
+
+
+def effect_cells(row: Mapping[str, Any]) -> list[Cell]:
+    """What a treatment costs, what random ones do and the excess, in points with their intervals; then the verdict.
+
+    Args:
+        row: of a table of effects in shares of the test images: drop, random and excess with bounds, verdict.
+    """
+    verdict = row["verdict"]
+    cells = [
+        cell
+        for name in ("drop", "random", "excess")
+        for cell in (
+            page.number(POINTS * row[name], 2),
+            page.interval(POINTS * row[f"{name}_low"], POINTS * row[f"{name}_high"], 2),
+        )
+    ]
+    return [*cells, Cell(verdict, verdict, word=True, mark="yes" if verdict.startswith("costs") else "no")]
+
+
+def section(run: RunDir, command: str, explained: str, html_of: Callable[[AnalysisDir], str]) -> str:
+    """HTML of all results of a command behind an explanation; empty where there are none."""
+    found = [html_of(analysis) for analysis in run.analyses(command)]
+    return page.paragraph(explained, "soft") + "".join(found) if found else ""
+
+
+def provenance(
+    run: RunDir, commands: Sequence[str], facts_of: Callable[[Any], Sequence[tuple[str, str]]], nothing: str
+) -> str:
+    """How every result of these commands was made, and the training's configuration.
+
+    Args:
+        run: whose results.
+        commands: in the order of the page.
+        facts_of: names and words of what else a summary says, after the command line.
+        nothing: what to say where there are neither results nor a configuration.
+    """
+    parts = []
+    for command in commands:
+        for analysis in run.analyses(command):
+            made = read_json(analysis.summary)
+            pairs = [
+                ("command", made["command_line"]),
+                *facts_of(made),
+                ("git commit", made["git_commit"] or "not a git checkout"),
+                ("versions", ", ".join(f"{name} {version}" for name, version in made["versions"].items())),
+            ]
+            parts.append(f"<h3>{analysis.dir.name}</h3>" + page.facts(pairs))
+    if run.config.is_file():
+        parts.append(page.folded("config.yaml of the training", page.listing(run.config.read_text(encoding="utf-8"))))
+    return "".join(parts) or page.paragraph(nothing, "missing")
+
+
+def rows_of(table: Table) -> list[dict[str, Any]]:
+    """A dictionary for every row, with Python's numbers."""
+    return [dict(zip(table, cells, strict=True)) for cells in zip(*(c.tolist() for c in table.values()), strict=True)]

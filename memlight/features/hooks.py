@@ -1,0 +1,241 @@
+"""What the layers of a network compute: captured with hooks, reduced on the spot.
+
+A layer is a module path (``layer3.1.conv2``), or one with ``@in`` for the input (see `memlight.features.layers`); a
+unit is a channel of it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from memlight.errors import UserError
+from memlight.features.discovery import evaluating, first_tensor, forward_blank, list_layers, uncompiled
+from memlight.features.layers import check_layers, layer_place
+
+Reduce = Literal["unit", "flat", "none"]
+Activation = Literal["identity", "abs", "relu", "abs_of_mean"]
+Tokens = Literal["mean", "patch", "cls"]
+
+__all__ = [
+    "Activation",
+    "Reduce",
+    "Tokens",
+    "capture",
+    "check_finite",
+    "check_layers",
+    "count_units",
+    "evaluating",
+    "list_layers",
+]
+
+CHANNELS_LAST_STAGES = ("SwinTransformerStage", "SwinTransformerV2Stage")
+"""Class names of modules whose 4-D output is ``(B, H, W, C)`` though none of their own layers says so."""
+
+LATE_CLASS_TOKEN = ("Cait", "Xcit")
+"""Class names of timm models that count a class token which most of their blocks do not have yet."""
+
+
+def count_units(model: nn.Module, layers: Sequence[str], image_size: int | None = None) -> dict[str, int]:
+    """Count the units (channels) of each layer with one blank forward; the model is left bit-identical."""
+    with capture(model, layers) as captured:
+        forward_blank(model, image_size)
+        return {layer: captured[layer].shape[1] for layer in layers}
+
+
+def check_finite(values: Mapping[str, Tensor], flag: str = "--run") -> None:
+    """Refuse NaN and infinity in what was captured; one wait for the device however many layers.
+
+    Raises:
+        UserError: names the first layer, in the order of ``values``, that is not finite.
+    """
+    if not values:
+        return
+    finite = torch.stack([value.isfinite().all() for value in values.values()]).tolist()
+    for layer, fine in zip(values, finite, strict=True):
+        if not fine:
+            raise UserError(
+                f"{flag}: layer {layer} gives NaN or infinite activations; the encoder has diverged, "
+                "or its input is not finite. Use an earlier checkpoint or train with a lower learning rate"
+            )
+
+
+@contextmanager
+def capture(
+    model: nn.Module,
+    layers: Sequence[str],
+    reduce: Reduce | Callable[[Tensor], Tensor] = "unit",
+    activation: Activation = "abs",
+    tokens: Tokens = "mean",
+) -> Iterator[dict[str, Tensor]]:
+    """Read layers while the model runs, in a ``with``: ``out[layer]`` after ``model(x)``, reduced inside the hook.
+
+    The dictionary is emptied when a forward of ``model`` begins and holds every layer when it ends. Nothing the
+    model computes changes; in-place activations after a layer do not reach what was captured; hooks are gone after
+    the block, whatever happened in it. Gradients flow unless they are switched off. A compiled model runs
+    uncompiled inside the block, since compiled code does not see new hooks.
+
+    Args:
+        model: the network; call this object, not one of its methods.
+        layers: module paths, each run exactly once per forward.
+        reduce: ``unit`` gives ``(B, U)``, the mean over positions of the activation of each channel; ``flat`` gives
+            ``(B, D)`` with every position; ``none`` a copy of the output; a function is called on the raw output
+            inside the hook, and its result is kept. ``unit`` and ``flat`` are float32 whatever the autocast.
+        activation: for ``unit``. On every element before the mean: ``identity`` (Wang et al., after ReLU), ``abs``
+            (Jafari, for signed activations), ``relu``. ``abs_of_mean``: on the mean.
+        tokens: for ``unit`` on ``(B, T, C)``: the ``mean`` over all tokens, over ``patch`` tokens, or ``cls``.
+
+    Raises:
+        UserError: unknown layer, or ``tokens`` the model does not have.
+        ValueError: a layer runs never or twice in a forward or outside one, does not return a tensor, or its
+            first axis is not the batch.
+    """
+    check_layers(model, layers)
+    reduction = reduce if callable(reduce) else None
+    if reduction is None and reduce not in get_args(Reduce):
+        raise ValueError(f"reduce={reduce!r}: use one of {get_args(Reduce)} or a function")
+    if activation not in get_args(Activation):
+        raise UserError(f"--activation {activation}: use one of {', '.join(get_args(Activation))}")
+    positions = _token_positions(model, tokens)
+    captured: dict[str, Tensor] = {}
+    running = False
+    batch_size: int | None = None
+
+    def begin(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal running, batch_size
+        captured.clear()
+        running = True
+        batch_size = inputs[0].shape[0] if inputs else None
+
+    def keep(layer: str, value: Any) -> None:
+        x = first_tensor(value)
+        if not running:
+            raise ValueError(f"layer {layer} ran outside a forward of the model; call the model itself")
+        if layer in captured:
+            raise ValueError(f"layer {layer} ran twice in one forward, so its output is not one thing; leave it out")
+        if x is None:
+            raise ValueError(f"layer {layer} gives {type(value).__name__}, not a tensor; leave it out")
+        if batch_size not in (None, x.shape[0]):
+            raise ValueError(f"layer {layer}: first axis is {x.shape[0]}, not the batch of {batch_size}")
+        if reduction is not None:
+            captured[layer] = _own(reduction(x), x)
+        elif reduce == "unit":
+            captured[layer] = _unit_means(x, unit_axis(model, layer, x), activation, positions)
+        elif reduce == "flat":
+            captured[layer] = x.flatten(1).to(_accumulator(x), copy=True)
+        else:
+            captured[layer] = x.clone()
+
+    def end(*_: object) -> None:
+        nonlocal running
+        running = False
+        missed = [layer for layer in layers if layer not in captured]
+        if missed:
+            raise ValueError(f"layers that did not run in this forward: {', '.join(missed)}")
+
+    with ExitStack() as stack:
+        stack.enter_context(uncompiled(model))
+        stack.callback(model.register_forward_pre_hook(begin).remove)
+        for layer in layers:
+            stack.callback(_hook(model, layer, keep).remove)
+        stack.callback(model.register_forward_hook(end).remove)
+        yield captured
+
+
+def _unit_means(x: Tensor, unit_axis: int, activation: Activation, positions: slice) -> Tensor:
+    """``(B, U)``: mean over positions of the activation of each unit; accumulated in at least float32."""
+    if x.ndim == 3:
+        x = x[:, positions]
+    dtype = _accumulator(x)
+    axes = [axis for axis in range(1, x.ndim) if axis != unit_axis]
+    if not axes:
+        x = x.to(dtype, copy=True)
+        return x if activation == "identity" else x.relu() if activation == "relu" else x.abs()
+    if activation == "abs":
+        return _mean_abs(x, axes, dtype)
+    mean = (x.relu() if activation == "relu" else x).mean(axes, dtype=dtype)
+    return mean.abs() if activation == "abs_of_mean" else mean
+
+
+def _mean_abs(x: Tensor, axes: list[int], dtype: torch.dtype) -> Tensor:
+    """Mean of ``|x|``: on an accelerator read once, without a temporary; on the CPU the temporary is 4x faster."""
+    if x.device.type == "cpu":
+        return x.abs().mean(axes, dtype=dtype)
+    count = math.prod(x.shape[axis] for axis in axes)
+    total: Tensor = torch.linalg.vector_norm(x, ord=1, dim=axes, dtype=dtype)
+    return total / count
+
+
+def unit_axis(model: nn.Module, layer: str, x: Tensor) -> int:
+    """The axis of the channels, by the kind of module: a ``(B, H, W, C)`` map cannot be told from its shape."""
+    if x.ndim != 4:
+        return x.ndim - 1
+    path, _ = layer_place(model, layer)
+    channels_last = _channels_last(model.get_submodule(path))
+    if channels_last is None:  # an activation or dropout: like what stands around it
+        channels_last = _channels_last(model.get_submodule(path.rpartition(".")[0]))
+    return 3 if channels_last else 1
+
+
+def _channels_last(module: nn.Module) -> bool | None:
+    """Whether 4-D values of a module are ``(B, H, W, C)``; None where neither it nor its children tell."""
+    kind = type(module).__name__
+    if isinstance(module, nn.LayerNorm):
+        return "2d" not in kind
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm) or kind in CHANNELS_LAST_STAGES:
+        return isinstance(module, nn.Linear) or kind in CHANNELS_LAST_STAGES
+    if isinstance(getattr(module, "norm2", None), nn.LayerNorm):
+        return "2d" not in type(module.norm2).__name__
+    if kind == "Permute":  # torchvision's
+        dims: Any = module.dims
+        return list(dims) != [0, 3, 1, 2]
+    children = list(module.children())
+    if isinstance(module, nn.Sequential) and children and (last := _channels_last(children[-1])) is not None:
+        return last
+    if any(isinstance(child, nn.Conv2d) for child in children):
+        return False
+    return True if any(isinstance(child, nn.Linear) for child in children) else None
+
+
+def _hook(model: nn.Module, layer: str, keep: Callable[[str, Any], None]) -> RemovableHandle:
+    path, suffix = layer_place(model, layer)
+    module = model.get_submodule(path)
+    if suffix:
+        return module.register_forward_pre_hook(
+            lambda _, inputs, keywords: keep(layer, (inputs, keywords)), with_kwargs=True
+        )
+    return module.register_forward_hook(lambda _, __, output: keep(layer, output))
+
+
+def _token_positions(model: nn.Module, tokens: Tokens) -> slice:
+    if tokens not in get_args(Tokens):
+        raise UserError(f"--tokens {tokens}: use one of {', '.join(get_args(Tokens))}")
+    if tokens == "mean":
+        return slice(None)
+    prefix = count_prefix_tokens(model)
+    if not prefix or (tokens == "cls" and getattr(model, "cls_token", True) is None):
+        raise UserError(f"--tokens {tokens}: this encoder has no class token; use --tokens mean")
+    return slice(prefix, None) if tokens == "patch" else slice(0, 1)
+
+
+def count_prefix_tokens(model: nn.Module) -> int:
+    """How many tokens stand before the patches in every block: class token, distillation token, registers."""
+    if type(model).__name__ in LATE_CLASS_TOKEN:
+        return 0
+    if isinstance(getattr(model, "class_token", None), nn.Parameter):  # torchvision
+        return 1
+    return int(getattr(model, "num_prefix_tokens", 0))
+
+
+def _accumulator(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _own(result: Tensor, output: Tensor) -> Tensor:
+    """``result``, copied when it is a view of ``output``, which the model may overwrite in place."""
+    shared = result.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    return result.clone() if shared else result

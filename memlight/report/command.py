@@ -1,0 +1,47 @@
+"""`analyze.py report`."""
+
+from pathlib import Path
+
+from memlight.errors import UserError
+
+
+def report(run: str | None = None, runs: list[str] | None = None, out: str | None = None) -> None:
+    """One self-contained HTML page: of one run everything it holds, of repetitions their mean and spread.
+
+    Args:
+        run: run directory; its page is report.html in it.
+        runs: two or more run directories of one experiment that differ in seeds alone, in place of --run.
+        out: with --runs, directory of the page, its tables and figures; runs/repeats-NAMES if unset.
+    """
+    if (run is None) == (runs is None):
+        raise UserError("report: give either --run RUN (one run) or --runs RUN RUN ... (mean and spread over several).")
+    if run is not None:
+        if out is not None:
+            raise UserError(f"--out {out}: belongs to --runs; the page of --run is report.html in its directory.")
+        _of_one(run)
+    elif runs is not None:
+        _of_several(runs, out)
+
+
+def _of_one(run: str) -> None:
+    from memlight.analyses.sequence.page import write_sequence_report
+    from memlight.report.page import write_report
+    from memlight.storage.rundir import RunDir
+
+    sequences = RunDir(Path(run)).results.is_file()
+    opened = RunDir(Path(run)) if sequences else RunDir.open(run)
+    opened.require_writable()
+    print(f"report: {write_sequence_report(opened) if sequences else write_report(opened)}")
+
+
+def _of_several(runs: list[str], out: str | None) -> None:
+    from memlight.report.compare.directory import REPEATS_PAGE, default_directory, is_comparison, require_replaceable
+    from memlight.report.compare.repeats_page import write_repeats
+    from memlight.report.compare.runs import open_runs
+
+    paths = [path for path in runs if not is_comparison(path)]
+    directory = Path(out) if out is not None else default_directory(paths, "repeats")
+    require_replaceable(directory, REPEATS_PAGE)
+    page = write_repeats(open_runs(paths), directory)
+    print(f"{directory}: layers.csv, numbers.csv, agreement.csv, runs.csv, runs_layers.csv, figures")
+    print(f"report: {page}")

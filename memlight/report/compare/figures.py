@@ -1,0 +1,171 @@
+"""Charts of several runs: by depth, by group, and their headline numbers. No torch."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from textwrap import fill
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, layer_ticks, marker_spacing
+from memlight.report.compare.groups import Curve, Group, group_curve, run_curve, spread
+from memlight.report.compare.runs import Axis
+from memlight.runs.headlines import INTERVALS
+
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#882255", "#999933", GREY)
+"""Hues of groups that have no order (Okabe & Ito 2008; Tol 2021)."""
+
+LINES = ("-", "--", "-.", ":")
+"""Lines of the runs of one group."""
+
+DOTS = {
+    "contrast/last": "contrast, last layer",
+    "contrast/peak": "contrast, highest layer",
+    "unit_contrast/last": "unit contrast, last layer",
+    "linear_top1": "linear probe, top-1",
+    "knn_top1": "kNN, top-1",
+}
+"""Headline number -> the title of its panel."""
+
+LEGEND_ROWS = 24
+"""A longer legend is cut, and says so."""
+
+
+@rc_context(STYLE)
+def contrast_by_depth(groups: Sequence[Group], axis: Axis) -> Figure:
+    """The contrast of every run with its interval over images; runs of one group share a colour, not a line.
+
+    Args:
+        groups: all runs.
+        axis: where their layers stand.
+    """
+    figure, (ax,) = _panels(1)
+    for group, colour in zip(groups, group_colours(groups), strict=True):
+        for run, line in zip(group.runs, cycle(LINES)):
+            _curve(ax, run_curve(run, axis, "contrast"), axis, colour, run.name, line)
+    ax.set_title("Contrast of every run: 0 where nothing is memorised")
+    return _finished(figure, [ax], axis, "contrast")
+
+
+@rc_context(STYLE)
+def contrast_by_group(groups: Sequence[Group], axis: Axis) -> Figure:
+    """The contrast of every group: the mean of its runs, from the lowest to the highest of them.
+
+    Args:
+        groups: all runs.
+        axis: where their layers stand.
+    """
+    figure, (ax,) = _panels(1)
+    for group, colour in zip(groups, group_colours(groups), strict=True):
+        label = f"{group.label}\N{NO-BREAK SPACE}({len(group.runs)})"
+        _curve(ax, group_curve(group, axis, "contrast"), axis, colour, label)
+    ax.set_title("Contrast by group: mean, lowest to highest run")
+    return _finished(figure, [ax], axis, "contrast")
+
+
+@rc_context(STYLE)
+def unitmem_by_depth(groups: Sequence[Group], axis: Axis) -> Figure:
+    """Mean UnitMem beside the null, dotted, and the unit contrast with its interval.
+
+    Args:
+        groups: all runs; several runs of a group are shown by their mean, lowest and highest.
+        axis: where their layers stand.
+    """
+    figure, (scores, contrast) = _panels(2)
+    for group, colour in zip(groups, group_colours(groups), strict=True):
+        label = group.label if len(group.runs) == 1 else f"{group.label}\N{NO-BREAK SPACE}({len(group.runs)})"
+        _curve(scores, group_curve(group, axis, "unitmem"), axis, colour, label)
+        _curve(contrast, group_curve(group, axis, "unit_contrast"), axis, colour)
+        null = group_curve(group, axis, "null")
+        scores.plot(_x(null, axis), null.middle, ":", color=colour, lw=1.2)
+    scores.set_title("Mean UnitMem; dotted: of exchangeable images", fontsize=9)
+    contrast.set_title("Unit contrast: 0 if nothing is memorised", fontsize=9)
+    contrast.axhline(0, color="black", lw=0.8)
+    scores.set_ylabel("UnitMem")
+    return _finished(figure, [scores, contrast], axis, "unit contrast", legend=scores)
+
+
+@rc_context(STYLE)
+def headline_dots(groups: Sequence[Group]) -> Figure:
+    """A row per group and a dot per run, with its interval over images where it has one; a bar at a group's mean.
+
+    Args:
+        groups: all runs.
+    """
+    names = [name for name in DOTS if any(spread(group, name).runs for group in groups)]
+    height = 0.9 + sum(0.32 + 0.1 * (len(group.runs) - 1) for group in groups)
+    figure = Figure(figsize=(9.6, min(height, 14)), dpi=130, layout="constrained")
+    panels = figure.subplots(1, max(len(names), 1), sharey=True, squeeze=False)[0]
+    for ax, name in zip(panels, names, strict=False):
+        for row, (group, colour) in enumerate(zip(groups, group_colours(groups), strict=True)):
+            values = np.array([run.number(name) for run in group.runs])
+            y = row + np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.array([float(row)])
+            if name in INTERVALS:
+                low, high = (np.array([run.number(f"{name}_{end}") for run in group.runs]) for end in ("low", "high"))
+                ax.errorbar(values, y, xerr=(values - low, high - values), fmt="none", ecolor=colour, elinewidth=1.2)
+            ax.plot(values, y, "o", color=colour)
+            if len(values) > 1:
+                ax.vlines(spread(group, name).mean, row - 0.38, row + 0.38, color="black", lw=1.2)
+        if name in INTERVALS:
+            ax.axvline(0, color="black", lw=0.8)
+        ax.set_title(DOTS[name], fontsize=8.5)
+        ax.grid(axis="x")
+        ax.tick_params(axis="x", labelsize=8)
+        ax.locator_params(axis="x", nbins=4)
+    panels[0].set_yticks(range(len(groups)), [fill(group.label, 30) for group in groups], fontsize=8)
+    panels[0].set_ylim(len(groups) - 0.5, -0.5)
+    return figure
+
+
+def group_colours(groups: Sequence[Group]) -> list[str]:
+    """A ramp where groups differ in one number, as a dose; hues that stay apart otherwise."""
+    values = [next(iter(group.values.values())) for group in groups if len(group.values) == 1]
+    ordered = len(values) == len(groups) and all(isinstance(value, int | float) for value in values)
+    if ordered or len(groups) > len(COLOURS):
+        ramp = colormaps["viridis"](np.linspace(0.82, 0.0, len(groups)))
+        return [to_hex(colour) for colour in ramp]
+    return list(COLOURS[: len(groups)])
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(9.6, 3.9), dpi=130, layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _x(curve: Curve, axis: Axis) -> np.ndarray:
+    """Positions on the axis: the index of a named layer, or relative depth."""
+    return np.asarray(curve.x * (len(axis.layers) - 1) if axis.layers else curve.x)
+
+
+def _curve(ax: Axes, curve: Curve, axis: Axis, colour: str, label: str | None = None, line: str = "-") -> None:
+    if len(curve.x) == 0:
+        return
+    x = _x(curve, axis)
+    ax.fill_between(x, curve.low, curve.high, color=colour, alpha=0.16, lw=0)
+    ax.plot(x, curve.middle, f"o{line}", color=colour, ms=3.5, label=label, markevery=marker_spacing(x))
+
+
+def _finished(figure: Figure, panels: Sequence[Axes], axis: Axis, label: str, legend: Axes | None = None) -> Figure:
+    """Zero line, label and depth of the last panel, and one legend beside the panels."""
+    panels[-1].axhline(0, color="black", lw=0.8)
+    panels[-1].set_ylabel(label)
+    for ax in panels:
+        if axis.layers:
+            layer_ticks(ax, np.array(axis.layers), most=14 if len(panels) == 1 else 10)
+        else:
+            ax.set_xlabel("relative depth (0 = first layer, 1 = last)")
+    handles, labels = (legend or panels[-1]).get_legend_handles_labels()
+    more = len(handles) - LEGEND_ROWS
+    title = f"and {more} more" if more > 0 else None
+    figure.legend(
+        handles[:LEGEND_ROWS],
+        [fill(text, 26) for text in labels[:LEGEND_ROWS]],
+        loc="outside right upper",
+        fontsize=8,
+        title=title,
+        title_fontsize=8,
+    )
+    return figure

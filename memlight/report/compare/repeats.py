@@ -1,0 +1,81 @@
+"""Repetitions of one experiment: mean and spread over runs that differ in seeds alone. No torch."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from memlight.columns import COMPARE_GROUPS, REPEATS_LAYERS, REPEATS_NUMBERS
+from memlight.errors import UserError
+from memlight.report.compare.groups import Spread, default_keys, spread_of
+from memlight.report.compare.runs import ComparedRun
+from memlight.runs.settings import setting_text
+from memlight.storage.tables import Table, read_json, table_of
+
+BY_LAYER = ("contrast", "layermem", "unitmem", "null", "unit_contrast", "own_max_share", "classmem")
+"""Columns of ``COMPARE_LAYERS`` of which mean and spread are taken."""
+
+
+def require_repetitions(runs: Sequence[ComparedRun]) -> None:
+    """Refuse runs whose spread would not be that of repeated trainings.
+
+    Raises:
+        UserError: they differ in more than seeds; names the settings and the command for such runs.
+    """
+    keys = default_keys(runs)
+    if not keys:
+        return
+    values = [(key, dict.fromkeys(setting_text(run.settings.get(key)) or "not set" for run in runs)) for key in keys]
+    told = "; ".join(f"{key} ({', '.join(found)})" for key, found in values)
+    command = shlex.join(["analyze.py", "compare", "--runs", *(str(run.run.root) for run in runs)])
+    raise UserError(f"--runs: these are no repetitions of one experiment: they differ in {told}; try `{command}`.")
+
+
+def layers_of(runs: Sequence[ComparedRun]) -> list[str]:
+    """Every layer that any run measured, in execution order."""
+    lists = sorted((run.layers["layer"].tolist() for run in runs), key=len, reverse=True)
+    return list(dict.fromkeys(layer for layers in lists for layer in layers))
+
+
+def repeats_by_layer(runs: Sequence[ComparedRun]) -> Table:
+    """Every number of every layer over the runs: the columns ``REPEATS_LAYERS``, without what no run has."""
+    rows: list[tuple[Any, ...]] = []
+    for name in BY_LAYER:
+        for depth, layer in enumerate(layers_of(runs)):
+            of_layer = [run.layers[name][run.layers["layer"] == layer] for run in runs]
+            found = spread_of(np.concatenate(of_layer).astype(np.float64))
+            if found.runs:
+                rows.append((layer, depth, name, *_columns(found)))
+    return table_of(REPEATS_LAYERS, rows)
+
+
+def repeats_of_headlines(runs: Sequence[ComparedRun]) -> Table:
+    """The headline numbers of every analysis that all runs have, those with a tag too: columns ``REPEATS_NUMBERS``.
+
+    Raises:
+        UserError: a summary is damaged.
+    """
+    found = [{name: read_json(path)["headline"] for name, path in run.run.summaries().items()} for run in runs]
+    rows: list[tuple[Any, ...]] = []
+    for analysis in (name for name in found[0] if all(name in of_run for of_run in found)):
+        headlines = [of_run[analysis] for of_run in found]
+        for number in (name for name in headlines[0] if all(_is_number(of.get(name)) for of in headlines)):
+            values = np.array([of_run[number] for of_run in headlines], dtype=np.float64)
+            rows.append((analysis, number, *_columns(spread_of(values))))
+    return table_of(REPEATS_NUMBERS, rows)
+
+
+def in_some_runs(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
+    """Analyses that only some runs have, and the names of those that lack them."""
+    every = dict.fromkeys(name for run in runs for name in run.run.summaries())
+    lacking = {name: [run.name for run in runs if name not in run.run.summaries()] for name in every}
+    return {name: names for name, names in lacking.items() if names}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _columns(found: Spread) -> tuple[float, ...]:
+    return tuple(getattr(found, name) for name in COMPARE_GROUPS[1:])

@@ -1,0 +1,276 @@
+"""The HTML page of repetitions of one experiment, with its tables and figures. No torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from memlight.analyses.layermem.chart_agreement import agreement_between_runs
+from memlight.columns import COMPARE_LAYERS, REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS
+from memlight.display import page
+from memlight.display.page import Cell, decimals, interval, number, word
+from memlight.display.parts import rows_of
+from memlight.display.words import contrast_words, joined
+from memlight.report.compare.chart_repeats import repeats_by_depth
+from memlight.report.compare.directory import REPEATS_PAGE, save_pictures, whole_directory
+from memlight.report.compare.groups import group_runs
+from memlight.report.compare.page import Comparison, missing_section, provenance_section, runs_section
+from memlight.report.compare.page import contrast_words as run_words
+from memlight.report.compare.ranks import agreement_of_runs, same_splits
+from memlight.report.compare.repeats import in_some_runs, repeats_by_layer, repeats_of_headlines, require_repetitions
+from memlight.report.compare.runs import ComparedRun, common_axis, layers_table, runs_table, same_encoders
+from memlight.storage.tables import Table, write_table, write_text
+
+_COLUMNS = {
+    "contrast": ("contrast", 4),
+    "unit_contrast": ("unit contrast", 4),
+    "own_max_share": ("own-max share", 3),
+    "layermem": ("LayerMem", 4),
+    "unitmem": ("UnitMem", 3),
+    "null": ("UnitMem of exchangeable images", 3),
+    "classmem": ("ClassMem", 3),
+}
+"""Number -> the head of its column, and its decimals."""
+
+_SHOWN_BY_LAYER = ("layermem", "unitmem", "classmem")
+"""Analyses of which the page has every layer, so that their headline numbers would say it twice."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """What the page is made from.
+
+    Attributes:
+        runs: at least two, which differ in seeds alone.
+        layers: columns ``REPEATS_LAYERS``.
+        headlines: columns ``REPEATS_NUMBERS``.
+        agreement: columns ``REPEATS_AGREEMENT``; no rows where no two runs share their splits.
+    """
+
+    runs: Sequence[ComparedRun]
+    layers: Table
+    headlines: Table
+    agreement: Table
+
+    @property
+    def compared(self) -> Comparison:
+        """The same runs as one group of a comparison."""
+        return Comparison(self.runs, group_runs(self.runs, []), common_axis(self.runs))
+
+
+def write_repeats(runs: Sequence[ComparedRun], out: Path) -> Path:
+    """Write page, tables and figures, the whole directory or nothing.
+
+    Args:
+        runs: at least two.
+        out: the directory to make or replace; see `memlight.report.compare.directory.require_replaceable`.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: they are no repetitions of one experiment, or a table is damaged.
+    """
+    require_repetitions(runs)
+    content = Repeats(runs, repeats_by_layer(runs), repeats_of_headlines(runs), agreement_of_runs(runs))
+    of_runs = layers_table(runs, content.compared.axis)
+    with whole_directory(out) as partial:
+        pictures = save_pictures(_figures(content, of_runs), partial / "figures")
+        write_table(partial / "runs.csv", *runs_table(runs))
+        write_table(partial / "runs_layers.csv", of_runs, COMPARE_LAYERS)
+        write_table(partial / "layers.csv", content.layers, REPEATS_LAYERS)
+        write_table(partial / "numbers.csv", content.headlines, REPEATS_NUMBERS)
+        write_table(partial / "agreement.csv", content.agreement, REPEATS_AGREEMENT)
+        write_text(partial / REPEATS_PAGE, repeats_page(content, pictures))
+    return out / REPEATS_PAGE
+
+
+def repeats_page(content: Repeats, pictures: Mapping[str, str]) -> str:
+    """The whole document.
+
+    Args:
+        content: the runs and what was found over them.
+        pictures: figures as HTML, by name.
+    """
+    compared = content.compared
+    sections = [
+        ("By layer", _layers(content) + pictures.get("by_layer", "")),
+        ("Between seeds", _agreement(content, pictures.get("agreement", ""))),
+        ("Headline numbers", _headlines(content)),
+        ("Runs", runs_section(compared)),
+        ("Not measured", missing_section(compared)),
+        ("How it was made", provenance_section(compared)),
+    ]
+    return page.page(f"{len(content.runs)} repetitions of one experiment", _opening(content), sections)
+
+
+def agreement_words(agreement: Table) -> str:
+    """How far runs agree at the last layer, in words that follow the numbers; empty where none can be compared.
+
+    Args:
+        agreement: columns ``REPEATS_AGREEMENT``.
+    """
+    if len(agreement["layer"]) == 0:
+        return ""
+    layer = agreement["layer"][agreement["split"] == "candidate"][-1]
+    told = []
+    for split, words in (("candidate", "candidates"), ("external", "external images, which no encoder saw")):
+        rows = (agreement["layer"] == layer) & (agreement["split"] == split)
+        if rows.any():
+            tau, overlap = agreement["tau"][rows], agreement["overlap"][rows]
+            top, chance, limit = (agreement[name][rows][0] for name in ("top", "chance", "chance_p95"))
+            ends = f" (from {decimals(tau.min(), 3)} to {decimals(tau.max(), 3)})" if len(tau) > 1 else ""
+            told.append(
+                f"{words}: {overlap.mean():.1f} of the {top} with the highest score are the same in two runs "
+                f"(unrelated rankings: {chance:.1f}, at most {limit} in 95 of 100), Kendall's tau "
+                f"{decimals(tau.mean(), 3)}{ends}"
+            )
+    pairs = int(((agreement["layer"] == layer) & (agreement["split"] == "candidate")).sum())
+    return (
+        f"In {layer}, {f'mean over {pairs} pairs' if pairs > 1 else 'one pair'} of runs. Of " + ". Of ".join(told) + "."
+    )
+
+
+def _figures(content: Repeats, of_runs: Table) -> dict[str, tuple[Figure, str]]:
+    drawn = {}
+    if len(content.layers["layer"]):
+        caption = "Blue: the mean with its 95 % interval by Student's t over runs. Grey: every run by itself."
+        drawn["by_layer"] = (repeats_by_depth(content.layers, of_runs), caption)
+    if len(content.agreement["layer"]):
+        caption = (
+            "Left: Kendall's tau of the LayerMem scores of the same images in two runs, mean over the pairs of runs; "
+            "the band goes from the lowest pair to the highest, of a single pair it is its 95 % interval over images. "
+            "Right: the share of the top that two runs have in common."
+        )
+        drawn["agreement"] = (agreement_between_runs(content.agreement), caption)
+    return drawn
+
+
+def _opening(content: Repeats) -> str:
+    contrast = content.layers["number"] == "contrast"
+    measured = page.paragraph(f"The contrast was measured in none of these {len(content.runs)} runs.", "lead")
+    if contrast.any():
+        names = {"layer": "layer", "contrast": "mean", "contrast_low": "mean_low", "contrast_high": "mean_high"}
+        means = {name: content.layers[column][contrast] for name, column in names.items()}
+        count = int(content.layers["runs"][contrast].max())
+        over_runs = f"Mean of {count} runs, intervals over runs. {contrast_words(means)}"
+        of_each = f"Each run by itself, intervals over its images. {run_words(content.runs)}"
+        measured = page.paragraph(over_runs, "lead") + page.paragraph(of_each)
+    keys = content.compared.differing
+    told = ["The runs do not even differ in a seed: their spread says nothing about other trainings."]
+    if keys:
+        told = [f"The runs differ in {joined(keys)} alone."]
+    told += [f"{' and '.join(names)} hold the same encoder file." for names in same_encoders(content.runs)]
+    splits = same_splits(content.runs)
+    if len(splits) == 1:
+        told.append("All have the same splits: their spread is that of other trainings on the same images.")
+    elif splits:
+        told.append("Their splits differ: their spread is that of other trainings on other images.")
+    return measured + page.paragraph(" ".join(told))
+
+
+def _layers(content: Repeats) -> str:
+    layers = content.layers
+    names = [name for name in _COLUMNS if (layers["number"] == name).any()]
+    if not names:
+        return page.paragraph("No layer was measured in any of these runs.", "missing")
+    explained = page.paragraph(
+        "Mean over runs, in brackets its 95 % interval by Student's t over runs, then the lowest and the highest run. "
+        "With two or three runs that interval is wide, as it should be: two runs give one degree of freedom.",
+        "soft",
+    )
+    rows = []
+    for depth, layer in sorted(set(zip(layers["depth"].tolist(), layers["layer"].tolist(), strict=True))):
+        cells = [Cell(layer, depth, word=True)]
+        for name in names:
+            (at,) = np.nonzero((layers["layer"] == layer) & (layers["number"] == name))
+            cells.append(
+                _spread(layers, int(at[0]), _COLUMNS[name][1], len(content.runs)) if len(at) else Cell("", None)
+            )
+        rows.append(cells)
+    return explained + page.table(["layer", *(_COLUMNS[name][0] for name in names)], rows)
+
+
+def _spread(table: Table, row: int, digits: int, runs: int) -> Cell:
+    """Mean, its interval, lowest and highest of one row; how many runs have it where that is not all of so many."""
+    found = {name: float(table[name][row]) for name in ("mean", "mean_low", "mean_high", "lowest", "highest")}
+    text = {name: decimals(value, digits) for name, value in found.items()}
+    measured = int(table["runs"][row])
+    between = f" [{text['mean_low']}, {text['mean_high']}], {text['lowest']} to {text['highest']}" * (measured > 1)
+    return Cell(f"{text['mean']}{between}{f' ({measured} of {runs} runs)' * (measured < runs)}", found["mean"])
+
+
+def _agreement(content: Repeats, picture: str) -> str:
+    agreement, splits = content.agreement, same_splits(content.runs)
+    explained = page.paragraph(
+        "Do trainings with other seeds memorise the same images? Every run ranks its candidates by their LayerMem "
+        "score; a pair of runs is compared by Kendall's tau of the two rankings and by how many of the highest scores "
+        "are the same. An image can score high in every training without being memorised, so the same numbers of "
+        "external images, which no encoder saw, stand beside. Intervals are 95 % over images, for one pair of runs by "
+        "itself.",
+        "soft",
+    )
+    html = explained + page.paragraph(agreement_words(agreement)) if len(agreement["layer"]) else ""
+    if len(splits) > 1:
+        groups = "; ".join(", ".join(run.name for run in group) for group in splits)
+        html += page.paragraph(
+            f"The candidates are not the same images in all runs ({groups}), so whether the same ones are memorised "
+            "cannot be asked between those. Pairs that share their splits are trained with",
+            "missing",
+            code="train.py pair --seed_everything 1 --data.split_seed 0",
+        )
+    if not splits:
+        html += page.paragraph("layermem was measured in none of these runs.", "missing")
+    if len(agreement["layer"]) == 0:
+        return html
+    header = (
+        "layer",
+        "images",
+        "run",
+        "run",
+        "n",
+        "in both tops",
+        "size of a top",
+        "unrelated",
+        "tau",
+        "95 % interval",
+    )
+    rows = [
+        [
+            word(row["layer"]),
+            word(row["split"]),
+            *(word(row[name]) for name in ("run_a", "run_b")),
+            *(number(row[name], 0) for name in ("n", "overlap", "top")),
+            number(row["chance"], 1),
+            number(row["tau"], 3),
+            interval(row["tau_low"], row["tau_high"], 3),
+        ]
+        for row in rows_of(agreement)
+    ]
+    return html + picture + page.folded("Every pair of runs, every layer", page.table(header, rows))
+
+
+def _headlines(content: Repeats) -> str:
+    found = content.headlines
+    shown = [row for row, analysis in enumerate(found["analysis"].tolist()) if analysis not in _SHOWN_BY_LAYER]
+    html = page.paragraph(
+        "Headline numbers of every analysis that all runs have, those by layer above aside (numbers.csv has them too): "
+        "mean over runs, its 95 % interval by Student's t over runs, the lowest and the highest run. Accuracies are "
+        "fractions.",
+        "soft",
+    )
+    rows = [
+        [
+            *(word(str(found[name][row])) for name in ("analysis", "number")),
+            number(float(found["mean"][row])),
+            interval(float(found["mean_low"][row]), float(found["mean_high"][row])),
+            *(number(float(found[name][row])) for name in ("lowest", "highest")),
+        ]
+        for row in shown
+    ]
+    header = ("analysis", "number", "mean", "95 % interval", "lowest", "highest")
+    html += page.table(header, rows) if rows else page.paragraph("No other analysis is in all runs.", "missing")
+    lacking = "; ".join(f"{name} (not in {', '.join(names)})" for name, names in in_some_runs(content.runs).items())
+    return html + (page.paragraph(f"Left out, as not all runs have it: {lacking}.", "missing") if lacking else "")

@@ -1,0 +1,224 @@
+"""Several runs side by side: their settings, their headline numbers, and their layers on one axis. No torch."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlight.columns import CLASSMEM_LAYERS, COMPARE_LAYERS, LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS
+from memlight.errors import UserError
+from memlight.runs.headlines import COLUMNS, headlines
+from memlight.runs.settings import Setting, differing, flat_settings, recorded_settings, setting_text
+from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.tables import Table, read_json, read_table
+
+_TABLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "layermem": {"table": LAYERMEM_TABLE},
+    "unitmem": {"layers": UNITMEM_LAYERS},
+    "classmem": {"layers": CLASSMEM_LAYERS},
+    "probe": {"table": PROBE_TABLE},
+}
+"""Command -> the tables of it that are compared."""
+
+_SOURCES = {
+    "contrast": ("layermem", "contrast"),
+    "contrast_low": ("layermem", "contrast_low"),
+    "contrast_high": ("layermem", "contrast_high"),
+    "layermem": ("layermem", "layermem"),
+    "unitmem": ("unitmem", "mean"),
+    "null": ("unitmem", "null_mean"),
+    "unit_contrast": ("unitmem", "unit_contrast"),
+    "unit_contrast_low": ("unitmem", "unit_contrast_low"),
+    "unit_contrast_high": ("unitmem", "unit_contrast_high"),
+    "own_max_share": ("unitmem", "own_max_share"),
+    "own_max_low": ("unitmem", "own_max_low"),
+    "own_max_high": ("unitmem", "own_max_high"),
+    "classmem": ("classmem", "mean"),
+}
+"""Column of ``layers.csv`` -> the command and the column it is taken from."""
+
+_IDLE_FLAGS = frozenset({"--run", "--root", "--device", "--max-forward", "--logger"})
+"""Flags of an analysis that do not change its numbers."""
+
+SHA256_LENGTH = 64
+
+EXPECTED = ("layermem", "unitmem", "probe")
+"""Commands whose results are missed where they are not there; ClassMem needs labels."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """What one run holds that can be compared.
+
+    Attributes:
+        name: tells it apart from the others.
+        run: its directory.
+        settings: flat settings of its training, or of an encoder from elsewhere; empty where they are not recorded.
+        numbers: what `memlight.runs.headlines.headlines` gives for each of its analyses.
+        layers: columns ``COMPARE_LAYERS`` but run and relative_depth, a row per measured layer; NaN where not measured.
+        summaries: ``summary.json`` of each of its analyses, by command.
+    """
+
+    name: str
+    run: RunDir
+    settings: Mapping[str, Setting]
+    numbers: Mapping[str, float | str]
+    layers: Table
+    summaries: Mapping[str, Mapping[str, Any]]
+
+    def number(self, name: str) -> float:
+        """A headline number; NaN where it was not measured."""
+        return float(self.numbers.get(name, np.nan))
+
+    @property
+    def missing(self) -> list[str]:
+        """Commands of ``EXPECTED`` that were not run."""
+        return [command for command in EXPECTED if command not in self.summaries]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where each layer of each run stands between the first, 0, and the last, 1.
+
+    Attributes:
+        layers: names along it where all runs have the layers of one architecture; None where only depth is common.
+        depth: run's name -> relative depth of each of its measured layers.
+    """
+
+    layers: list[str] | None
+    depth: Mapping[str, NDArray[np.float64]]
+
+
+def open_runs(paths: Sequence[str]) -> list[ComparedRun]:
+    """Read what is compared of each run: the results without a tag.
+
+    Args:
+        paths: run directories.
+
+    Raises:
+        UserError: fewer than two, one of them twice or not a run, or a table is damaged.
+    """
+    if len(paths) < 2:
+        raise UserError(f"--runs {' '.join(paths)}: give at least two runs; `analyze.py report` shows one.")
+    real = [Path(path).resolve() for path in paths]
+    for path, place in zip(paths, real, strict=True):
+        if real.count(place) > 1:
+            raise UserError(f"--runs {path}: given twice; each run is compared once.")
+    unique = len({place.name for place in real}) == len(real)
+    try:
+        runs = [RunDir.open(path) for path in paths]
+        return [_read(run.name if unique else os.path.normpath(run.root), run) for run in runs]
+    except UserError as error:
+        raise UserError(str(error).replace("--run", "--runs", 1)) from error
+
+
+def common_axis(runs: Sequence[ComparedRun]) -> Axis:
+    """Layers of different architectures by relative depth, index / (number - 1); those of one by name.
+
+    A run of which only some layers were measured is placed among the layers of the run of the same encoder that has
+    most of them.
+    """
+    names = {run.name: run.layers["layer"].tolist() for run in runs}
+    depth, references = {}, []
+    for run in runs:
+        alike = [names[other.name] for other in runs if other.settings.get("encoder") == run.settings.get("encoder")]
+        reference = max(alike, key=len)
+        if not set(names[run.name]) <= set(reference):
+            reference = names[run.name]
+        references.append(reference)
+        index = np.array([reference.index(layer) for layer in names[run.name]], dtype=np.float64)
+        depth[run.name] = index / (len(reference) - 1) if len(reference) > 1 else np.ones_like(index)
+    measured = [reference for reference in references if reference]
+    one = bool(measured) and all(reference == measured[0] for reference in measured)
+    return Axis(measured[0] if one else None, depth)
+
+
+def runs_table(runs: Sequence[ComparedRun]) -> tuple[Table, tuple[str, ...]]:
+    """One row per run: the settings that differ, then every headline number.
+
+    Returns:
+        The table and its columns.
+    """
+    keys = differing([run.settings for run in runs])
+    table = {"run": np.array([run.name for run in runs])}
+    for key in keys:
+        table[key] = np.array([setting_text(run.settings.get(key)) for run in runs])
+    for column in COLUMNS:
+        empty: float | str = "" if column == "contrast/peak_layer" else np.nan
+        table[column] = np.array([run.numbers.get(column, empty) for run in runs])
+    return table, ("run", *keys, *COLUMNS)
+
+
+def layers_table(runs: Sequence[ComparedRun], axis: Axis) -> Table:
+    """The layers of every run below one another (``COMPARE_LAYERS``)."""
+    parts = [
+        {"run": np.full(len(run.layers["layer"]), run.name), "relative_depth": axis.depth[run.name], **run.layers}
+        for run in runs
+    ]
+    return {column: np.concatenate([part[column] for part in parts]) for column in COMPARE_LAYERS}
+
+
+def measured_otherwise(runs: Sequence[ComparedRun]) -> dict[str, dict[str, list[str]]]:
+    """Analyses that were not made with the same flags in all runs.
+
+    Returns:
+        Command -> flags as typed, those aside that change no number -> names of the runs.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for command in _TABLES:
+        ways: dict[str, list[str]] = {}
+        for run in runs:
+            if summary := run.summaries.get(command):
+                ways.setdefault(_flags(str(summary["command_line"])), []).append(run.name)
+        if len(ways) > 1:
+            found[command] = ways
+    return found
+
+
+def same_encoders(runs: Sequence[ComparedRun]) -> list[list[str]]:
+    """Names of runs whose analyses read the very same encoder file: copies, and no independent trainings."""
+    seen: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for summary in run.summaries.values():
+            for digest in summary["checkpoints"].values():
+                if len(digest) == SHA256_LENGTH:  # random weights have none
+                    seen.setdefault(digest, {})[run.name] = None
+    return [list(names) for names in dict.fromkeys(tuple(names) for names in seen.values()) if len(names) > 1]
+
+
+def _flags(command_line: str) -> str:
+    """What was typed after the command, flags in order, without those in ``_IDLE_FLAGS``."""
+    flags = [f"--{flag}".split(maxsplit=1) for flag in f" {command_line}".split(" --")[1:]]
+    kept = [" ".join(words) for words in flags if words[0].partition("=")[0] not in _IDLE_FLAGS]
+    return " ".join(sorted(kept)) or "no flags"
+
+
+def _read(name: str, run: RunDir) -> ComparedRun:
+    found = {command: run.analysis(command) for command in _TABLES if run.analysis(command).summary.is_file()}
+    tables = {command: _tables(analysis) for command, analysis in found.items()}
+    numbers: dict[str, float | str] = {}
+    for command, of_command in tables.items():
+        numbers |= headlines(command, of_command)
+    summaries = {command: read_json(analysis.summary) for command, analysis in found.items()}
+    return ComparedRun(name, run, flat_settings(recorded_settings(run)), numbers, _layers(tables), summaries)
+
+
+def _tables(analysis: AnalysisDir) -> dict[str, Table]:
+    return {name: read_table(analysis.table(name), header) for name, header in _TABLES[analysis.command].items()}
+
+
+def _layers(tables: Mapping[str, Mapping[str, Table]]) -> Table:
+    """The layers that any analysis measured, in execution order, with what each found there."""
+    by_layer = {command: next(iter(of.values())) for command, of in tables.items() if command != "probe"}
+    lists = sorted((table["layer"].tolist() for table in by_layer.values()), key=len, reverse=True)
+    names = list(dict.fromkeys(layer for some in lists for layer in some))
+    layers: Table = {"layer": np.array(names, dtype=np.str_), "depth": np.arange(len(names))}
+    for column, (command, source) in _SOURCES.items():
+        table = by_layer.get(command, {})
+        at = dict(zip(table["layer"].tolist(), table[source], strict=True)) if source in table else {}
+        layers[column] = np.array([at.get(name, np.nan) for name in names], dtype=np.float64)
+    return layers

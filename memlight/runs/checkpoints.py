@@ -1,0 +1,213 @@
+"""Encoders of a run: both members of a pair, the encoder inside a Lightning checkpoint, the initial weights.
+
+Only tensors and plain values are read; a file that would run code is refused.
+"""
+
+import hashlib
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memlight.errors import UserError
+from memlight.models.encoders import build_from_metadata, load_encoder, load_state, read_metadata
+from memlight.storage.rundir import MemberDir, RunDir
+
+ENCODER_PREFIX = "encoder."
+"""Where a training module keeps its encoder, and so how its tensors' names begin in a checkpoint that says no other."""
+
+METADATA_KEY = "memlight"
+"""Where a training module puts its encoder's metadata in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two encoders of one architecture, trained on the same splits.
+
+    Attributes:
+        f: the encoder that saw the candidates, in eval mode.
+        g: the encoder that saw the independent images, in eval mode.
+        metadata_f: what training recorded with `f`.
+        metadata_g: what training recorded with `g`.
+    """
+
+    f: nn.Module
+    g: nn.Module
+    metadata_f: dict[str, Any]
+    metadata_g: dict[str, Any]
+
+
+def load_pair(
+    run: Path, member_a: str = "candidate", member_b: str = "independent", network: str | None = None
+) -> Pair:
+    """Load two members of a run, on the CPU and in eval mode.
+
+    Args:
+        run: the run directory.
+        member_a: role of ``f``.
+        member_b: role of ``g``.
+        network: which network of methods that have several; None is the default one.
+
+    Raises:
+        UserError: a member is missing or broken, or the two were not made for each other: architectures,
+            layers or splits differ, or one is not what its directory's name says.
+    """
+    members = [RunDir(run).member(role) for role in (member_a, member_b)]
+    paths = [require_network(member, network) for member in members]
+    for role, path in zip((member_a, member_b), paths, strict=True):
+        if not path.is_file():
+            raise UserError(f"--run {run}: no {role}/{path.name}; `train.py pair` trains both members")
+    metadata_f, metadata_g = (read_metadata(path, flag="--run") for path in paths)
+    for role, metadata in ((member_a, metadata_f), (member_b, metadata_g)):
+        if metadata.get("role", role) != role:
+            raise UserError(f"--run {run}: {role}/ holds an encoder trained as {metadata['role']}; train it again")
+    for key, what in (("architecture", "architectures"), ("layers", "layers"), ("split_sha256", "splits")):
+        a, b = metadata_f.get(key), metadata_g.get(key)
+        if a != b:
+            raise UserError(
+                f"--run {run}: {member_a} and {member_b} have different {what} ({_difference(a, b)}), "
+                "so their scores cannot be compared; train both with one `train.py pair`"
+            )
+    f, g = (load_encoder(path, flag="--run") for path in paths)
+    return Pair(f, g, metadata_f, metadata_g)
+
+
+def require_network(member: MemberDir, network: str | None) -> Path:
+    """Where a network of a member lies.
+
+    Raises:
+        UserError: the member is finished, and has no such network.
+    """
+    path = member.network(network)
+    if not path.is_file() and member.encoder.is_file():
+        default = read_metadata(member.encoder, flag="--run").get("network", "encoder")
+        if network == default:
+            return member.encoder
+        known = ", ".join([default, *member.networks()])
+        raise UserError(f"--network {network}: {member.role}/ has no such network; it has {known}")
+    return path
+
+
+def encoder_from_checkpoint(
+    ckpt_path: Path, like: nn.Module | None = None, *, network: str | None = None, flag: str = "--run"
+) -> nn.Module:
+    """Take the encoder out of a Lightning checkpoint, on the CPU and in eval mode.
+
+    Args:
+        ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
+        like: an encoder of the same architecture, which is copied, not changed. None builds what the
+            checkpoint's metadata say.
+        network: which network of methods that have several; None is the default one.
+        flag: what the user typed to name the file, for the error messages.
+
+    Raises:
+        UserError: no such file, truncated, holds code, holds no encoder, or one of another architecture.
+    """
+    source = f"{flag} {ckpt_path}"
+    checkpoint = _read_checkpoint(ckpt_path, source)
+    prefixes = checkpoint.get(METADATA_KEY, {}).get("prefixes", {"encoder": ENCODER_PREFIX})
+    if network is not None and network not in prefixes:
+        raise UserError(f"--network {network}: {ckpt_path} has no such network; it has {', '.join(prefixes)}")
+    prefix = prefixes[network] if network is not None else next(iter(prefixes.values()))
+    state = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint.get("state_dict", {}).items()
+        if name.startswith(prefix)
+    }
+    if not state:
+        raise UserError(f"{source}: holds no tensor named {prefix}*; give a checkpoint of `train.py fit`")
+    if like is None:
+        encoder = build_from_metadata(checkpoint.get(METADATA_KEY, {}), seed=0, source=source)
+    else:
+        encoder = deepcopy(like).cpu()
+    load_state(encoder, state, source=source)
+    return encoder.eval()
+
+
+def checkpoint_metadata(ckpt_path: Path, *, flag: str = "--run") -> dict[str, Any]:
+    """Read what training recorded with a Lightning checkpoint; empty for checkpoints of other programs.
+
+    Args:
+        ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
+        flag: what the user typed to name the file, for the error messages.
+
+    Raises:
+        UserError: no such file, truncated, or holds code.
+    """
+    record: dict[str, Any] = _read_checkpoint(ckpt_path, f"{flag} {ckpt_path}").get(METADATA_KEY, {})
+    return record
+
+
+def checkpoint_state(ckpt_path: Path, *, flag: str = "--run") -> dict[str, Tensor]:
+    """Read every tensor of the training method in a Lightning checkpoint: encoder, heads and statistics, on the CPU.
+
+    Args:
+        ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
+        flag: what the user typed to name the file, for the error messages.
+
+    Raises:
+        UserError: no such file, truncated, holds code, or holds no weights.
+    """
+    source = f"{flag} {ckpt_path}"
+    state: dict[str, Tensor] = _read_checkpoint(ckpt_path, source).get("state_dict", {})
+    if not state:
+        raise UserError(f"{source}: holds no weights; give a checkpoint of `train.py fit`")
+    return state
+
+
+def initial_encoder(metadata: Mapping[str, Any]) -> nn.Module:
+    """Build an encoder as it was before training, in eval mode: the untrained control.
+
+    Args:
+        metadata: what training recorded: ``architecture`` and ``init_seed``.
+
+    Raises:
+        UserError: the metadata do not say the seed or the architecture.
+    """
+    if "init_seed" not in metadata:
+        raise UserError("--run: the encoder's metadata have no init_seed, so its initial weights are unknown")
+    return build_from_metadata(metadata, seed=metadata["init_seed"], source="--run").eval()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_checkpoint(path: Path, source: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{source}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # a pickle, as the error will say
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{source}: truncated, or a pickle with code in it, which is not run; only tensors and plain values "
+            "are read. Give a checkpoint that `train.py fit` wrote"
+        ) from error
+    except (EOFError, OSError, RuntimeError) as error:
+        raise UserError(f"{source}: truncated or not a checkpoint; copy it again, or train again") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{source}: holds a {type(checkpoint).__name__}, not a checkpoint")
+    return checkpoint
+
+
+def _difference(a: object, b: object) -> str:
+    """What differs, short enough for one line: for two dictionaries the first key that does."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        key = next(key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key))
+        return f"{key}: {a.get(key)} and {b.get(key)}"
+    if isinstance(a, str) and isinstance(b, str):
+        return f"{a[:12]} and {b[:12]}"
+    if isinstance(a, list) and isinstance(b, list):
+        return f"{len(a)} and {len(b)} of them"
+    return f"{a} and {b}"

@@ -1,0 +1,300 @@
+"""Results go to disk first, then to W&B. The only file that imports wandb."""
+
+import importlib.metadata
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
+
+from memlight.dist import rank
+from memlight.errors import UserError
+from memlight.runs.headlines import headlines, rows_by_depth
+from memlight.runs.metrics_csv import MetricsCSV, last_values
+from memlight.runs.sweep import outside_sweep
+from memlight.runs.wandb_keys import analysis_keys, pair_keys, training_keys
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import Table, replace_directory, write_json, write_table, write_text
+
+LoggerKind = Literal["wandb", "wandb-online", "csv"]
+"""Where numbers go besides the disk: an offline W&B run, a W&B server, or nowhere."""
+
+PROJECT = "memlight"
+"""The W&B project of every run, unless the environment variable ``WANDB_PROJECT`` names another."""
+
+WANDB_TABLE_ROWS = 10_000
+"""W&B draws no more rows of a table than this; longer tables are uploaded as CSV files."""
+
+PACKAGES = ("torch", "torchvision", "lightning", "timm", "lightly", "numpy")
+"""The packages whose version can change a number."""
+
+
+def make_loggers(kind: LoggerKind, run: RunDir, role: str, config: Mapping[str, Any]) -> list[Logger]:
+    """The loggers of one member's training: ``metrics.csv`` always, and W&B unless ``kind`` is csv.
+
+    A training that is resumed goes on in the same W&B run: its id is kept in the member's directory. W&B is
+    offline unless ``kind`` is wandb-online or the environment variable ``WANDB_MODE`` says otherwise.
+
+    Args:
+        kind: see `LoggerKind`.
+        run: the run directory.
+        role: which member is trained.
+        config: `memlight.runs.settings.comparable` of the configuration, shown in W&B.
+    """
+    member = run.member(role)
+    loggers: list[Logger] = [MetricsCSV(member.metrics)]
+    if kind != "csv":
+        keys = training_keys(run, role, config)
+        loggers.append(
+            WandbLogger(
+                name=keys.name,
+                save_dir=member.dir,
+                version=_wandb_id(member.wandb_id),
+                project=_project(),
+                log_model=False,
+                group=keys.group,
+                job_type=keys.job_type,
+                tags=keys.tags,
+                mode=_wandb_mode(kind),
+                config=keys.config,
+            )
+        )
+    return loggers
+
+
+@rank_zero_only
+def _wandb_id(path: Path) -> str:
+    if not path.is_file():
+        write_text(path, uuid.uuid4().hex[:12])
+    return path.read_text(encoding="utf-8")
+
+
+def _project() -> str:
+    return os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+def _wandb_mode(kind: LoggerKind) -> Literal["online", "offline", "disabled"]:
+    match os.environ.get("WANDB_MODE", "online" if kind == "wandb-online" else "offline"):
+        case "online" | "offline" | "disabled" as mode:
+            return mode
+        case mode:
+            raise UserError(f"WANDB_MODE={mode}: must be online, offline or disabled")
+
+
+class AnalysisLog:
+    """The results of one analysis, written as a whole or not at all, then shown in W&B.
+
+    Tables, figures and ``summary.json`` are collected in a hidden directory, which takes the place of
+    ``analysis/<command>[-<tag>]`` when the block succeeds; an exception or a kill leaves the older results.
+    Only rank 0 writes; on other ranks every method does nothing.
+
+    Args:
+        run: the run directory.
+        command: the command of ``analyze.py``.
+        tag: tells several results of one command apart.
+        logger: where numbers go besides the disk.
+        seed: of views and samples.
+        split_sha256: the hash of the split; None without one.
+        checkpoints: file hashes of the encoders by role.
+        device: what it ran on, in words.
+
+    Attributes:
+        images: how many images the analysis has read, for the speed in the summary.
+        final: where the results are once the block has succeeded.
+        partial: where they are until then, for what is neither table nor figure; on rank 0 only.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        command: str,
+        *,
+        tag: str | None = None,
+        logger: LoggerKind = "wandb",
+        seed: int,
+        split_sha256: str | None,
+        checkpoints: Mapping[str, str],
+        device: str,
+    ) -> None:
+        if logger != "csv":
+            _wandb_mode(logger)  # refuses a WANDB_MODE that does not exist before the work, not after it
+        self.images = 0
+        self._run = run
+        self.final = run.analysis(command, tag)
+        self.partial = run.analysis(f".{command}", tag)
+        self._logger = logger
+        self._members = list(checkpoints)
+        self._made_from = {
+            "seed": seed,
+            "split_sha256": split_sha256,
+            "checkpoints": dict(checkpoints),
+            "device": device,
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "git_commit": git_commit(),
+        }
+        self._headline: dict[str, Any] = {}
+        self._tables: dict[str, Table] = {}
+        self._captions: dict[str, str] = {}
+
+    def table(self, name: str, table: Table, columns: Sequence[str]) -> None:
+        """Write ``<name>.csv``; see `memlight.storage.tables.write_table`."""
+        if rank() == 0:
+            write_table(self.partial.table(name), table, columns)
+            self._tables[name] = table
+
+    def figure(self, name: str, figure: Figure, caption: str) -> None:
+        """Write ``figures/<name>.png``; the caption goes with it into the report."""
+        if rank() == 0:
+            self.partial.figures.mkdir(exist_ok=True)
+            figure.savefig(self.partial.figures / f"{name}.png")
+            self._captions[name] = caption
+
+    def headline(self, numbers: Mapping[str, Any]) -> None:
+        """Add the numbers that a reader looks for first."""
+        self._headline.update(numbers)
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        if rank() == 0:
+            shutil.rmtree(self.partial.dir, ignore_errors=True)
+            self.partial.dir.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if rank() != 0:
+            return
+        if kind is not None:
+            shutil.rmtree(self.partial.dir, ignore_errors=True)
+            return
+        summary = self._summary()
+        write_json(self.partial.summary, summary)
+        replace_directory(self.partial.dir, self.final.dir)
+        if self._logger != "csv":
+            self._upload(summary)
+
+    def _summary(self) -> dict[str, Any]:
+        seconds = time.perf_counter() - self._start
+        return {
+            "command": self.final.command,
+            "tag": self.final.tag,
+            "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "headline": self._headline,
+            **self._made_from,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": seconds,
+            "images": self.images,
+            "images_per_second": self.images / seconds,
+            "figures": self._captions,
+        }
+
+    def _upload(self, summary: Mapping[str, Any]) -> None:
+        import wandb
+
+        mode = _wandb_mode(self._logger)
+        quiet = wandb.Settings(silent=mode == "offline", console="off", x_disable_stats=True)
+        keys = analysis_keys(self._run, self.final.dir.name, self.final.command, self._members)
+        made = {key: value for key, value in summary.items() if key != "headline"}
+        try:
+            with (
+                outside_sweep(),
+                wandb.init(
+                    project=_project(),
+                    group=keys.group,
+                    job_type=keys.job_type,
+                    name=keys.name,
+                    tags=keys.tags,
+                    dir=self._run.root,
+                    mode=mode,
+                    reinit="create_new",
+                    config={**keys.config, "analysis": made},
+                    settings=quiet,
+                ) as wandb_run,
+            ):
+                wandb_run.log(self._content(Path(wandb_run.dir), wandb_run.save))
+                curves = f"{self.final.command}_by_depth"
+                wandb_run.define_metric(f"{curves}/*", step_metric=f"{curves}/depth")
+                for row in rows_by_depth(self.final.command, self._tables):
+                    wandb_run.log({f"{curves}/{name}": value for name, value in row.items()})
+                wandb_run.summary.update({**self._headline, **headlines(self.final.command, self._tables)})
+        except wandb.Error as error:
+            raise UserError(
+                f"--logger {self._logger}: {error}; the results are on disk in {self.final.dir}; "
+                "log in with `wandb login` or use --logger csv"
+            ) from error
+
+    def _content(self, directory: Path, save: Callable[..., object]) -> dict[str, Any]:
+        """Figures and tables as W&B shows them; a table that is too long is uploaded as a file instead."""
+        import wandb
+
+        command = self.final.command
+        content: dict[str, Any] = {
+            f"{command}/{name}": wandb.Image(str(self.final.figures / f"{name}.png"), caption=caption)
+            for name, caption in self._captions.items()
+        }
+        for name, table in self._tables.items():
+            rows = list(zip(*(np.asarray(column).tolist() for column in table.values()), strict=True))
+            if len(rows) > WANDB_TABLE_ROWS:
+                copy = shutil.copy(self.final.table(name), directory / f"{self.final.dir.name}-{name}.csv")
+                save(str(copy), base_path=directory, policy="now")
+            else:
+                content[f"{command}/{name}"] = wandb.Table(columns=list(table), data=rows)
+        return content
+
+
+def sweep_run(kind: LoggerKind, run: RunDir, train: Callable[[], int]) -> int:
+    """Train a pair within the W&B run that a sweep's agent waits for; the members' trainings have runs of their own.
+
+    When both are trained it has their settings, and the last value of every column of each ``metrics.csv`` as
+    ``<role>/<metric>``.
+
+    Args:
+        kind: wandb or wandb-online.
+        run: the run directory, which is made.
+        train: trains both members; gives an exit status.
+
+    Returns:
+        The exit status.
+    """
+    import wandb
+
+    run.root.mkdir(parents=True, exist_ok=True)
+    mode = _wandb_mode(kind)
+    quiet = wandb.Settings(silent=mode == "offline", console="off", x_disable_stats=True)
+    point = wandb.init(dir=run.root, name=run.name, group=run.name, job_type="pair", mode=mode, settings=quiet)
+    status = 1
+    try:
+        status = train()
+        if status == 0:
+            keys = pair_keys(run)
+            point.tags = keys.tags
+            point.config.update(keys.config, allow_val_change=True)  # type: ignore[no-untyped-call]
+            for member in run.members():
+                last = last_values(member.metrics).items()
+                point.summary.update({f"{member.role}/{name}": value for name, value in last})
+        return status
+    finally:
+        point.finish(exit_code=status)
+
+
+def git_commit() -> str | None:
+    """The commit of this package's source, with ``-dirty`` after local changes; None outside a checkout."""
+    source = Path(__file__).resolve().parent.parent
+    if not (source / ".git").exists():
+        return None
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None

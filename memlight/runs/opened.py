@@ -1,0 +1,265 @@
+"""A run opened for analysis: its data, splits and encoders, checked against one another before anything is measured."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from memlight import dist
+from memlight.data.augment import Views
+from memlight.data.images import ImageDataModule
+from memlight.data.splits import PARTNERS, PairSplit
+from memlight.errors import UserError
+from memlight.features.hooks import check_layers, list_layers
+from memlight.models.encoders import load_encoder, read_metadata
+from memlight.runs.checkpoints import (
+    checkpoint_metadata,
+    encoder_from_checkpoint,
+    file_sha256,
+    initial_encoder,
+    load_pair,
+    require_network,
+)
+from memlight.runs.device import process_group
+from memlight.runs.flags import Place
+from memlight.runs.log import AnalysisLog, LoggerKind
+from memlight.storage.rundir import RunDir
+
+
+@dataclass
+class OpenedRun:
+    """The parts an analysis needs.
+
+    Attributes:
+        run: the run directory.
+        split: the ids of its splits.
+        data: its images, once `read_images` was called.
+        metadata: of the members that were trained, by role.
+        device: where encoders are put.
+        network: which network of methods that have several (DINO: teacher, student); None is the default one.
+        external: how many test images to measure on; None for those of the splits.
+        hashes: SHA-256 of every encoder file that was loaded, by role.
+    """
+
+    run: RunDir
+    split: PairSplit
+    data: ImageDataModule
+    metadata: dict[str, dict[str, Any]]
+    device: torch.device
+    network: str | None = None
+    external: int | None = None
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def probe_split(self) -> str:
+        """The images that a probe is trained on; those that both members of a pair were trained on."""
+        return "shared"
+
+    def members(self) -> list[str]:
+        """Trained members, then ``random``: their architecture with the run's initial weights."""
+        return [*self.metadata, "random"]
+
+    def encoder(self, member: str, checkpoint: str | None = None) -> nn.Module:
+        """One member's encoder in eval mode on the device.
+
+        Raises:
+            UserError: it was not trained, has no such checkpoint, or has diverged.
+        """
+        if member == "random":
+            return self._ready(initial_encoder(next(iter(self.metadata.values()))))
+        directory = self.run.member(member)
+        if member not in self.metadata:
+            raise UserError(f"--run {self.run.root}: no {member}/{directory.encoder.name}; train it with `train.py`.")
+        finished = require_network(directory, self.network)
+        if checkpoint is None:
+            flag, path = "--run", finished
+            encoder = load_encoder(path, flag=flag)
+        else:
+            flag, path = "--checkpoint", directory.checkpoints / f"{checkpoint}.ckpt"
+            if path.parent != directory.checkpoints or not path.is_file():
+                kept = ", ".join(sorted(file.stem for file in directory.checkpoints.glob("*.ckpt"))) or "none"
+                raise UserError(f"--checkpoint {checkpoint}: {member}/ has no such checkpoint; it has {kept}.")
+            if checkpoint_metadata(path, flag=flag).get("split_sha256") != self.split.sha256:
+                raise UserError(f"--checkpoint {checkpoint}: {path} was trained with other splits than this run's.")
+            like = load_encoder(finished, flag="--run")
+            encoder = encoder_from_checkpoint(path, like=like, network=self.network, flag=flag)
+        for name, weights in encoder.state_dict().items():
+            if not weights.isfinite().all():
+                raise UserError(
+                    f"{flag} {path}: {name} holds NaN or infinity, the training has diverged; use an earlier "
+                    "--checkpoint, or train again with a lower learning rate."
+                )
+        self.hashes[" ".join(filter(None, (member, self.network)))] = file_sha256(path)
+        return self._ready(encoder)
+
+    def _ready(self, encoder: nn.Module) -> nn.Module:
+        """On the device, in the memory format in which convolutions are quickest (on CPUs by half)."""
+        return encoder.to(self.device).to(memory_format=torch.channels_last)
+
+    def pair(self, checkpoint: str | None = None) -> tuple[nn.Module, nn.Module]:
+        """The candidate and the independent encoder, checked to belong together."""
+        load_pair(self.run.root, network=self.network)
+        return self.encoder("candidate", checkpoint), self.encoder("independent", checkpoint)
+
+    def partner(self, member: str, checkpoint: str | None = None) -> nn.Module | None:
+        """The other member of the pair, checked to belong to it; None where it was not trained."""
+        if (other := PARTNERS[member]) not in self.metadata:
+            return None
+        load_pair(self.run.root, network=self.network)
+        try:
+            return self.encoder(other, checkpoint)
+        except UserError as error:
+            raise UserError(f"{error} (--no-pair measures the {member} alone)") from error
+
+    def views(self, name: str | None) -> Views | None:
+        """An augmentation set by name; None is the one that was trained with."""
+        return None if name is None else self.data.make_views(name)
+
+    def at_once(self, max_forward: int) -> int:
+        """Most views in one forward: what was asked for."""
+        return max_forward
+
+    def layers(self, encoder: nn.Module, chosen: Sequence[str] | None) -> list[str]:
+        """The chosen layers in the order given, or all of them in execution order.
+
+        Raises:
+            UserError: the encoder has no such layer; lists the nearest.
+        """
+        if chosen is None:
+            return list_layers(encoder)
+        check_layers(encoder, chosen)
+        return list(chosen)
+
+    def require_images(self, *splits: str, at_least: int = 2, flag: str = "--run") -> None:
+        """Refuse splits that are too small to be measured.
+
+        Raises:
+            UserError: names the first.
+        """
+        for split in splits:
+            count = self.external if split == "external" and self.external is not None else len(self.split.ids(split))
+            if count < at_least:
+                value = self.run.root if flag == "--run" else split
+                raise UserError(
+                    f"{flag} {value}: the {split} split has {count} images; at least {at_least} are needed."
+                )
+
+    def read_images(self, *, labelled: bool = False) -> None:
+        """Read the images; last of all, as it can take longest.
+
+        Args:
+            labelled: refuse images without classes.
+
+        Raises:
+            UserError: they cannot be read, or are not those that the run was trained on.
+        """
+        where = f"--root {self.data.root}" if self.data.root is not None else f"--run {self.run.root}"
+        try:
+            self.data.setup()
+        except UserError as error:
+            raise UserError(str(error).replace("--data.root", "--root")) from error
+        found = self.data.split
+        if found.sha256 != self.split.sha256:
+            counts = [f"{split.num_train} and {split.num_test}" for split in (found, self.split)]
+            same = "as many, but other or otherwise sorted ones" if counts[0] == counts[1] else counts[1]
+            raise UserError(
+                f"{where}: {counts[0]} training and test images; the run was trained on {same}. Say with --root where "
+                "those are."
+            )
+        if self.external is not None:
+            self.data.set_external(self.external)
+            self.split = self.data.split
+        if labelled and not self.data.classes:
+            raise UserError(f"{where}: a probe needs images with classes (train/<class>/, test/<class>/).")
+
+    @contextmanager
+    def log(self, command: str, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
+        """Where the results of one command go; says so at the end."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        with AnalysisLog(
+            self.run,
+            command,
+            tag=tag,
+            logger=logger,
+            seed=self.data.seed if seed is None else seed,
+            split_sha256=self.split.sha256,
+            checkpoints=self.hashes,
+            device=name if dist.world_size() == 1 else f"{dist.world_size()} x {name}",
+        ) as log:
+            yield log
+        if dist.rank() == 0:
+            print(f"{log.final.dir}: tables, figures, summary.json")
+
+
+@contextmanager
+def open_run(run: str, place: Place, *, network: str | None = None) -> Iterator[OpenedRun]:
+    """Open a run, alone or as one of the processes of torchrun or srun.
+
+    Args:
+        run: run directory.
+        place: where its images are, and where to run.
+        network: which network of methods that have several; None is the default one.
+
+    Raises:
+        UserError: not a run, nothing trained, other splits than it was trained with, no images where they should be,
+            or no such device.
+    """
+    RunDir.open(run).require_writable()
+    opened = read_run(run, root=place.root, network=network, external=place.external)
+    with process_group(place.device) as opened.device:
+        yield opened
+
+
+def read_run(
+    run: str,
+    *,
+    root: str | None = None,
+    network: str | None = None,
+    external: int | None = None,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+) -> OpenedRun:
+    """Read a run as it is: nothing is written to it, and no process group is made.
+
+    Args:
+        run: run directory.
+        root: where the images are now; None is where they were at training.
+        network: which network of methods that have several; None is the default one.
+        external: how many test images to measure on; None for those of the splits.
+        device: where encoders are put.
+
+    Raises:
+        UserError: not a run, nothing trained, other splits than it was trained with, or no images where they should be.
+    """
+    directory = RunDir.open(run)
+    metadata = {
+        member.role: read_metadata(member.encoder, flag="--run")
+        for member in directory.members()
+        if member.encoder.is_file()
+    }
+    if not metadata:
+        raise UserError(f"--run {run}: no encoder.safetensors in it; finish the training with `train.py pair`.")
+    split = PairSplit.load(directory.splits)
+    for role, record in metadata.items():
+        if record.get("split_sha256") != split.sha256:
+            raise UserError(
+                f"--run {run}: {role}/ was trained with other splits than splits.json holds; train it again."
+            )
+    if network == next(iter(metadata.values())).get("network"):
+        network = None
+    data = _data(run, next(iter(metadata.values())), root)
+    return OpenedRun(directory, split, data, metadata, device, network, external)
+
+
+def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule:
+    """The images that an encoder's metadata name, not read yet."""
+    try:
+        data = ImageDataModule(**{**record["data"], **({} if root is None else {"root": root})})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--run {run}: trained by another version of memlight ({error}); train it again.") from error
+    if data.root is not None and not Path(data.root).expanduser().exists():
+        raise UserError(f"--root {data.root}: the images are not there; say with --root where they are.")
+    return data

@@ -1,1 +1,0 @@
-"""What the report says about one kind of analysis each."""

@@ -1,0 +1,168 @@
+"""The files of one sequence experiment: ``results.npz``, ``sequences.npz``, ``summary.json``. Numpy only."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlight.errors import UserError
+from memlight.storage.tables import atomic_write, write_json
+
+Array = NDArray[Any]
+
+RESULTS, SEQUENCES, SUMMARY = "results.npz", "sequences.npz", "summary.json"
+
+_WEIGHTS = "weights/"
+
+
+@dataclass
+class SequenceResults:
+    """What was measured while E members were trained on S sequence sets, one after the other.
+
+    Numbers of a set are NaN at evaluations before it exists. Losses are nats per counted bit.
+
+    Attributes:
+        seeds: ``(E,)`` of the members.
+        set_seeds: ``(E, S)`` what each member's sets are made from.
+        switch_start_iter: ``(S - 1,)`` gradient steps done when each later set began.
+        eval_steps: ``(T,)`` gradient steps done at each evaluation.
+        set_accuracy: ``(E, S, T)`` over all sequences of a set, weighted as they are drawn.
+        set_loss: ``(E, S, T)`` the same.
+        test_rank: ``(R,)`` ranks (rows) of the test sequences.
+        test_accuracy: ``(E, S, T, R)`` of each over its counted bits.
+        test_loss: ``(E, S, T, R)``.
+        test_appearances: ``(E, S, T, R)`` how often each was drawn for training so far.
+        position_accuracy: ``(E, S, T, N)`` by number of bits already seen, weighted as they are drawn.
+        train_steps: ``(T2,)`` gradient steps done at each logged training loss.
+        train_loss: ``(E, T2)`` mean since the one before.
+        ceiling_accuracy: ``(E, S)`` of the Bayes posterior that knows the set and its law; NaN where not computed.
+        ceiling_loss: ``(E, S)`` the same.
+        floor_accuracy: ``(E, S)`` of one half at every bit.
+        floor_loss: ``(E, S)`` ln 2.
+        events: what was done to the members, each with ``step``, ``kind`` and ``words``.
+        args: the whole configuration.
+        retrieval_top1: ``(E, S, T)`` how often the best-scoring memory is the right one; only of a memory model.
+        weights: arrays by name, by gradient steps done: before each switch and at the end.
+        sequences: one ``uint8 (K, N)`` or ``(E, K, N)`` per set.
+        relearn_steps: ``(P,)`` gradient steps done at each relearning probe.
+        relearn_needed: ``(E, P)`` batches until the criterion; NaN where it was not reached.
+        relearn_accuracy: ``(E, P)`` at the probe's end.
+        swap_steps: ``(Q,)`` gradient steps done at each evaluation with parts of an earlier snapshot.
+        swap_names: what was swapped in at each, ``<scope>@<snapshot's step>``.
+        swap_accuracy: ``(E, S, Q)``.
+        swap_loss: ``(E, S, Q)``.
+    """
+
+    seeds: Array
+    set_seeds: Array
+    switch_start_iter: Array
+    eval_steps: Array
+    set_accuracy: Array
+    set_loss: Array
+    test_rank: Array
+    test_accuracy: Array
+    test_loss: Array
+    test_appearances: Array
+    position_accuracy: Array
+    train_steps: Array
+    train_loss: Array
+    ceiling_accuracy: Array
+    ceiling_loss: Array
+    floor_accuracy: Array
+    floor_loss: Array
+    events: list[dict[str, Any]] = field(default_factory=list)
+    args: dict[str, Any] = field(default_factory=dict)
+    retrieval_top1: Array | None = None
+    weights: dict[int, dict[str, Array]] = field(default_factory=dict)
+    sequences: list[Array] = field(default_factory=list)
+    relearn_steps: Array | None = None
+    relearn_needed: Array | None = None
+    relearn_accuracy: Array | None = None
+    swap_steps: Array | None = None
+    swap_names: list[str] = field(default_factory=list)
+    swap_accuracy: Array | None = None
+    swap_loss: Array | None = None
+
+    def write(self, run: Path) -> None:
+        """Write the three files into a run directory; ``summary.json`` last, so where it is the others are."""
+        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        for step, named in self.weights.items():
+            arrays |= {f"{_WEIGHTS}{name}/{step}": value for name, value in named.items()}
+        texts = {name: np.array(json.dumps(getattr(self, name))) for name in ("events", "args", "swap_names")}
+        _write_npz(run / SEQUENCES, {f"bits_{index}": bits for index, bits in enumerate(self.sequences)})
+        _write_npz(run / RESULTS, {**arrays, **texts})
+        write_json(run / SUMMARY, self.summary())
+
+    @classmethod
+    def read(cls, run: Path, flag: str = "--run") -> "SequenceResults":
+        """Read a run's files.
+
+        Args:
+            run: the run directory.
+            flag: what the user typed, for errors.
+
+        Raises:
+            UserError: they are missing or broken.
+        """
+        if not (run / RESULTS).is_file():
+            raise UserError(
+                f"{flag} {run}: no {RESULTS}; it is not a sequence experiment, or not finished: train it with "
+                "`train.py fit --config configs/sequence/...`"
+            )
+        try:
+            arrays, bits = _read_npz(run / RESULTS), _read_npz(run / SEQUENCES)
+            weights: dict[int, dict[str, Array]] = {}
+            for key in [key for key in arrays if key.startswith(_WEIGHTS)]:
+                name, step = key.removeprefix(_WEIGHTS).rsplit("/", 1)
+                weights.setdefault(int(step), {})[name] = arrays.pop(key)
+            texts = {name: json.loads(str(arrays.pop(name))) for name in ("events", "args", "swap_names")}
+            sequences = [bits[f"bits_{index}"] for index in range(len(bits))]
+            found: dict[str, Any] = {**arrays, **texts}
+            return cls(**found, weights=dict(sorted(weights.items())), sequences=sequences)
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise UserError(f"{flag} {run}: {RESULTS} or {SEQUENCES} cannot be read ({error}); train again") from error
+
+    def summary(self) -> dict[str, Any]:
+        """Headline numbers: per set, mean over members at its last evaluation before the next set, and at the end."""
+        sets = []
+        for index in range(self.set_accuracy.shape[1]):
+            at = self.last_own_evaluation(index)
+            before, end = self.set_accuracy[:, index, at], self.set_accuracy[:, index, -1]
+            sets.append(
+                {
+                    "accuracy": float(before.mean()),
+                    "loss": float(self.set_loss[:, index, at].mean()),
+                    "accuracy_by_member": before,
+                    "accuracy_at_end": float(end.mean()),
+                    "ceiling_accuracy": float(self.ceiling_accuracy[:, index].mean()),
+                    "ceiling_loss": float(self.ceiling_loss[:, index].mean()),
+                    "evaluated_at_step": int(self.eval_steps[at]),
+                }
+            )
+        return {
+            "members": len(self.seeds),
+            "seeds": self.seeds,
+            "switch_start_iter": self.switch_start_iter,
+            "sets": sets,
+            "events": self.events,
+            "args": self.args,
+        }
+
+    def last_own_evaluation(self, index: int) -> int:
+        """Where in `eval_steps` the last evaluation lies before the set after ``index`` began."""
+        ends = [*self.switch_start_iter.tolist(), float("inf")]
+        return int(np.flatnonzero(self.eval_steps <= ends[index])[-1])
+
+
+def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

@@ -1,1 +1,0 @@
-"""Whole measurements: which splits and encoders, then tables and figures. Commands and callbacks share them."""

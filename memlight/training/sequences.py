@@ -1,0 +1,155 @@
+"""LightningCLI for sequence experiments: what `train.py fit` does where --data is a SequenceDataModule."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+from memlight.data.sequences import SequenceDataModule
+from memlight.errors import UserError
+from memlight.modules.sequence.checkpoint import require_sequence_checkpoint
+from memlight.modules.sequence.shares import IndependentMembers
+from memlight.runs.log import make_loggers
+from memlight.runs.settings import plain, sequence_settings
+from memlight.runs.sweep import default_run
+from memlight.sequences.callbacks.at_steps import AtSteps, sequence_module
+from memlight.sequences.callbacks.evaluation import evaluation_of
+from memlight.sequences.callbacks.progress import SequenceProgress
+from memlight.sequences.callbacks.switch_checkpoint import SwitchCheckpoint
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import read_json
+from memlight.training.fit import MemlightCLI, checkpoint_callbacks, trainer_refusals
+from memlight.training.preflight import require_devices, require_same_settings
+
+
+class SequenceCLI(MemlightCLI):
+    """MemlightCLI for a training that has no images, no roles, and counts gradient steps instead of epochs."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Only `fit`: evaluation is a callback, and `analyze.py sequence` reads its results."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name == "fit"}
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run directory and refuse what cannot work, before anything is built."""
+        options = self.options
+        if not options.run:
+            if options.run is not None or not options.config:
+                raise UserError("--run: name the run directory, or give a --config whose name it takes.")
+            options.run = str(default_run(str(options.config[-1])))
+        if options.model is None or not options.model.get("init_args"):
+            raise UserError("--model: missing; use SequenceDAM, SequenceAttention or SequenceGPT.")
+        model, data, trainer = options.model.init_args, options.data.init_args, options.trainer
+        for part, name, value in (
+            (model, "init_seed", options.seed_everything),
+            (data, "seed", options.seed_everything),
+            (model, "num_bits", data.num_bits),
+        ):
+            if name in part and part[name] is None:
+                part[name] = value
+        if trainer.max_steps < 1:
+            raise UserError(
+                f"--trainer.max_steps {trainer.max_steps}: say how many gradient steps to train, 1 or more."
+            )
+        if trainer.max_epochs not in (None, -1):
+            raise UserError(f"--trainer.max_epochs {trainer.max_epochs}: say --trainer.max_steps; leave epochs out.")
+        if trainer.log_every_n_steps < 1:
+            raise UserError(f"--trainer.log_every_n_steps {trainer.log_every_n_steps}: must be 1 or more.")
+        if str(trainer.precision) in ("16", "16-mixed", "fp16"):
+            raise UserError(f"--trainer.precision {trainer.precision}: use bf16-mixed, 32-true or 64-true.")
+        if trainer.logger is not None:
+            raise UserError("--trainer.logger: where numbers go is said with --logger wandb|wandb-online|csv.")
+        self.processes = require_devices(trainer)
+        if self.processes > 1 and trainer.strategy not in ("auto", "ddp"):
+            raise UserError(f"--trainer.strategy {trainer.strategy}: members share nothing; leave it out.")
+        trainer.max_epochs, trainer.sync_batchnorm = -1, False
+        self.run_dir = RunDir(Path(options.run))
+        self.keeps = not trainer.fast_dev_run
+        self.finished = False
+        if self.keeps:
+            self._settle_fit(options)
+        options.weights_only = True
+
+    def _settle_fit(self, options: Any) -> None:
+        run = self.run_dir
+        run.require_writable()
+        if run.splits.exists():
+            raise UserError(f"--run {run.root}: holds encoders of images; choose another --run.")
+        last = run.root / "checkpoints" / "last.ckpt"
+        if last.exists():
+            require_same_settings(run, sequence_settings, options)
+            self.finished = _finished(run, options.trainer.max_steps)
+            if options.ckpt_path is not None:
+                raise UserError(f"--ckpt_path {options.ckpt_path}: {run.root} has been started; choose another --run.")
+            if not options.resume:
+                raise UserError(
+                    f"--run {run.root}: already holds checkpoints. Continue with --resume true, or choose another "
+                    "--run."
+                )
+            options.ckpt_path = str(last)
+        if options.ckpt_path is not None:
+            require_sequence_checkpoint(Path(options.ckpt_path))
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Add what every run has: checkpoints and progress.
+
+        Raises:
+            UserError: Lightning refuses the options.
+        """
+        options = self.options
+        callbacks: list[Callback] = [*(self.config_init["fit"].trainer.callbacks or [])]
+        if options.trainer.enable_progress_bar is not False:
+            callbacks.append(SequenceProgress())
+        if self.keeps:
+            directory = self.run_dir.root / "checkpoints"
+            callbacks += [SwitchCheckpoint(directory), *checkpoint_callbacks(directory, keep_every=0)]
+        if self.processes > 1:
+            kwargs["strategy"] = IndependentMembers()
+        with trainer_refusals():
+            return LightningCLI.instantiate_trainer(
+                self,
+                callbacks=callbacks,
+                logger=False,
+                default_root_dir=str(self.run_dir.root),
+                enable_progress_bar=False,
+                **kwargs,
+            )
+
+    def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
+        """Train, unless `--resume` finds the experiment finished."""
+        if self.finished and self.options.resume:
+            rank_zero_only(print)(f"{self.run_dir.root} is finished; nothing to train.")
+            return
+        module = sequence_module(model)
+        evaluation = evaluation_of(self.trainer, "train.py fit")
+        self._check_parts(module)
+        if self.keeps:
+            config = sequence_settings(self.options)
+            self.trainer.loggers = make_loggers(self.options.logger, self.run_dir, "sequence", config)
+            evaluation.directory = self.run_dir.root
+            evaluation.args = plain(self.options.as_dict())
+        self.trainer.fit(module, **kwargs)
+
+    def _check_parts(self, model: L.LightningModule) -> None:
+        """Refuse what only the built parts can tell, before there is a run directory."""
+        module = sequence_module(model)
+        if not isinstance(self.datamodule, SequenceDataModule):
+            raise UserError(f"--data {type(self.datamodule).__name__}: has no sequences; use SequenceDataModule.")
+        module.require_bits(self.datamodule.num_bits)
+        if self.processes > module.members:
+            raise UserError(
+                f"--model.replicas {module.members}: {self.processes} processes need a member each; raise it, or lower "
+                "--trainer.devices."
+            )
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, AtSteps):
+                callback.require(module, self.trainer, self.datamodule)
+
+
+def _finished(run: RunDir, max_steps: int) -> bool:
+    """Whether the results of so many gradient steps are there."""
+    summary = run.root / "summary.json"
+    return summary.is_file() and read_json(summary)["sets"][-1]["evaluated_at_step"] == max_steps

@@ -1,0 +1,1 @@
+from tests.data.conftest import tree  # noqa: F401 - fixtures

@@ -1,0 +1,72 @@
+"""Words about units follow their numbers, and older results have no section they have no table for."""
+
+from pathlib import Path
+
+import numpy as np
+
+from memlight.analyses.unitmem.section import medians_words, overall_words, unitmem_section, welch_words
+from memlight.columns import UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import Table, table_of, write_table
+from tests.synthetic_run import analyse, make_trained
+
+
+def welch_table(p: dict[str, list[float]]) -> Table:
+    rows = [(f"layer{n}", name, 3, 0.7, 0.1, 0.4, 0.01, 5.0, value) for name in p for n, value in enumerate(p[name])]
+    return table_of(UNITMEM_TESTS, rows)
+
+
+def medians(held_out: bool) -> Table:
+    kinds = ("scored", "held_out") if held_out else ("scored",)
+    values = {
+        "first": (0.5, 0.6, 0.4, 0.5, 0.95, 0.91),
+        "last": (0.7, 0.8, 0.6, 0.7, 0.85, 0.71),
+        "all": (0.6, 0.7, 0.5, 0.6, 0.9, 0.8),
+    }
+    return table_of(UNITMEM_MEDIANS, [(layer, kind, 9, *row) for kind in kinds for layer, row in values.items()])
+
+
+def test_words_about_the_test_say_what_it_finds_in_the_null() -> None:
+    words = welch_words(welch_table({"scored": [0.01, 0.2, np.nan], "null": [0.001, 0.02, 0.03]}))
+    assert "the scores give p < .05 in 1 of 2 layers" in words
+    assert "where no image is special, give p < .05 in 3 of 3 layers" in words and "held-out" not in words
+    assert "too few units" in welch_words(welch_table({"scored": [np.nan]}))
+
+
+def test_words_about_all_units() -> None:
+    assert overall_words({}) == ""
+    assert overall_words({"all/scored_mean": 0.57, "precision": "fp32"}) == "Over all units the mean is 0.570."
+    words = overall_words(
+        {"all/scored_mean": 0.57, "all/null_mean": 0.55, "all/held_out_mean": 0.56, "precision": "bf16"}
+    )
+    assert words.endswith(
+        "0.570, forwards in bfloat16, beside 0.550 of exchangeable images and 0.560 on held-out images."
+    )
+
+
+def test_words_about_the_median() -> None:
+    words = medians_words(medians(held_out=True))
+    assert "median the mean score is 0.700 (null 0.600), against the mean 0.600 (null 0.500)" in words
+    assert "correlate by 0.900, in rank by 0.800 (within a layer 0.710 to 0.910); on held-out images by 0.900" in words
+    assert "held-out" not in medians_words(medians(held_out=False))
+
+
+def test_older_results_show_what_they_have(tmp_path: Path) -> None:
+    assert unitmem_section(RunDir(tmp_path / "none")) == ""
+    run = make_trained(tmp_path / "run")
+    analyse(run)
+    before = unitmem_section(run)
+    assert "res6" in before and "highest scores" not in before and "Welch" not in before
+    analysis = run.analysis("unitmem")
+    row = (1, "res6", 7, 0.8, 0.6, 0.7, 0.65, 2.0, 0.2, 31337)
+    write_table(analysis.table("highest"), table_of(UNITMEM_HIGHEST[:10], [row]), UNITMEM_HIGHEST)
+    write_table(analysis.table("tests"), welch_table({"scored": [0.01]}), UNITMEM_TESTS)
+    write_table(analysis.table("medians"), medians(held_out=False), UNITMEM_MEDIANS)
+    after = unitmem_section(run)
+    for words in (
+        "31337",
+        "The 1 units with the highest scores",
+        "Welch&#x27;s t-test",
+        "against the median of the others",
+    ):
+        assert words in after

@@ -1,0 +1,230 @@
+"""The tables against the results they are made of."""
+
+import numpy as np
+import pytest
+import torch
+
+from memlight.analyses.unitmem import tables as summaries
+from memlight.analyses.unitmem.contrast import UnitContrast
+from memlight.analyses.unitmem.excess import layer_excess, layer_null
+from memlight.columns import (
+    LAYERMEM_INTERVALS,
+    LAYERMEM_SAMPLES,
+    LAYERMEM_TABLE,
+    UNITMEM_EXCESS,
+    UNITMEM_LAYERS,
+    UNITMEM_NULL,
+    UNITMEM_TABLE,
+    UNITMEM_TOP,
+)
+from memlight.metrics.layermem import LayerMem, LayerMemResult
+from memlight.metrics.unitmem import UnitMem
+from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.stats import Interval, bootstrap_means, welch
+
+SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}
+
+
+def layermem_results(
+    images: int = 120, layers: tuple[str, ...] = ("0", "1", "late")
+) -> dict[str, dict[str, LayerMemResult]]:
+    results: dict[str, dict[str, LayerMemResult]] = {}
+    for split, start in SPLITS.items():
+        generator = torch.Generator().manual_seed(start)
+        results[split] = {}
+        for depth, layer in enumerate(layers):
+            gain = 0.05 * depth * (split == "candidate")
+            metric = LayerMem()
+            f, g = torch.rand(2, images, generator=generator) + 0.5
+            metric.update(f, g + gain, start + torch.arange(images))
+            results[split][layer] = metric.compute()
+    return results
+
+
+def test_layermem_table() -> None:
+    results = layermem_results()
+    table = summaries.layermem_table(results)
+    assert set(table) == set(LAYERMEM_TABLE)
+    assert table["layer"].tolist() == ["0", "1", "late"] and table["n"].tolist() == [120] * 3
+    late = {split: results[split]["late"].scores.numpy() for split in SPLITS}
+    np.testing.assert_allclose(table["layermem"][2], late["candidate"].mean(), rtol=1e-12)
+    np.testing.assert_allclose(table["delta"][1:], np.diff(table["layermem"]), rtol=1e-12)
+    for split in ("shared", "independent", "external"):
+        np.testing.assert_allclose(table[f"control_{split}"][2], late[split].mean(), rtol=1e-12)
+    value = (late["candidate"].mean() - late["independent"].mean()) / 2
+    error = np.sqrt(late["candidate"].var(ddof=1) / 120 + late["independent"].var(ddof=1) / 120) / 2
+    np.testing.assert_allclose(
+        [table["contrast"][2], table["contrast_low"][2], table["contrast_high"][2]],
+        [value, value - 1.959963985 * error, value + 1.959963985 * error],
+        rtol=1e-8,
+    )
+    order = np.argsort(-late["candidate"])
+    first = results["candidate"]["0"].scores.numpy()
+    np.testing.assert_allclose(table["top50"], [*(first[order[:50]].mean(),), *table["top50"][1:]], rtol=1e-12)
+    np.testing.assert_allclose(table["least50"][2], np.sort(late["candidate"])[:50].mean(), rtol=1e-12)
+
+
+def test_delta_of_a_transformer_is_against_the_stream_that_feeds_the_layer() -> None:
+    layers = ("stem", *(f"blocks.{n}{part}" for n in range(3) for part in (".attn", ".norm2@in", ".mlp", "")))
+    table = summaries.layermem_table(layermem_results(20, layers))
+    layermem = dict(zip(layers, table["layermem"], strict=True))
+    delta = dict(zip(layers, table["delta"], strict=True))
+
+    for n in range(3):  # [P] eq 4 and Table 10; the sums are compared with the stream before them
+        res_mlp_before = layermem[f"blocks.{n - 1}" if n else "stem"]
+        res_att = layermem[f"blocks.{n}.norm2@in"]
+        expected = {
+            f"blocks.{n}.attn": layermem[f"blocks.{n}.attn"] - res_mlp_before,
+            f"blocks.{n}.norm2@in": res_att - res_mlp_before,
+            f"blocks.{n}.mlp": layermem[f"blocks.{n}.mlp"] - res_att,
+            f"blocks.{n}": layermem[f"blocks.{n}"] - res_att,
+        }
+        for layer, value in expected.items():
+            assert delta[layer] == value, layer
+    assert np.isnan(delta["stem"]) and len(set(layermem.values())) == len(layers)
+
+
+def test_delta_is_nan_where_the_stream_was_not_measured() -> None:
+    table = summaries.layermem_table(layermem_results(20, ("stem", "blocks.1.attn", "blocks.1.mlp", "head")))
+    assert np.isnan(table["delta"][:3]).all()
+    assert table["delta"][3] == table["layermem"][3] - table["layermem"][2]
+
+
+def test_missing_splits_give_nan() -> None:
+    results = layermem_results(10)
+    table = summaries.layermem_table({"candidate": results["candidate"]})
+    for column in ("control_independent", "control_external", "control_shared", "contrast", "contrast_low"):
+        assert np.isnan(table[column]).all()
+    np.testing.assert_allclose(table["top50"], table["layermem"])
+    assert summaries.control_tests({"candidate": results["candidate"]})["t"].size == 0
+
+
+def test_layermem_samples_has_a_row_per_image_and_layer() -> None:
+    results = layermem_results(4)
+    table = summaries.layermem_samples(results, lambda ids: ids % 10)
+    assert tuple(table) == LAYERMEM_SAMPLES
+    row = np.flatnonzero((table["id"] == 403) & (table["layer"] == "late"))
+    assert row.size == 1 and len(table["id"]) == 4 * 3 * 4
+    assert table["split"][row] == "independent" and table["label"][row] == 3
+    assert table["score"][row] == results["independent"]["late"].scores[3].item()
+
+
+def test_control_tests_are_welch() -> None:
+    results = layermem_results()
+    table = summaries.control_tests(results)
+    row = np.flatnonzero((table["layer"] == "late") & (table["control"] == "external"))[0]
+    scores = [results[split]["late"].scores.numpy() for split in ("candidate", "external")]
+    assert (table["t"][row], table["p"][row]) == welch(*scores)
+    assert len(table["t"]) == 9
+
+
+def test_layermem_intervals() -> None:
+    results = layermem_results()
+    table, intervals = summaries.layermem_table(results), summaries.layermem_intervals(results)
+    assert tuple(intervals) == LAYERMEM_INTERVALS
+    for name in ("layermem", "top50", "least50", "control_independent", "control_external", "control_shared"):
+        np.testing.assert_allclose(intervals[name], table[name], rtol=1e-12, err_msg=name)
+        assert (intervals[f"{name}_low"] <= table[name]).all() and (table[name] <= intervals[f"{name}_high"]).all()
+        spread = intervals[f"{name}_high"] - intervals[f"{name}_low"]
+        assert (spread > 0.005).all() and (spread < 0.2).all()
+    candidates = np.stack([result.scores.numpy() for result in results["candidate"].values()])
+    low, high = bootstrap_means(candidates[:, np.argsort(-candidates[-1], kind="stable")])
+    np.testing.assert_array_equal([intervals["layermem_low"], intervals["layermem_high"]], [low, high])
+    alone = summaries.layermem_intervals({"candidate": results["candidate"]})
+    assert np.isnan(alone["control_external"]).all() and np.isnan(alone["control_external_low"]).all()
+
+
+def test_excess_and_null_tables() -> None:
+    results, held_out = unitmem_results(), unitmem_results(seed=1)
+    excess, null = summaries.excess_table(results, held_out), summaries.null_table(results, held_out)
+    assert tuple(excess) == UNITMEM_EXCESS and tuple(null) == UNITMEM_NULL
+    assert np.isnan(excess["null"][[1, 31]]).all() and excess["unitmem"][1] == 0
+    for row, layer in enumerate(results):
+        living = (excess["layer"] == layer) & np.isfinite(excess["null"])
+        expected, p95 = layer_null(results[layer])
+        np.testing.assert_array_equal(excess["null"][living], np.delete(expected, 1))
+        np.testing.assert_array_equal(excess["null_p95"][living], np.delete(p95, 1))
+        for column, values in (
+            ("mean", excess["unitmem"][living]),
+            ("null_mean", excess["null"][living]),
+            ("excess", excess["unitmem"][living] - excess["null"][living]),
+            ("above_null_p95", excess["unitmem"][living] > excess["null_p95"][living]),
+        ):
+            assert null[column][row] == pytest.approx(values.mean()), column
+        assert null["excess_low"][row] < null["excess"][row] < null["excess_high"][row]
+        assert null["held_out_excess"][row] == layer_excess(held_out[layer]).value
+        np.testing.assert_array_equal(excess["held_out"][excess["layer"] == layer], held_out[layer].unitmem)
+    alone = summaries.excess_table(results), summaries.null_table(results)
+    assert np.isnan(alone[0]["held_out"]).all() and np.isnan(alone[1]["held_out_excess"]).all()
+
+
+def unitmem_results(reference: str = "mean", seed: int = 0) -> dict[str, UnitMemResult]:
+    results = {}
+    for layer, units in (("a", 30), ("b", 4)):
+        metric = UnitMem(units, reference, topk=3)
+        mu = torch.from_numpy(np.random.default_rng(seed).gamma(2.0, size=(50, units)))
+        mu[:, 1] = 0
+        metric.update(mu, torch.arange(50))
+        results[layer] = metric.compute()
+    return results
+
+
+@pytest.mark.parametrize("reference", ["mean", "median"])
+def test_unitmem_table(reference: str) -> None:
+    results = unitmem_results(reference)
+    table = summaries.unitmem_table(results)
+    columns = UNITMEM_TABLE if reference == "median" else UNITMEM_TABLE[:8]
+    assert tuple(table) == columns
+    assert table["layer"].tolist() == ["a"] * 30 + ["b"] * 4 and table["unit"].tolist() == [*range(30), *range(4)]
+    assert table["depth"][-1] == 1 and table["dead"].sum() == 2
+    np.testing.assert_array_equal(table["unitmem"][30:], results["b"].unitmem)
+
+
+def test_unitmem_top_lists_living_units() -> None:
+    results = unitmem_results()
+    table = summaries.unitmem_top(results)
+    assert tuple(table) == UNITMEM_TOP and len(table["id"]) == (29 + 3) * 3
+    row = (table["layer"] == "b") & (table["unit"] == 3)
+    np.testing.assert_array_equal(table["id"][row], results["b"].topk_ids[:, 3])
+    np.testing.assert_array_equal(table["mu"][row], results["b"].topk_mu[:, 3])
+    assert table["rank"][row].tolist() == [0, 1, 2]
+
+
+def test_unitmem_layers() -> None:
+    results, held_out = unitmem_results(), unitmem_results(seed=1)
+    interval = Interval(0.1, 0.05, 0.2)
+    pair = {layer: UnitContrast(interval, Interval(0.6, 0.5, 0.7)) for layer in results}
+    table = summaries.unitmem_layers(results, held_out, pair)
+    assert set(table) == set(UNITMEM_LAYERS)
+    scores = np.sort(np.delete(results["a"].unitmem.numpy(), 1))
+    expected = {
+        "units": 30,
+        "dead": 1,
+        "mean": scores.mean(),
+        "p95": np.quantile(scores, 0.95),
+        "max": scores.max(),
+        "top_mean": scores[-2:].mean(),
+        "bottom_mean": scores[:2].mean(),
+        "held_out_mean": np.delete(held_out["a"].unitmem.numpy(), 1).mean(),
+        "t": welch(scores[-2:], scores[:2]).t,
+        "own_max_share": 0.6,
+        "own_max_low": 0.5,
+        "unit_contrast_high": 0.2,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(table[name][0], value, rtol=1e-9, err_msg=name)
+    assert abs(table["null_mean"][0] - scores.mean()) < 0.05 < table["null_p95"][0] - table["null_mean"][0]
+    assert np.isnan(table["t"][1]) and table["top_mean"][1] == table["max"][1]
+    alone = summaries.unitmem_layers(results)
+    assert set(alone) == set(UNITMEM_LAYERS[:14]) and np.isnan(alone["held_out_mean"]).all()
+
+
+def test_a_layer_of_dead_units_is_counted_and_gives_nan() -> None:
+    metric = UnitMem(3)
+    metric.update(torch.zeros(5, 3), torch.arange(5))
+    table = summaries.unitmem_layers({"dead": metric.compute()})
+    assert table["dead"].tolist() == [3]
+    assert np.isnan([table[name][0] for name in ("mean", "p95", "max", "top_mean", "null_mean")]).all()
+    null = summaries.null_table({"dead": metric.compute()})
+    assert np.isnan([null[name][0] for name in UNITMEM_NULL[1:]]).all()
+    assert summaries.unitmem_top({"dead": metric.compute()})["id"].size == 0
