@@ -1,4 +1,4 @@
-"""What stands behind analyze.py: the list of its commands, each a typed function in `memlight.analyses`.
+"""What stands behind analyze.py: the list of its commands, which `memlight.analyses.registry` gives.
 
 Nothing heavy is imported before a command runs, so that `--help` and mistakes in the command line answer at once.
 """
@@ -6,38 +6,14 @@ Nothing heavy is imported before a command runs, so that `--help` and mistakes i
 import sys
 from collections.abc import Sequence
 
-from memlight.analyses.classmem.command import classmem
-from memlight.analyses.exchange.command import exchange
-from memlight.analyses.features.command import features
-from memlight.analyses.finetune.command import finetune
-from memlight.analyses.images.command import images
-from memlight.analyses.layermem.command import layermem
-from memlight.analyses.patches.command import PATCHES
-from memlight.analyses.probe.command import probe
-from memlight.analyses.prune.command import prune
-from memlight.analyses.removal.command import removal
-from memlight.analyses.sequence.command import sequence
-from memlight.analyses.unit.command import unit
-from memlight.analyses.unitmem.command import unitmem
+from memlight.analyses.registry import ANALYSES
 from memlight.commands import Command, CommandGroup, build_parser, run_command
-from memlight.errors import UserError
+from memlight.errors import UserError, flag_among
 from memlight.report.command import report
 from memlight.report.compare.command import compare
 
 COMMANDS: dict[str, Command | CommandGroup] = {
-    "layermem": layermem,
-    "unitmem": unitmem,
-    "classmem": classmem,
-    "probe": probe,
-    "features": features,
-    "images": images,
-    "prune": prune,
-    "exchange": exchange,
-    "unit": unit,
-    "finetune": finetune,
-    "removal": removal,
-    "patches": PATCHES,
-    "sequence": sequence,
+    **{analysis.name: analysis.command for analysis in ANALYSES},
     "report": report,
     "compare": compare,
 }
@@ -54,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_command(parser, COMMANDS, sys.argv[1:] if argv is None else argv)
         return 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.in_flags(flag_among(error.flags or ()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; results of earlier commands are as they were", file=sys.stderr)

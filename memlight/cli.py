@@ -7,7 +7,7 @@ command line answer at once; `memlight.training.fit` is loaded when there is som
 import sys
 from collections.abc import Sequence
 
-from memlight.errors import UserError
+from memlight.errors import UserError, flag_among
 
 USAGE = """\
 usage: train.py {pair,removal,fit,validate} [options]
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        flag_of = flag_among(error.flags) if error.flags is not None else "--{}".format
+        print(f"error: {error.in_flags(flag_of)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         pass
@@ -56,10 +57,11 @@ def _run(args: list[str]) -> int:
     command = args[0]
     if command not in ("pair", "removal", "fit", "validate"):
         raise UserError(f"train.py {command}: no such command; choose pair, removal, fit or validate.")
+    from memlight.commands import with_underscores
     from memlight.training.arguments import configs_first, require_configs, trains_sequences
 
-    require_configs(args[1:])
-    flags = configs_first(args[1:])
+    require_configs(with_underscores(args[1:]))
+    flags = configs_first(with_underscores(args[1:]))
     if command == "pair":
         from memlight.training.pair import train_pair
 

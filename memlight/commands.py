@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from memlight.errors import UserError
+
 Command = Callable[..., object]
 
 
@@ -74,8 +76,12 @@ def _add_commands(parser: argparse.ArgumentParser, dest: str, commands: Commands
 
 
 def run_command(parser: argparse.ArgumentParser, commands: Commands, argv: Sequence[str]) -> object:
-    """Parse `argv` and call the command's function with its flags."""
-    options = vars(parser.parse_args(argv))
+    """Parse `argv` and call the command's function with its flags.
+
+    Raises:
+        UserError: as the function raises it, with the command's flags noted in it.
+    """
+    options = vars(parser.parse_args(with_hyphens(argv)))
     function = commands[options["command"]]
     if isinstance(function, CommandGroup):
         function = function.commands[options["subcommand"]]
@@ -85,7 +91,34 @@ def run_command(parser: argparse.ArgumentParser, commands: Commands, argv: Seque
         else options[parameter.name]
         for parameter, hint in _parameters(function)
     }
-    return function(**arguments)
+    try:
+        return function(**arguments)
+    except UserError as error:
+        error.flags = flags_of(parser, [options["command"], *filter(None, [options.get("subcommand")])])
+        raise
+
+
+def with_hyphens(argv: Sequence[str]) -> list[str]:
+    """The same words with hyphens for underscores in the names of flags: ``--view_set`` is ``--view-set``."""
+    return [_respelled(word, "_", "-") for word in argv]
+
+
+def with_underscores(argv: Sequence[str]) -> list[str]:
+    """The same words with underscores for hyphens in the names of flags, as LightningCLI spells them."""
+    return [_respelled(word, "-", "_") for word in argv]
+
+
+def _respelled(word: str, old: str, new: str) -> str:
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace(old, new)}{equals}{value}" if name.startswith("--") else word
+
+
+def flags_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
+    """Every flag that a parser of `build_parser` takes after these words, such as ``patches``, ``search``."""
+    for word in words:
+        (subcommands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        parser = subcommands.choices[word]
+    return {flag for flag in parser._option_string_actions if flag.startswith("--")}
 
 
 def read_docstring(function: Command, *, section: str = "Args") -> tuple[str, dict[str, str]]:

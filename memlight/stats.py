@@ -1,11 +1,14 @@
 """Tests and intervals: thin over scipy, on 1-D samples."""
 
 import warnings
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Interval(NamedTuple):
@@ -168,3 +171,9 @@ def mean_of(sample: ArrayLike) -> float:
     """Mean, NaN for an empty sample (numpy would warn)."""
     values = np.asarray(sample, dtype=np.float64)
     return float(values.mean()) if values.size else float("nan")
+
+
+def as_array(values: "Tensor") -> NDArray[Any]:
+    """The values as NumPy's, on the CPU."""
+    array: NDArray[Any] = values.cpu().numpy()
+    return array

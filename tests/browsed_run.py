@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from memlight.analyses.unitmem.browser.thumbnails import Thumbnails, encode
-from memlight.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
+from memlight.analyses.unitmem.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, table_of, write_json, write_table
 
@@ -26,7 +26,7 @@ def scores() -> Table:
             mu_max = 0.0 if dead else 1.0 + unit / 4
             rest = mu_max * (1 - score) / (1 + score)
             rows.append((layer, depth, unit, score, mu_max, rest, IDS[(unit + depth) % IMAGES], dead))
-    return table_of(UNITMEM_TABLE[:8], rows)
+    return table_of([*UNITMEM_TABLE][:8], rows)
 
 
 def excess() -> Table:

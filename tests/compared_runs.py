@@ -9,7 +9,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from memlight.columns import CLASSMEM_LAYERS, LAYERMEM_SAMPLES, LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS
+from memlight.analyses.classmem.columns import CLASSMEM_LAYERS
+from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES, LAYERMEM_TABLE
+from memlight.analyses.probe.columns import PROBE_TABLE
+from memlight.analyses.unitmem.columns import UNITMEM_LAYERS
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, write_json, write_table, write_text
 
@@ -104,7 +107,7 @@ def add_unitmem(
     table: Table = dict.fromkeys(UNITMEM_LAYERS, np.zeros(count))
     table |= {"layer": np.array(layers), "mean": np.array(mean), "null_mean": np.array(mean) - 0.05}
     if contrast is None:
-        table = {name: column for name, column in table.items() if name in UNITMEM_LAYERS[:14]}
+        table = {name: column for name, column in table.items() if name in [*UNITMEM_LAYERS][:14]}
     else:
         ends = {"unit_contrast": 0.0, "unit_contrast_low": -0.004, "unit_contrast_high": 0.004}
         table |= {name: np.full(count, contrast + shift) for name, shift in ends.items()}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memlight.columns import (
+from memlight.analyses.images.columns import (
     IMAGES_CLUSTERS,
     IMAGES_CURVE,
     IMAGES_DESCRIBED,

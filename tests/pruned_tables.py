@@ -3,7 +3,7 @@
 import numpy as np
 
 from memlight.analyses.effects import Verdict
-from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
+from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.storage.tables import Table
 
 SHARES = [(scope, ratio) for scope in ("layer", "model") for ratio in (0.1, 0.2)]

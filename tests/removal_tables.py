@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memlight.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
+from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.storage.tables import Table
 
 

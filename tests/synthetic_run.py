@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.analyses import layermem, probe, unitmem
+from memlight.analyses.layermem.chart import layermem_by_depth
+from memlight.analyses.unitmem.chart_layers import unitmem_by_layer, unitmem_histogram
 from memlight.analyses.unitmem.chart_overview import unitmem_heatmap
-from memlight.columns import LAYERMEM_TABLE, LAYERMEM_TESTS, PROBE_TABLE, UNITMEM_LAYERS, UNITMEM_TABLE
-from memlight.display.figures import layermem_by_depth, unitmem_by_layer, unitmem_histogram
 from memlight.display.pictures import image_grid, rows_grid
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_json, write_table, write_text
+from tests.schemas import schema_of
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4", "res2", "layer5", "layer6", "layer7", "layer8", "res6")
 UNITS = (32, 64, 64, 64, 64, 128, 256, 256, 256, 256)
@@ -125,7 +127,7 @@ def make_trained(root: Path) -> RunDir:
     write_text(run.config, "model:\n  class_path: SimCLR\n")
     for role in ("candidate", "independent"):
         table = metrics_table(rng)
-        write_table(run.member(role).metrics, table, list(table))
+        write_table(run.member(role).metrics, table, schema_of(table))
         write_text(run.member(role).encoder, "")
     return run
 
@@ -139,27 +141,27 @@ def analyse(run: RunDir) -> None:
         "split_sha256": "ab" * 32,
         "checkpoints": {"candidate": "cd" * 32, "independent": "ef" * 32},
     }
-    with AnalysisLog(run, "layermem", logger="csv", device="cpu", **made_from) as log:
+    with AnalysisLog(run, layermem.ANALYSIS, logger="csv", device="cpu", **made_from) as log:
         table = layermem_table()
-        log.table("table", table, LAYERMEM_TABLE)
+        log.table("table", table)
         tests = {
             "layer": np.array(LAYERS),
             "control": np.full(10, "external"),
             "t": np.arange(10.0),
             "p": np.full(10, 0.02),
         }
-        log.table("tests", tests, LAYERMEM_TESTS)
+        log.table("tests", tests)
         log.figure("by_depth", layermem_by_depth(table), "LayerMem by depth, with its controls and 95 % intervals.")
         captions = [f"id {i}\n{0.9 - i / 50:.3f}" for i in range(20)]
         grid = image_grid(images[:20], captions, title="Most memorised candidates")
         log.figure("most_memorised", grid, "The candidates with the highest score in res6.")
         log.headline({"contrast_res6": table["contrast"][-1]})
         log.images = 20_000
-    with AnalysisLog(run, "unitmem", logger="csv", device="cpu", **made_from) as log:
+    with AnalysisLog(run, unitmem.ANALYSIS, logger="csv", device="cpu", **made_from) as log:
         units = unitmem_table(rng)
         layers = unitmem_layers(units)
-        log.table("table", units, UNITMEM_TABLE)
-        log.table("layers", layers, UNITMEM_LAYERS)
+        log.table("table", units)
+        log.table("layers", layers)
         log.figure("by_layer", unitmem_by_layer(layers), "UnitMem by layer, beside the null and held-out images.")
         log.figure("heatmap", unitmem_heatmap(units["layer"], {"scored": units["unitmem"]}), "Every unit, by layer.")
         log.figure("histogram", unitmem_histogram(units), "How the scores spread over the units of a layer.")
@@ -170,5 +172,5 @@ def analyse(run: RunDir) -> None:
             rows_grid(images.reshape(4, 10, 8, 8, 3), labels, rows),
             "The images that drive the top units.",
         )
-    with AnalysisLog(run, "probe", logger="csv", device="cpu", **made_from) as log:
-        log.table("table", probe_table(), PROBE_TABLE)
+    with AnalysisLog(run, probe.ANALYSIS, logger="csv", device="cpu", **made_from) as log:
+        log.table("table", probe_table())

@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "memlight"
 
 STOREYS = (
-    {"errors", "random", "dist", "stats", "batch", "commands", "columns"},
-    {"features", "storage"},
+    {"errors", "random", "dist", "stats", "batch", "columns"},
+    {"commands", "features", "storage"},
     {"metrics", "interventions", "models", "data", "display"},
     {"runs", "patches", "modules"},
     {"sequences"},
@@ -69,4 +69,4 @@ def test_only_logs_import_wandb() -> None:
     found = {
         path for path in FILES if "wandb" in {m.split(".")[0] for m in imported(ast.walk(ast.parse(path.read_text())))}
     }
-    assert {str(path.relative_to(PACKAGE)) for path in found} == {"runs/log.py"}
+    assert {str(path.relative_to(PACKAGE)) for path in found} == {"runs/log.py", "training/loggers.py"}

@@ -12,6 +12,7 @@ from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.features.hooks import check_layers, list_layers
 from memlight.modules.base import SSLModule
+from memlight.runs.analysis import Analysis
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir
 
@@ -109,13 +110,13 @@ class ObserverCallback(L.Callback, ABC):
             raise UserError("--data: this callback needs an ImageDataModule, which knows the splits.")
         return data
 
-    def log_to_disk(self, trainer: L.Trainer, command: str, tag: str | None) -> AnalysisLog:
+    def log_to_disk(self, trainer: L.Trainer, analysis: Analysis, tag: str | None) -> AnalysisLog:
         """Where the tables go; the trainer's own loggers get the numbers."""
         data = self.data(trainer)
         run = RunDir(Path(data.run or trainer.default_root_dir))
         return AnalysisLog(
             run,
-            command,
+            analysis,
             tag=tag,
             logger="csv",
             seed=data.seed,

@@ -79,3 +79,15 @@ def provenance(
 def rows_of(table: Table) -> list[dict[str, Any]]:
     """A dictionary for every row, with Python's numbers."""
     return [dict(zip(table, cells, strict=True)) for cells in zip(*(c.tolist() for c in table.values()), strict=True)]
+
+
+def missing(run: RunDir, command: str) -> str:
+    """A line that says that a run was not analysed so, and how it is."""
+    which = ""
+    if run.released.is_file():
+        made = read_json(run.released)
+        weights = f" --weights {made['weights']['file']}" if made["weights"] else ""
+        which = f" --encoder {made['encoder']}{weights} --images {made['images']}"
+    return page.paragraph(
+        "Not measured yet. Make it with", "missing", code=f"python analyze.py {command}{which} --run {run.root}"
+    )

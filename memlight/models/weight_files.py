@@ -1,6 +1,7 @@
 """Tensors of any weights file by their dotted names; a file that would run code is refused, not run."""
 
 import argparse
+import hashlib
 import json
 import pickle
 import re
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from memlight.errors import UserError
 
@@ -122,3 +123,12 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Tensor]:
         for key, item in value.items():
             found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
     return found
+
+
+def weights_sha256(encoder: nn.Module) -> str:
+    """Hash of an encoder's weights and buffers, wherever they come from."""
+    digest = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -14,10 +14,10 @@ def report(run: str | None = None, runs: list[str] | None = None, out: str | Non
         out: with --runs, directory of the page, its tables and figures; runs/repeats-NAMES if unset.
     """
     if (run is None) == (runs is None):
-        raise UserError("report: give either --run RUN (one run) or --runs RUN RUN ... (mean and spread over several).")
+        raise UserError("run, runs", None, "give either `run` (one run) or `runs` (mean and spread over several)")
     if run is not None:
         if out is not None:
-            raise UserError(f"--out {out}: belongs to --runs; the page of --run is report.html in its directory.")
+            raise UserError("out", out, "belongs to `runs`; the page of `run` is report.html in its directory")
         _of_one(run)
     elif runs is not None:
         _of_several(runs, out)

@@ -7,26 +7,22 @@ import shutil
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from memlight.dist import rank
 from memlight.errors import UserError
-from memlight.runs.headlines import headlines, rows_by_depth
-from memlight.runs.metrics_csv import MetricsCSV, last_values
+from memlight.runs.analysis import Analysis, rows_by_depth
 from memlight.runs.sweep import outside_sweep
-from memlight.runs.wandb_keys import analysis_keys, pair_keys, training_keys
+from memlight.runs.wandb_keys import analysis_keys
 from memlight.storage.rundir import RunDir
-from memlight.storage.tables import Table, replace_directory, write_json, write_table, write_text
+from memlight.storage.tables import Table, replace_directory, write_json, write_table
 
 LoggerKind = Literal["wandb", "wandb-online", "csv"]
 """Where numbers go besides the disk: an offline W&B run, a W&B server, or nowhere."""
@@ -39,46 +35,6 @@ WANDB_TABLE_ROWS = 10_000
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "lightly", "numpy")
 """The packages whose version can change a number."""
-
-
-def make_loggers(kind: LoggerKind, run: RunDir, role: str, config: Mapping[str, Any]) -> list[Logger]:
-    """The loggers of one member's training: ``metrics.csv`` always, and W&B unless ``kind`` is csv.
-
-    A training that is resumed goes on in the same W&B run: its id is kept in the member's directory. W&B is
-    offline unless ``kind`` is wandb-online or the environment variable ``WANDB_MODE`` says otherwise.
-
-    Args:
-        kind: see `LoggerKind`.
-        run: the run directory.
-        role: which member is trained.
-        config: `memlight.runs.settings.comparable` of the configuration, shown in W&B.
-    """
-    member = run.member(role)
-    loggers: list[Logger] = [MetricsCSV(member.metrics)]
-    if kind != "csv":
-        keys = training_keys(run, role, config)
-        loggers.append(
-            WandbLogger(
-                name=keys.name,
-                save_dir=member.dir,
-                version=_wandb_id(member.wandb_id),
-                project=_project(),
-                log_model=False,
-                group=keys.group,
-                job_type=keys.job_type,
-                tags=keys.tags,
-                mode=_wandb_mode(kind),
-                config=keys.config,
-            )
-        )
-    return loggers
-
-
-@rank_zero_only
-def _wandb_id(path: Path) -> str:
-    if not path.is_file():
-        write_text(path, uuid.uuid4().hex[:12])
-    return path.read_text(encoding="utf-8")
 
 
 def _project() -> str:
@@ -102,7 +58,7 @@ class AnalysisLog:
 
     Args:
         run: the run directory.
-        command: the command of ``analyze.py``.
+        analysis: what is measured.
         tag: tells several results of one command apart.
         logger: where numbers go besides the disk.
         seed: of views and samples.
@@ -119,7 +75,7 @@ class AnalysisLog:
     def __init__(
         self,
         run: RunDir,
-        command: str,
+        analysis: Analysis,
         *,
         tag: str | None = None,
         logger: LoggerKind = "wandb",
@@ -132,8 +88,9 @@ class AnalysisLog:
             _wandb_mode(logger)  # refuses a WANDB_MODE that does not exist before the work, not after it
         self.images = 0
         self._run = run
-        self.final = run.analysis(command, tag)
-        self.partial = run.analysis(f".{command}", tag)
+        self._analysis = analysis
+        self.final = run.analysis(analysis.name, tag)
+        self.partial = run.analysis(f".{analysis.name}", tag)
         self._logger = logger
         self._members = list(checkpoints)
         self._made_from = {
@@ -148,10 +105,10 @@ class AnalysisLog:
         self._tables: dict[str, Table] = {}
         self._captions: dict[str, str] = {}
 
-    def table(self, name: str, table: Table, columns: Sequence[str]) -> None:
-        """Write ``<name>.csv``; see `memlight.storage.tables.write_table`."""
+    def table(self, name: str, table: Table) -> None:
+        """Write ``<name>.csv``, which the analysis declares; see `memlight.storage.tables.write_table`."""
         if rank() == 0:
-            write_table(self.partial.table(name), table, columns)
+            write_table(self.partial.table(name), table, self._analysis.schema(name))
             self._tables[name] = table
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
@@ -227,9 +184,9 @@ class AnalysisLog:
                 wandb_run.log(self._content(Path(wandb_run.dir), wandb_run.save))
                 curves = f"{self.final.command}_by_depth"
                 wandb_run.define_metric(f"{curves}/*", step_metric=f"{curves}/depth")
-                for row in rows_by_depth(self.final.command, self._tables):
+                for row in rows_by_depth(self._tables.get(self._analysis.by_layer, {})):
                     wandb_run.log({f"{curves}/{name}": value for name, value in row.items()})
-                wandb_run.summary.update({**self._headline, **headlines(self.final.command, self._tables)})
+                wandb_run.summary.update({**self._headline, **self._analysis.headlines(self._tables)})
         except wandb.Error as error:
             raise UserError(
                 f"--logger {self._logger}: {error}; the results are on disk in {self.final.dir}; "
@@ -253,41 +210,6 @@ class AnalysisLog:
             else:
                 content[f"{command}/{name}"] = wandb.Table(columns=list(table), data=rows)
         return content
-
-
-def sweep_run(kind: LoggerKind, run: RunDir, train: Callable[[], int]) -> int:
-    """Train a pair within the W&B run that a sweep's agent waits for; the members' trainings have runs of their own.
-
-    When both are trained it has their settings, and the last value of every column of each ``metrics.csv`` as
-    ``<role>/<metric>``.
-
-    Args:
-        kind: wandb or wandb-online.
-        run: the run directory, which is made.
-        train: trains both members; gives an exit status.
-
-    Returns:
-        The exit status.
-    """
-    import wandb
-
-    run.root.mkdir(parents=True, exist_ok=True)
-    mode = _wandb_mode(kind)
-    quiet = wandb.Settings(silent=mode == "offline", console="off", x_disable_stats=True)
-    point = wandb.init(dir=run.root, name=run.name, group=run.name, job_type="pair", mode=mode, settings=quiet)
-    status = 1
-    try:
-        status = train()
-        if status == 0:
-            keys = pair_keys(run)
-            point.tags = keys.tags
-            point.config.update(keys.config, allow_val_change=True)  # type: ignore[no-untyped-call]
-            for member in run.members():
-                last = last_values(member.metrics).items()
-                point.summary.update({f"{member.role}/{name}": value for name, value in last})
-        return status
-    finally:
-        point.finish(exit_code=status)
 
 
 def git_commit() -> str | None:

@@ -16,6 +16,7 @@ from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError
 from memlight.features.hooks import check_layers, list_layers
 from memlight.models.encoders import load_encoder, read_metadata
+from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import (
     checkpoint_metadata,
     encoder_from_checkpoint,
@@ -177,12 +178,12 @@ class OpenedRun:
             raise UserError(f"{where}: a probe needs images with classes (train/<class>/, test/<class>/).")
 
     @contextmanager
-    def log(self, command: str, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
-        """Where the results of one command go; says so at the end."""
+    def log(self, analysis: Analysis, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
+        """Where the results of one analysis go; says so at the end."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         with AnalysisLog(
             self.run,
-            command,
+            analysis,
             tag=tag,
             logger=logger,
             seed=self.data.seed if seed is None else seed,

@@ -16,15 +16,16 @@ from memlight.errors import UserError
 from memlight.models.encoders import build_encoder, build_from_metadata, encoder_spec
 from memlight.models.foreign import load_weights
 from memlight.models.weight_files import read_record
+from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import METADATA_KEY, file_sha256
 from memlight.runs.device import process_group
 from memlight.runs.flags import EncoderFlags, Place, Trained
 from memlight.runs.given import GivenImages
 from memlight.runs.log import AnalysisLog, LoggerKind
 from memlight.runs.opened import OpenedRun, open_run
+from memlight.storage.records import difference
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, write_json
-from memlight.training.preflight import difference
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Normalisation of torchvision's models, and of nearly all that were trained on ImageNet."""
@@ -122,12 +123,12 @@ class ReleasedRun(OpenedRun):
             raise UserError("--held-out: has images of classes (folders) that --images has not.")
 
     @contextmanager
-    def log(self, command: str, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
+    def log(self, analysis: Analysis, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
         """Where the results of one command go, with what was measured beside them."""
         if dist.rank() == 0:
             write_json(self.run.released, self.record)
             self.split.save(self.run.splits)
-        with super().log(command, tag, logger, seed) as log:
+        with super().log(analysis, tag, logger, seed) as log:
             yield log
 
 

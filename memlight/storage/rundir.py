@@ -10,6 +10,9 @@ from memlight.errors import UserError
 MEMBERS = ("candidate", "independent", "all")
 """Roles a trained encoder can have, and the directory names of their results."""
 
+_MAKE = "`train.py pair` makes one"
+_OTHER = "choose another `run`"
+
 SEQUENCE = "sequence"
 """What a sequence experiment is in the place of a role; its files are the run directory's own."""
 
@@ -156,11 +159,11 @@ class RunDir:
         """
         run = cls(Path(root))
         if not run.root.is_dir():
-            raise UserError(f"--run {root}: no such directory; `train.py pair` makes one")
+            raise UserError("run", root, "no such directory", _MAKE)
         if run.results.is_file():
-            raise UserError(f"--run {root}: an experiment on sequences; `analyze.py sequence` measures it")
+            raise UserError("run", root, "an experiment on sequences", "`analyze.py sequence` measures it")
         if not run.splits.is_file():
-            raise UserError(f"--run {root}: not a run directory (no splits.json); `train.py pair` makes one")
+            raise UserError("run", root, "not a run directory (no splits.json)", _MAKE)
         return run
 
     def require_writable(self) -> None:
@@ -172,9 +175,9 @@ class RunDir:
         here = self.root.absolute()
         nearest = next(path for path in (here, *here.parents) if path.exists())
         if not nearest.is_dir():
-            raise UserError(f"--run {self.root}: {nearest} is a file, not a directory; choose another --run")
+            raise UserError("run", self.root, f"{nearest} is a file, not a directory", _OTHER)
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise UserError(f"--run {self.root}: no permission to write in {nearest}; choose another --run")
+            raise UserError("run", self.root, f"no permission to write in {nearest}", _OTHER)
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.storage.tables import read_json
 
 Dtype = Literal["float16", "float32"]
@@ -226,10 +226,8 @@ def read_manifest(root: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged.
     """
-    try:
+    with named(run="out"):
         manifest: dict[str, Any] = read_json(root / MANIFEST)
-    except UserError as error:
-        raise UserError(str(error).replace("--run:", "--out:", 1)) from error
     return manifest
 
 

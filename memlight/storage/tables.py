@@ -5,12 +5,13 @@ A table is a dictionary of equally long 1-D arrays, stored as CSV with one heade
 """
 
 import csv
+import io
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from memlight.columns import OPTIONAL_COLUMNS, TEXT_COLUMNS
 from memlight.errors import UserError
+from memlight.storage.schema import Schema
 
 Table = dict[str, NDArray[Any]]
 """Column name -> 1-D array; every column has the same length."""
@@ -70,77 +71,103 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_table(path: Path, table: Table, columns: Sequence[str]) -> None:
-    """Write ``table`` as CSV, its columns in the order of ``columns``.
+def write_table(path: Path, table: Table, schema: Schema) -> None:
+    """Write ``table`` as CSV, its columns in the order of ``schema``.
 
     Args:
         path: the file to make or replace.
-        table: columns of equal length; those in ``OPTIONAL_COLUMNS`` may be missing.
-        columns: the names this file has, for example ``LAYERMEM_TABLE``.
+        table: columns of equal length; optional ones may be missing.
+        schema: the columns that this file has, for example ``LAYERMEM_TABLE``.
 
     Raises:
-        ValueError: a column is missing, unknown, not 1-D, or of another length.
+        ValueError: a column is missing, unknown, not 1-D, of another length, or of another kind.
     """
-    missing = [name for name in columns if name not in table and name not in OPTIONAL_COLUMNS]
-    unknown = [name for name in table if name not in columns]
+    missing = [name for name, column in schema.items() if name not in table and not column.optional]
+    unknown = [name for name in table if name not in schema]
     if missing or unknown:
         raise ValueError(f"{path.name}: missing columns {missing}, unknown columns {unknown}")
-    present = [name for name in columns if name in table]
-    shapes = {name: np.shape(table[name]) for name in present}
+    present = {name: np.asarray(table[name]) for name in schema if name in table}
+    shapes = {name: values.shape for name, values in present.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
         raise ValueError(f"{path.name}: columns must be 1-D and of equal length, got {shapes}")
+    if wrong := {n: str(v.dtype) for n, v in present.items() if len(v) and v.dtype.kind not in _KINDS[schema[n].kind]}:
+        raise ValueError(
+            f"{path.name}: {wrong} where { ({name: schema[name].kind.__name__ for name in wrong}) } belong"
+        )
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(present)
-        writer.writerows(zip(*(np.asarray(table[name]).tolist() for name in present), strict=True))
+        writer.writerows(zip(*(values.tolist() for values in present.values()), strict=True))
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
+def read_table(path: Path, schema: Schema | None = None) -> Table:
     """Read a CSV file back into typed columns.
-
-    A column is ``int64`` where every cell is an integer, ``float64`` where every cell is a number or empty
-    (NaN), ``bool`` where every cell is True or False, and text otherwise and for ``TEXT_COLUMNS``.
 
     Args:
         path: a file that ``write_table`` or ``MetricsCSV`` made.
-        columns: when given, the header that the file must have.
+        schema: the columns that the file must have. A ``float`` column is ``float64`` (an empty cell is NaN); an
+            ``int`` column is ``int64``, or ``float64`` where a cell of it is empty. Without a schema, as for the
+            numbers that a training logged, a column is ``bool`` where every cell is True or False, ``int64`` where
+            every cell is an integer, ``float64`` where every cell is a number or empty, and text otherwise.
 
     Raises:
         UserError: the file is missing, cut short, or has other columns.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8", newline="") as file:
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--run: {path} cannot be read ({error}); {_AGAIN}") from error
-    rows = list(csv.reader(text.splitlines()))
+        raise UserError("run", None, f"{path} cannot be read ({error})", _AGAIN) from error
+    rows = list(csv.reader(io.StringIO(text, newline="")))
     if not text.endswith("\n") or any(len(row) != len(rows[0]) for row in rows):
-        raise UserError(f"--run: {path} is cut short or was edited; {_AGAIN}")
+        raise UserError("run", None, f"{path} is cut short or was edited", _AGAIN)
     header, *body = rows
-    if columns is not None and header != [n for n in columns if n in header or n not in OPTIONAL_COLUMNS]:
-        raise UserError(f"--run: {path} has columns {header} where {list(columns)} belong; {_AGAIN}")
+    if schema is not None and header != [n for n, column in schema.items() if n in header or not column.optional]:
+        raise UserError("run", None, f"{path} has columns {header} where {list(schema)} belong", _AGAIN)
     cells = zip(*body, strict=True) if body else ((),) * len(header)
-    return {name: _typed(name, column) for name, column in zip(header, cells, strict=True)}
-
-
-def _typed(name: str, cells: Sequence[str]) -> NDArray[Any]:
-    if name in TEXT_COLUMNS:
-        return np.array(cells, dtype=np.str_)
-    if set(cells) <= {"True", "False"} and cells:
-        return np.array([cell == "True" for cell in cells])
+    found = dict(zip(header, cells, strict=True))
+    if schema is None:
+        return {name: _guessed(column) for name, column in found.items()}
     try:
+        return {name: _typed(schema[name].kind, column) for name, column in found.items()}
+    except (KeyError, ValueError) as error:
+        raise UserError("run", None, f"{path} was edited ({error})", _AGAIN) from error
+
+
+_KINDS = {float: "fiu", int: "fiu", bool: "b", str: "UO"}
+"""What NumPy calls the kinds of arrays that a column may be written from."""
+
+_BOOL = {"True": True, "False": False}
+
+
+def _typed(kind: type[float] | type[int] | type[bool] | type[str], cells: Sequence[str]) -> NDArray[Any]:
+    if kind is str:
+        return np.array(cells, dtype=np.str_)
+    if kind is bool:
+        return np.array([_BOOL[cell] for cell in cells], dtype=np.bool_)
+    if kind is int:
+        with suppress(ValueError):
+            return np.array([int(cell) for cell in cells], dtype=np.int64)
+    numbers = np.array([float(cell or "nan") for cell in cells], dtype=np.float64)
+    whole = kind is int and bool(np.isfinite(numbers).all() and (numbers == np.round(numbers)).all())
+    return numbers.astype(np.int64) if whole else numbers
+
+
+def _guessed(cells: Sequence[str]) -> NDArray[Any]:
+    if cells and set(cells) <= _BOOL.keys():
+        return _typed(bool, cells)
+    with suppress(ValueError):
         return np.array([int(cell) for cell in cells], dtype=np.int64)
-    except ValueError:
-        pass
-    try:
-        return np.array([float(cell or "nan") for cell in cells], dtype=np.float64)
-    except ValueError:
-        return np.array(cells, dtype=np.str_)
+    with suppress(ValueError):
+        return _typed(float, cells)
+    return np.array(cells, dtype=np.str_)
 
 
-def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+def table_of(columns: Iterable[str], rows: Sequence[Sequence[object]]) -> Table:
     """A table from its rows, which may be none."""
-    cells = zip(*rows, strict=True) if rows else ((),) * len(columns)
-    return {name: np.array(values) for name, values in zip(columns, cells, strict=True)}
+    names = list(columns)
+    cells = zip(*rows, strict=True) if rows else ((),) * len(names)
+    return {name: np.array(values) for name, values in zip(names, cells, strict=True)}
 
 
 def write_json(path: Path, value: object) -> None:
@@ -157,7 +184,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"--run: {path} cannot be read ({error}); {_AGAIN}") from error
+        raise UserError("run", None, f"{path} cannot be read ({error})", _AGAIN) from error
 
 
 def read_yaml_config(path: Path) -> dict[str, Any]:
@@ -169,9 +196,9 @@ def read_yaml_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"--run: {path} cannot be read ({error}); {_AGAIN}") from error
+        raise UserError("run", None, f"{path} cannot be read ({error})", _AGAIN) from error
     if not isinstance(config, dict):
-        raise UserError(f"--run: {path} is not a configuration; {_AGAIN}")
+        raise UserError("run", None, f"{path} is not a configuration", _AGAIN)
     return config
 
 

@@ -23,13 +23,14 @@ from memlight.errors import UserError, user_error_behind
 from memlight.features.hooks import check_layers
 from memlight.models.encoders import read_metadata
 from memlight.modules.base import SSLModule
-from memlight.runs.log import LoggerKind, make_loggers
+from memlight.runs.log import LoggerKind
 from memlight.runs.settings import comparable
 from memlight.runs.sweep import default_run
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import write_text
 from memlight.training.arguments import in_one_line
 from memlight.training.export import ExportEncoder
+from memlight.training.loggers import make_loggers
 from memlight.training.preflight import (
     has_started,
     is_finished,
@@ -55,6 +56,11 @@ class MemlightCLI(LightningCLI):
 
     model: L.LightningModule
     datamodule: L.LightningDataModule
+
+    def __init__(self, *args: Any, known_flags: set[str], **kwargs: Any) -> None:
+        """Take a set that the flags of this command line are added to, once they are known."""
+        self._known_flags = known_flags
+        super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that belong to the run rather than to model, data or trainer."""
@@ -92,6 +98,8 @@ class MemlightCLI(LightningCLI):
         except ArgumentError as error:
             flags = {flag for one in self._subcommand_parsers.values() for flag in one._option_string_actions}
             raise UserError(in_one_line(str(error), flags)) from error
+        given = self.config[str(self.config.subcommand)]
+        self._known_flags |= {f"--{key.replace('.init_args', '')}" for key in given.keys(branches=True)}
         seed = self.config[str(self.config.subcommand)].seed_everything
         if not 0 <= seed < 2**32:
             raise UserError(f"--seed_everything {seed}: must be 0 or more, and below 2^32.")
@@ -294,6 +302,7 @@ def run(args: Sequence[str], command_line: type[MemlightCLI] = MemlightCLI) -> N
     """
     silence()
     strict = {"exit_on_error": False, "allow_abbrev": False}
+    flags: set[str] = set()
     try:
         command_line(
             datamodule_class=None,
@@ -305,7 +314,11 @@ def run(args: Sequence[str], command_line: type[MemlightCLI] = MemlightCLI) -> N
             subclass_mode_data=True,
             parser_kwargs={**strict, **{name: strict for name in command_line.subcommands()}},
             args=list(args),
+            known_flags=flags,
         )
+    except UserError as error:
+        error.flags = flags or None
+        raise
     except MisconfigurationException as error:
         raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
     except SIGTERMException as error:  # which would exit with 0, as if the training were finished

@@ -74,7 +74,7 @@ def _for_sweep(train: Callable[[], int], passed: Sequence[str]) -> int:
     runs, kinds = values_of(passed, "--run"), values_of(passed, "--logger")
     if not runs or kinds[-1:] == ["csv"]:
         return train()
-    from memlight.runs.log import sweep_run
+    from memlight.training.loggers import sweep_run
 
     return sweep_run("wandb-online" if kinds[-1:] == ["wandb-online"] else "wandb", RunDir(Path(runs[-1])), train)
 

@@ -17,6 +17,7 @@ from memlight.models.encoders import read_metadata
 from memlight.runs.checkpoints import checkpoint_metadata, encoder_from_checkpoint
 from memlight.runs.launch import settle_devices
 from memlight.runs.settings import IGNORED_DATA, as_given, comparable, plain
+from memlight.storage.records import difference
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_yaml_config
 
@@ -220,12 +221,3 @@ def is_finished(run: RunDir, role: str, max_epochs: int) -> bool:
 def has_started(run: RunDir) -> bool:
     """Whether any member has something that training it again would not replace."""
     return any(path.exists() for one in run.members() for path in (one.encoder, one.checkpoints / "last.ckpt"))
-
-
-def difference(key: str, before: Any, after: Any) -> str:
-    """Where two configurations differ first, as ``data.repeat: 1, now 4``."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                return difference(f"{key}.{name}", before.get(name), after.get(name))
-    return f"{key}: {before}, now {after}"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memlight.columns import LAYERMEM_SAMPLES, REMOVAL_WITHOUT
+from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
+from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.commands import build_parser, run_command
 from memlight.errors import UserError
 from memlight.runs.flags import Logger, Results, at_least

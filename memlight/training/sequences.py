@@ -12,7 +12,6 @@ from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
 from memlight.modules.sequence.checkpoint import require_sequence_checkpoint
 from memlight.modules.sequence.shares import IndependentMembers
-from memlight.runs.log import make_loggers
 from memlight.runs.settings import plain, sequence_settings
 from memlight.runs.sweep import default_run
 from memlight.sequences.callbacks.at_steps import AtSteps, sequence_module
@@ -22,6 +21,7 @@ from memlight.sequences.callbacks.switch_checkpoint import SwitchCheckpoint
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json
 from memlight.training.fit import MemlightCLI, checkpoint_callbacks, trainer_refusals
+from memlight.training.loggers import make_loggers
 from memlight.training.preflight import require_devices, require_same_settings
 
 

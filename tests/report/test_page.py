@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memlight.columns import LAYERMEM_TABLE
-from memlight.display.words import blocks_words, contrast_words, joined, unitmem_words
+from memlight.analyses.layermem.columns import LAYERMEM_TABLE
+from memlight.analyses.layermem.section import blocks_words, contrast_words
+from memlight.analyses.unitmem.section import unitmem_words
+from memlight.display.words import joined
 from memlight.errors import UserError
 from memlight.report.page import write_report
 from memlight.storage.rundir import RunDir

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memlight.columns import LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS
+from memlight.analyses import layermem, probe, unitmem
+from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.display.pictures import image_grid
 from memlight.errors import UserError
 from memlight.runs import log as logs
-from memlight.runs.log import AnalysisLog, make_loggers
+from memlight.runs.log import AnalysisLog
 from memlight.runs.settings import SHORT_NAMES, comparable
 from memlight.runs.sweep import VARIABLES
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
+from memlight.training.loggers import make_loggers
 from tests.compared_runs import config, make_run
 from tests.ddp import run_ddp
 from tests.synthetic_run import layermem_table, probe_table, unitmem_layers, unitmem_table
@@ -46,8 +48,8 @@ def _no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def write_probe(run: RunDir, top1: float) -> None:
     table = probe_table() | {"top1": np.full(4, top1)}
-    with AnalysisLog(run, "probe", tag="x", logger="csv", **MADE_FROM) as log:
-        log.table("table", table, PROBE_TABLE)
+    with AnalysisLog(run, probe.ANALYSIS, tag="x", logger="csv", **MADE_FROM) as log:
+        log.table("table", table)
         log.figure("grid", GRID, "A caption.")
         log.headline({"top1": np.float64(top1)})
         log.images = 50
@@ -73,8 +75,8 @@ def test_a_second_run_replaces_and_a_failed_one_leaves_the_old(tmp_path: Path) -
     run = RunDir(tmp_path / "run")
     write_probe(run, 0.5)
     write_probe(run, 0.7)
-    with pytest.raises(KeyboardInterrupt), AnalysisLog(run, "probe", tag="x", logger="csv", **MADE_FROM) as log:
-        log.table("other", probe_table(), PROBE_TABLE)
+    with pytest.raises(KeyboardInterrupt), AnalysisLog(run, probe.ANALYSIS, tag="x", logger="csv", **MADE_FROM) as log:
+        log.table("other", probe_table())
         raise KeyboardInterrupt
     assert read_table(run.analysis("probe", "x").table())["top1"][0] == 0.7
     assert [path.name for path in (run.root / "analysis").iterdir()] == ["probe-x"]
@@ -82,7 +84,7 @@ def test_a_second_run_replaces_and_a_failed_one_leaves_the_old(tmp_path: Path) -
 
 def _analyse_on_a_rank(root: str) -> None:
     with AnalysisLog(RunDir(Path(root)), "probe", logger="csv", **MADE_FROM) as log:
-        log.table("table", probe_table(), PROBE_TABLE)
+        log.table("table", probe_table())
 
 
 @pytest.mark.ddp
@@ -100,9 +102,9 @@ def offline_run(directory: Path) -> OfflineRun:
 def test_an_offline_wandb_run_holds_tables_figures_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "WANDB_TABLE_ROWS", 9)
     run = make_run(tmp_path / "simclr", config(repeat=4))
-    with AnalysisLog(run, "layermem", tag="x", **MADE_FROM) as log:
-        log.table("table", layermem_table(), LAYERMEM_TABLE)
-        log.table("probe", probe_table(), PROBE_TABLE)
+    with AnalysisLog(run, layermem.ANALYSIS, tag="x", **MADE_FROM) as log:
+        log.table("table", layermem_table())
+        log.table("probe", probe_table())
         log.figure("grid", GRID, "A caption.")
         log.headline({"contrast/res6": 0.0655})
     (offline,) = (run.root / "wandb").glob("offline-run-*")
@@ -125,8 +127,8 @@ def test_an_offline_wandb_run_holds_tables_figures_and_names(tmp_path: Path, mon
 
 def test_the_headline_numbers_stand_at_the_top_level_and_layers_over_depth(tmp_path: Path) -> None:
     run, table = RunDir(tmp_path / "simclr"), layermem_table()
-    with AnalysisLog(run, "layermem", **MADE_FROM) as log:
-        log.table("table", table, LAYERMEM_TABLE)
+    with AnalysisLog(run, layermem.ANALYSIS, **MADE_FROM) as log:
+        log.table("table", table)
     found = offline_run(run.root)
     summary = {name: found.summary[f"contrast/{name}"] for name in ("last", "last_low", "peak", "peak_layer")}
     assert summary == {"last": 0.0655, "last_low": 0.0655 - 0.0012, "peak": 0.0655, "peak_layer": "res6"}
@@ -148,8 +150,8 @@ def test_trainings_and_analyses_of_a_run_group_by_the_same_keys(tmp_path: Path) 
     wandb.finish()
     made_from = MADE_FROM | {"checkpoints": {"candidate": "cd" * 32, "independent": "ef" * 32}}
     layers = unitmem_layers(unitmem_table(np.random.default_rng(0)))
-    with AnalysisLog(run, "unitmem", **made_from) as log:
-        log.table("layers", layers, UNITMEM_LAYERS)
+    with AnalysisLog(run, unitmem.ANALYSIS, **made_from) as log:
+        log.table("layers", layers)
     training, analysis = offline_run(run.member("candidate").dir), offline_run(run.root)
     assert training.group == analysis.group == "dino"
     assert (training.job_type, analysis.job_type) == ("candidate", "analyze")
@@ -197,7 +199,7 @@ def test_a_missing_login_names_the_flag_and_keeps_the_results(tmp_path: Path, mo
     run = RunDir(tmp_path / "run")
     with (
         pytest.raises(UserError, match=r"--logger wandb-online: .*results are on disk"),
-        AnalysisLog(run, "probe", logger="wandb-online", **MADE_FROM) as log,
+        AnalysisLog(run, probe.ANALYSIS, logger="wandb-online", **MADE_FROM) as log,
     ):
-        log.table("table", probe_table(), PROBE_TABLE)
+        log.table("table", probe_table())
     assert run.analysis("probe").summary.is_file()

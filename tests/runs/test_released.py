@@ -18,6 +18,7 @@ import torch
 import torchvision
 from PIL import Image
 
+from memlight.analyses import probe, unitmem
 from memlight.analyses.unitmem.study import UnitMemOptions, study_unitmem
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
@@ -78,7 +79,7 @@ def measure(opened: ReleasedRun, member: str = "candidate", tag: str | None = No
     layers = opened.layers(encoder, ["layer1"])
     assert opened.partner(member) is None
     opened.read_images()
-    with opened.log("unitmem", tag, "csv", None) as log:
+    with opened.log(unitmem.ANALYSIS, tag, "csv", None) as log:
         options = UnitMemOptions(num_views=2, views=opened.views(None))
         study_unitmem(encoder, opened.data, layers, options, log, progress=False)
     return {name: read_table(log.final.table(name)) for name in ("table", "layers", "top")}
@@ -149,7 +150,7 @@ def test_the_report_says_what_encoder_and_leaves_out_what_needs_a_pair(photos, o
     torch.save(build_encoder("resnet9", seed=7).state_dict(), tmp_path / "w.pth")
     given = flags(photos, weights=str(tmp_path / "w.pth"), held_out=str(others))
     with open_released(given, run=str(run)) as opened:
-        with opened.log("probe", None, "csv", None):
+        with opened.log(probe.ANALYSIS, None, "csv", None):
             pass
         RunDir(run).analysis("probe").summary.unlink()
         page = Reader(write_report(RunDir.open(run)).read_text(encoding="utf-8"))
@@ -240,7 +241,7 @@ def test_weights_come_from_a_file_and_random_ones_stay_for_comparison(photos, tm
         assert all(torch.equal(tensor, initial[name]) for name, tensor in random.state_dict().items())
         assert not measured.training and not random.training
         opened.read_images()
-        with opened.log("unitmem", None, "csv", None):
+        with opened.log(unitmem.ANALYSIS, None, "csv", None):
             pass
     weights = read_json(RunDir(tmp_path / "run").released)["weights"]
     assert (weights["file"], weights["prefix"]) == ("w.pth", "teacher.backbone")
@@ -300,7 +301,7 @@ def test_results_go_to_a_directory_named_after_the_encoder(photos, tmp_path, mon
 def test_a_directory_is_of_one_encoder_and_its_images(change, words, photos, others, tmp_path):
     torch.save(build_encoder("resnet9", seed=7).state_dict(), tmp_path / "w.pth")
     run = str(tmp_path / "run")
-    with open_released(flags(photos), run=run) as opened, opened.log("unitmem", None, "csv", None):
+    with open_released(flags(photos), run=run) as opened, opened.log(unitmem.ANALYSIS, None, "csv", None):
         pass
     paths = {name: str(tmp_path / value) for name, value in change.items() if name in ("weights", "images", "held_out")}
     with (
@@ -393,7 +394,10 @@ def test_a_command_opens_what_its_flags_name(photos, tmp_path, run):
     plain = Trained(), Place(device="cpu")
     with open_chosen(str(run), EncoderFlags(), *plain) as opened:
         assert opened.members() == ["candidate", "independent", "random"]
-    with open_chosen(str(tmp_path / "new"), flags(photos), *plain) as opened, opened.log("unitmem", None, "csv", None):
+    with (
+        open_chosen(str(tmp_path / "new"), flags(photos), *plain) as opened,
+        opened.log(unitmem.ANALYSIS, None, "csv", None),
+    ):
         assert opened.members() == ["encoder"]
     with pytest.raises(UserError, match=r"--encoder resnet9 --images again"):
         open_chosen(str(tmp_path / "new"), EncoderFlags(), *plain).__enter__()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import wandb
 
+from memlight.analyses import probe
 from memlight.runs.log import AnalysisLog
 from memlight.runs.sweep import VARIABLES, default_run, outside_sweep, sweep_point, without_sweep
 from memlight.storage.rundir import RunDir
@@ -110,7 +111,7 @@ def test_without_a_logger_a_point_is_its_exit_status(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("agent")
 def test_an_analysis_is_not_the_point() -> None:
     run = RunDir(Path("runs/mine"))
-    with AnalysisLog(run, "probe", seed=0, split_sha256=None, checkpoints={}, device="CPU"):
+    with AnalysisLog(run, probe.ANALYSIS, seed=0, split_sha256=None, checkpoints={}, device="CPU"):
         pass
     (offline,) = (run.root / "wandb").glob("offline-run-*")
     found = read_offline_run(offline)

@@ -36,9 +36,9 @@ def test_the_layout_is_the_published_one(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--run .*gone: no such directory"):
+    with pytest.raises(UserError, match=r"run=.*gone: no such directory"):
         RunDir.open(tmp_path / "gone")
-    with pytest.raises(UserError, match=r"--run .*no splits\.json"):
+    with pytest.raises(UserError, match=r"run=.*no splits\.json"):
         RunDir.open(tmp_path)
     write_json(tmp_path / "splits.json", {})
     assert RunDir.open(str(tmp_path)).name == tmp_path.name

@@ -133,7 +133,7 @@ def test_a_directory_belongs_to_one_set_of_features(root: Path, tmp_path: Path) 
     with pytest.raises(UserError, match=r"--out .*no features here"):
         FeatureStore(tmp_path / "notes")
     (root / MANIFEST).write_text("{")
-    with pytest.raises(UserError, match=r"^--out: .*manifest.json cannot be read"):
+    with pytest.raises(UserError, match=r"^out: .*manifest.json cannot be read"):
         FeatureStore(root)
     (root / MANIFEST).write_text('{"format": 2}')
     with pytest.raises(UserError, match="another version"):

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memlight.columns import LAYERMEM_SAMPLES, PROBE_TABLE, UNITMEM_LAYERS, UNITMEM_TABLE
+from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
+from memlight.analyses.probe.columns import PROBE_TABLE
+from memlight.analyses.unitmem.columns import UNITMEM_LAYERS, UNITMEM_TABLE
 from memlight.errors import UserError
 from memlight.storage.tables import (
     atomic_write,
@@ -55,7 +57,7 @@ def test_only_documented_columns_may_be_missing(tmp_path: Path) -> None:
     layers = unitmem_layers(unitmem_table(np.random.default_rng(0)))
     single = {name: column for name, column in layers.items() if not name.startswith(("unit_contrast", "own_max"))}
     write_table(tmp_path / "layers.csv", single, UNITMEM_LAYERS)
-    assert list(read_table(tmp_path / "layers.csv", UNITMEM_LAYERS)) == list(UNITMEM_LAYERS[:14])
+    assert list(read_table(tmp_path / "layers.csv", UNITMEM_LAYERS)) == list(UNITMEM_LAYERS)[:14]
     del single["null_mean"]
     with pytest.raises(ValueError, match="null_mean"):
         write_table(tmp_path / "layers.csv", single, UNITMEM_LAYERS)
@@ -75,7 +77,7 @@ def test_a_damaged_table_is_refused(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "table.csv"
     write_table(path, probe_table(), PROBE_TABLE)
     path.write_text(damage(path.read_text()))  # type: ignore[operator]
-    with pytest.raises(UserError, match=r"--run: .*table\.csv.*run the command that makes it again"):
+    with pytest.raises(UserError, match=r"run: .*table\.csv.*run the command that makes it again"):
         read_table(path)
 
 

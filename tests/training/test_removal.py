@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.cli import main
-from memlight.columns import REMOVAL_WITHOUT
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.models.encoders import read_metadata

@@ -51,6 +51,7 @@ def classmem(
     trained.require_for(member)
     require_views_for(view_set, views)
     checkpoint = trained.checkpoint
+    from memlight.analyses.classmem import ANALYSIS
     from memlight.analyses.classmem.labels import LabelFile, own_labels
     from memlight.analyses.classmem.study import ClassMemOptions, classmem_tag, study_classmem
     from memlight.runs.released import open_chosen
@@ -76,5 +77,5 @@ def classmem(
         classes = own_labels(source, split) if file is None else file.classes(source)
         classes.require(split, opened.split.ids(split))
         tag = results.tag or classmem_tag(member, split, trained.tag, labels)
-        with opened.log("classmem", tag, results.logger, seed) as log:
+        with opened.log(ANALYSIS, tag, results.logger, seed) as log:
             study_classmem(encoder, opened.data, names, classes, options, log)

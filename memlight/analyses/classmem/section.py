@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE
+from memlight.analyses.classmem.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE
 from memlight.display import page
 from memlight.display.page import Cell, number, word
 from memlight.display.parts import figures, heading, rows_of, section

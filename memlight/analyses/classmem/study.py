@@ -17,7 +17,6 @@ from memlight.analyses.unitmem.pictures import COLUMNS, units_shown
 from memlight.analyses.unitmem.study import unitmem_headline, unitmem_tag
 from memlight.analyses.unitmem.tables import unitmem_table
 from memlight.batch import ViewMaker
-from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, UNITMEM_TABLE
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
@@ -137,10 +136,10 @@ def study_classmem(
             print(f"held-out column left empty: {why}")
     table, by_layer = classmem_table(results), classmem_layers(results, held_out)
     unitmem = unitmem_table({layer: result.unitmem for layer, result in results.items() if result.unitmem})
-    log.table("table", table, CLASSMEM_TABLE)
-    log.table("layers", by_layer, CLASSMEM_LAYERS)
-    log.table("unitmem", unitmem, UNITMEM_TABLE)
-    log.table("classes", _classes(labels, scored.ids), CLASSMEM_CLASSES)
+    log.table("table", table)
+    log.table("layers", by_layer)
+    log.table("unitmem", unitmem)
+    log.table("classes", _classes(labels, scored.ids))
     log.figure("by_layer", classmem_by_layer(by_layer), "ClassMem by layer beside shuffled labels and held-out images.")
     log.figure("scatter", classmem_scatter(table, unitmem), "ClassMem of all units against their UnitMem.")
     _pictures(encoder, results, data, labels, scored, options, log, progress)

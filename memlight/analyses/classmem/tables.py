@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from memlight.analyses.unitmem.tables import as_array, unit_columns
+from memlight.analyses.unitmem.tables import unit_columns
 from memlight.metrics.classmem import ClassMemResult
-from memlight.stats import mean_of
+from memlight.stats import as_array, mean_of
 from memlight.storage.tables import Table
 
 

@@ -6,6 +6,7 @@ import lightning.pytorch as L
 import torch
 from torch import nn
 
+from memlight.analyses.exchange import ANALYSIS
 from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
 from memlight.analyses.exchange.subsets import named_subsets
 from memlight.analyses.observe import ObserverCallback
@@ -97,7 +98,7 @@ class ExchangeCallback(ObserverCallback):
             data=dict(zip(names, (data, self.donor_data), strict=True)),
         )
         tag = member_tag(data.role, self.moment(trainer))
-        with self.log_to_disk(trainer, "exchange", tag) as log:
+        with self.log_to_disk(trainer, ANALYSIS, tag) as log:
             table = study_exchange(exchange, named_subsets(mine, self.subsets), self.options, log, progress=False)
         self.log_numbers(
             pl_module,

@@ -46,6 +46,7 @@ def exchange(
             f"--layers, --subsets: {given} given; name what to exchange with --layers layer3 layer4,layer6, or take "
             "every subset of some sizes with --subsets 1 2."
         )
+    from memlight.analyses.exchange import ANALYSIS
     from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
     from memlight.analyses.exchange.subsets import all_subsets, named_subsets
     from memlight.analyses.probe.accuracy import ProbeOptions
@@ -77,7 +78,7 @@ def exchange(
         data = dict(zip(names, (opened.data, other.data), strict=True))
         options = ExchangeOptions(num_views=views, seed=seed, probe=ProbeOptions(max_forward=place.max_forward))
         tag = results.tag or member_tag(member, trained.tag)
-        with opened.log("exchange", tag, results.logger, seed) as log:
+        with opened.log(ANALYSIS, tag, results.logger, seed) as log:
             study_exchange(Exchange(recipient, giver, partner, member, data), chosen, options, log)
 
 

@@ -22,7 +22,6 @@ from memlight.analyses.exchange.tables import (
     scores_by_layer,
 )
 from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
-from memlight.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS
@@ -113,11 +112,11 @@ def study_exchange(
         measured = [_Form(exchange, options, log, again).measure(subsets, bar) for again in forms]
     plain, recalibrated = measured[0], measured[1] if len(forms) > 1 else []
     table = exchange_table(plain)
-    log.table("table", table, EXCHANGE_TABLE)
+    log.table("table", table)
     if recalibrated:
-        log.table("recalibrated", exchange_table(recalibrated), EXCHANGE_TABLE)
+        log.table("recalibrated", exchange_table(recalibrated))
     effects = effects_table(plain, recalibrated)
-    log.table("effects", effects, EXCHANGE_EFFECTS)
+    log.table("effects", effects)
     log.figure(
         "accuracy",
         exchange_accuracy(effects),
@@ -126,7 +125,7 @@ def study_exchange(
     )
     if exchange.partner is not None:
         by_layer = layers_table(plain, recalibrated)
-        log.table("layers", by_layer, EXCHANGE_LAYERS)
+        log.table("layers", by_layer)
         log.figure(
             "layermem",
             exchange_layermem(by_layer),

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from memlight.analyses.effects import paired_drop
+from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.analyses.probe.accuracy import Accuracy
-from memlight.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.metrics.functional import contrast
 from memlight.metrics.layermem import LayerMemResult
 from memlight.stats import Interval, normal_interval

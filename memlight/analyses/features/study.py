@@ -21,6 +21,7 @@ from memlight.data.splits import Ids
 from memlight.errors import UserError
 from memlight.features.hooks import Activation, Reduce, Tokens, capture, check_finite
 from memlight.features.passes import device_of, images_at_once, observing, view_batches
+from memlight.models.weight_files import weights_sha256
 from memlight.storage.shards import Dtype, FeatureStore
 from memlight.storage.shards_writer import StoreWriter, readable, writing_behind
 
@@ -218,15 +219,6 @@ def write_features(
                 features[layer] = (by_image if options.num_views else by_image[:, 0]).cpu().numpy()
             write(features)
             done += count
-
-
-def weights_sha256(encoder: nn.Module) -> str:
-    """Hash of an encoder's weights and buffers, wherever they come from."""
-    digest = hashlib.sha256()
-    for name, tensor in encoder.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _captured(encoder: nn.Module, layers: Sequence[str], options: FeatureOptions) -> Any:

@@ -81,10 +81,11 @@ def finetune(
     for number in count or ():
         at_least(1, count=number)
     trained.require_for(member)
+    from memlight.analyses.finetune import ANALYSIS
     from memlight.analyses.finetune.arms import head_arm, named_arms, ranked_arms
     from memlight.analyses.finetune.images import read_target
     from memlight.analyses.finetune.study import study_finetune
-    from memlight.columns import LAYERMEM_TABLE
+    from memlight.analyses.layermem.columns import LAYERMEM_TABLE
     from memlight.data.augment import Views
     from memlight.interventions.exchange import layer_tensors
     from memlight.interventions.finetune import FinetuneOptions, finetunable_layers
@@ -121,7 +122,7 @@ def finetune(
             seed=chosen_seed,
         )
         tag = results.tag or member_tag(member, trained.tag)
-        with opened.log("finetune", tag, results.logger, seed) as log:
+        with opened.log(ANALYSIS, tag, results.logger, seed) as log:
             study_finetune(
                 encoder,
                 images,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor
 
-from memlight.columns import FINETUNE_TABLE
+from memlight.analyses.finetune.columns import FINETUNE_TABLE
 from memlight.stats import Interval
 from memlight.storage.tables import Table, table_of
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from memlight.columns import FINETUNE_EFFECTS
+from memlight.analyses.finetune.columns import FINETUNE_EFFECTS
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
 from memlight.display.parts import figures, heading, rows_of, section

@@ -11,7 +11,6 @@ from memlight import dist
 from memlight.analyses.finetune.chart import finetune_chart
 from memlight.analyses.finetune.effects import Arm, finetune_effects, finetune_table
 from memlight.analyses.finetune.images import Target
-from memlight.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.data.augment import Views
 from memlight.interventions.finetune import (
     Classifier,
@@ -91,8 +90,8 @@ def study_finetune(
     rights = {arm.name: by_job[[job for job, (of, _) in enumerate(jobs) if of is arm]] for arm in arms}
     parameters = {layers: trained_parameters(classifier, layers) for arm in arms for layers in arm.draws}
     table, effects = finetune_table(arms, rights, parameters), finetune_effects(arms, rights, parameters)
-    log.table("table", table, FINETUNE_TABLE)
-    log.table("effects", effects, FINETUNE_EFFECTS)
+    log.table("table", table)
+    log.table("effects", effects)
     log.figure("arms", finetune_chart(effects, table), "Accuracy on the target's test images, by what was fine-tuned.")
     log.headline(_headline(effects, target))
     return table

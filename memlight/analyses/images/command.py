@@ -70,12 +70,13 @@ def look_at_images(
         UserError: there is no such result, or it is of another encoder or of other images.
     """
     from memlight import dist
+    from memlight.analyses.images import ANALYSIS
     from memlight.analyses.images.study import ImagesOptions, study_images
 
     dist.barrier()  # the first process may just have written the result
     units = measured_units(opened, measured, split)
     options = ImagesOptions(split=split, seed=opened.data.seed, max_forward=opened.at_once(max_forward))
-    with opened.log("images", measured.tag, logger, None) as log:
+    with opened.log(ANALYSIS, measured.tag, logger, None) as log:
         study_images(encoder, opened.data, units, options, log)
 
 
@@ -87,7 +88,7 @@ def measured_units(opened: "OpenedRun", measured: "AnalysisDir", split: str) -> 
     """
     import numpy as np
 
-    from memlight.columns import UNITMEM_TABLE
+    from memlight.analyses.unitmem.columns import UNITMEM_TABLE
     from memlight.storage.tables import read_json, read_table
 
     again = f"make it again with `python analyze.py unitmem --run {opened.run.root}` and the same flags"

@@ -13,6 +13,9 @@ from tqdm import tqdm
 from memlight import dist
 from memlight.analyses.images.chart import image_descriptors, image_ownership
 from memlight.analyses.images.clusters import cluster_images
+from memlight.analyses.images.columns import (
+    IMAGES_DESCRIBED,
+)
 from memlight.analyses.images.descriptors import describe_images
 from memlight.analyses.images.ownership import extreme_units, owned_units
 from memlight.analyses.images.tables import (
@@ -23,16 +26,6 @@ from memlight.analyses.images.tables import (
     image_table,
     matched_table,
     ownership_table,
-)
-from memlight.columns import (
-    IMAGES_CLUSTERS,
-    IMAGES_CURVE,
-    IMAGES_DESCRIBED,
-    IMAGES_DESCRIPTORS,
-    IMAGES_MATCHED,
-    IMAGES_OWNERSHIP,
-    IMAGES_SILHOUETTES,
-    IMAGES_TABLE,
 )
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import Ids
@@ -111,13 +104,13 @@ def study_images(
     ownership = ownership_table(owned, options.seed)
     curve = curve_table(scored, held_out, options.seed)
     groups = cluster_table(scored, chosen, clusters.labels, data.classes)
-    log.table("images", image_table(owned, chosen, clusters.labels), IMAGES_TABLE)
-    log.table("ownership", ownership, IMAGES_OWNERSHIP)
-    log.table("curve", curve, IMAGES_CURVE)
-    log.table("descriptors", correlations, IMAGES_DESCRIPTORS)
-    log.table("matched", matched, IMAGES_MATCHED)
-    log.table("clusters", groups, IMAGES_CLUSTERS)
-    log.table("silhouettes", {"k": clusters.numbers, "silhouette": clusters.silhouettes}, IMAGES_SILHOUETTES)
+    log.table("images", image_table(owned, chosen, clusters.labels))
+    log.table("ownership", ownership)
+    log.table("curve", curve)
+    log.table("descriptors", correlations)
+    log.table("matched", matched)
+    log.table("clusters", groups)
+    log.table("silhouettes", {"k": clusters.numbers, "silhouette": clusters.silhouettes})
     caption = "How few images own the units with the highest scores, beside owners drawn at random."
     log.figure("ownership", image_ownership(curve, ownership), caption)
     caption = "What sets images that own top units apart; grey is where owners are assigned at random."

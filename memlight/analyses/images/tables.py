@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from memlight.analyses.images.appearance import MatchedComparison, Statistics, matched_comparison, rank_correlations
+from memlight.analyses.images.columns import IMAGES_CLUSTERS, IMAGES_DESCRIBED, IMAGES_OWNERSHIP
 from memlight.analyses.images.ownership import (
     CONCENTRATION,
     concentration,
@@ -17,7 +18,6 @@ from memlight.analyses.images.ownership import (
     owned_units,
     units_by_images,
 )
-from memlight.columns import IMAGES_CLUSTERS, IMAGES_DESCRIBED, IMAGES_OWNERSHIP
 from memlight.data.splits import Ids
 from memlight.stats import benjamini_hochberg, permutation_p
 from memlight.storage.tables import Table, table_of

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlight.columns import LAYERMEM_BLOCKS
+from memlight.analyses.layermem.columns import LAYERMEM_BLOCKS
 from memlight.metrics.functional import contrast
 from memlight.metrics.layermem import LayerMemResult
 from memlight.stats import Interval, normal_interval
@@ -57,7 +57,7 @@ def layermem_blocks(table: Table) -> Table:
     number, part, rows = zip(*named, strict=True) if named else ((), (), ())
     chosen = np.array(rows, dtype=np.int64)
     return {"block": np.array(number, dtype=np.int64), "part": np.array(part, dtype=np.str_)} | {
-        name: table[name][chosen] for name in LAYERMEM_BLOCKS[2:]
+        name: table[name][chosen] for name in [*LAYERMEM_BLOCKS][2:]
     }
 
 

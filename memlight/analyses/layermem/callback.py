@@ -5,6 +5,7 @@ from pathlib import Path
 import lightning.pytorch as L
 from lightning.pytorch.utilities import rank_zero_info
 
+from memlight.analyses.layermem import ANALYSIS
 from memlight.analyses.layermem.study import LayerMemOptions, layermem_headline, study_layermem
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.splits import PARTNERS
@@ -56,6 +57,6 @@ class LayerMemCallback(ObserverCallback):
         mine = self.encoder(pl_module)
         partner = encoder_from_checkpoint(partner_path, like=mine, network=self.network).to(pl_module.device)
         f, g = (mine, partner) if data.role == "candidate" else (partner, mine)
-        with self.log_to_disk(trainer, "layermem", self.moment(trainer)) as log:
+        with self.log_to_disk(trainer, ANALYSIS, self.moment(trainer)) as log:
             table: Table = study_layermem(f, g, data, self.names(mine), self.options, log, progress=False)
         self.log_numbers(pl_module, "layermem", layermem_headline(table))

@@ -34,6 +34,7 @@ def layermem(
         results: results
     """
     at_least(2, views=views)
+    from memlight.analyses.layermem import ANALYSIS
     from memlight.analyses.layermem.study import LayerMemOptions, study_layermem
     from memlight.runs.opened import open_run
 
@@ -51,5 +52,5 @@ def layermem(
         f, g = opened.pair(trained.checkpoint)
         names = opened.layers(f, layers)
         opened.read_images()
-        with opened.log("layermem", results.tag or trained.tag, results.logger, seed) as log:
+        with opened.log(ANALYSIS, results.tag or trained.tag, results.logger, seed) as log:
             study_layermem(f, g, opened.data, names, options, log)

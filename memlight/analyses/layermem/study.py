@@ -9,31 +9,18 @@ from torch import nn
 from memlight import dist
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, layer_agreement
 from memlight.analyses.layermem.blocks import layermem_blocks, mlp_minus_attention
+from memlight.analyses.layermem.chart import layermem_by_depth
 from memlight.analyses.layermem.chart_agreement import agreement_between_layers
 from memlight.analyses.layermem.chart_blocks import layermem_by_block
-from memlight.analyses.unitmem.tables import (
-    as_array,
-    control_tests,
-    layermem_intervals,
-    layermem_samples,
-    layermem_table,
-)
-from memlight.columns import (
-    LAYERMEM_AGREEMENT,
-    LAYERMEM_BLOCKS,
-    LAYERMEM_INTERVALS,
-    LAYERMEM_SAMPLES,
-    LAYERMEM_TABLE,
-    LAYERMEM_TESTS,
-)
+from memlight.analyses.layermem.tables import control_tests, layermem_intervals, layermem_samples, layermem_table
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
-from memlight.display.figures import layermem_by_depth
 from memlight.display.pictures import image_grid
 from memlight.features.passes import images_at_once
 from memlight.metrics.functional import Distance, Pairs, Scale
 from memlight.metrics.layermem import LayerMemResult, measure_layermem
 from memlight.runs.log import AnalysisLog
+from memlight.stats import as_array
 from memlight.storage.tables import Table
 
 SPLITS = ("candidate", "independent", "external", "shared")
@@ -113,11 +100,11 @@ def study_layermem(
         )
         log.images += len(batches.ids)
     table = layermem_table(results)
-    log.table("table", table, LAYERMEM_TABLE)
-    log.table("samples", layermem_samples(results, data.labels_of), LAYERMEM_SAMPLES)
-    log.table("tests", control_tests(results), LAYERMEM_TESTS)
+    log.table("table", table)
+    log.table("samples", layermem_samples(results, data.labels_of))
+    log.table("tests", control_tests(results))
     intervals = layermem_intervals(results)
-    log.table("intervals", intervals, LAYERMEM_INTERVALS)
+    log.table("intervals", intervals)
     caption = "Contrast, published LayerMem with its controls, and delta; bands are 95 % intervals over images."
     log.figure("by_depth", layermem_by_depth(table, intervals), caption)
     _blocks(table, results, log)
@@ -141,7 +128,7 @@ def _blocks(table: Table, results: Mapping[str, Mapping[str, LayerMemResult]], l
     blocks = layermem_blocks(table)
     if len(blocks["block"]) == 0:
         return
-    log.table("blocks", blocks, LAYERMEM_BLOCKS)
+    log.table("blocks", blocks)
     log.figure("by_block", layermem_by_block(blocks), "Attention, MLP and both residual sums, block by block.")
     if (difference := mlp_minus_attention(results)) is not None:
         names = ("mlp_minus_attention", "mlp_minus_attention_low", "mlp_minus_attention_high")
@@ -158,7 +145,7 @@ def _agreement(results: Mapping[str, Mapping[str, LayerMemResult]], log: Analysi
         if split in results
     }
     agreement = layer_agreement(scores)
-    log.table("agreement", agreement, LAYERMEM_AGREEMENT)
+    log.table("agreement", agreement)
     caption = (
         "Do layers rank the same images highest? Below the diagonal candidates; above it external images, which no "
         "encoder saw: layers that agree as much on those do not agree for what was memorised."

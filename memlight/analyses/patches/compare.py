@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from memlight.analyses.patches.chart import patch_distances, patch_origins, statistics_beside
+from memlight.analyses.patches.columns import PATCHES_COMPARE, PATCHES_TABLE
 from memlight.analyses.patches.differences import equal_numbers, origin_differences
-from memlight.columns import PATCHES_COMPARE, PATCHES_TABLE
 from memlight.errors import UserError
 from memlight.metrics.origins import Origins, OriginStatistics, statistics_of
 from memlight.patches.results import PatchResults
@@ -40,7 +40,7 @@ def compare_patches(
             over = origin_differences(by_name[name], by_name[held_out])
         rows.append(_rows(name, len(by_name[name]), statistics, over))
     table = {column: np.concatenate([row[column] for row in rows]) for column in PATCHES_COMPARE}
-    log.table("table", table, PATCHES_COMPARE)
+    log.table("table", table)
     log.figure("statistics", statistics_beside(table, held_out), "Every statistic, beside random sources.")
     distances = {name: origins.far_IP for name, origins in by_name.items()}
     log.figure("distances", patch_distances(distances, metric), "Distances to the nearest patch of the same index.")

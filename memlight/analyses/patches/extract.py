@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from memlight import dist
-from memlight.analyses.features.study import weights_sha256
 from memlight.errors import UserError
 from memlight.models.encoders import encoder_spec
 from memlight.models.foreign import load_weights
-from memlight.models.weight_files import read_record
+from memlight.models.weight_files import read_record, weights_sha256
 from memlight.patches.embed import EmbedOptions, Mode, Precision, embedding, require_fitting
 from memlight.patches.extract import ExtractOptions, extract_patches
 from memlight.patches.listing import ListedImages, open_images

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from memlight.analyses.patches import COMPARISON
 from memlight.analyses.patches.browser import ShownImage, ShownSource, patch_browser
 from memlight.analyses.patches.compare import compare_patches, require_same_search
 from memlight.analyses.patches.section import write_patches_page
@@ -71,7 +72,7 @@ def _compare(
 ) -> None:
     with AnalysisLog(
         run,
-        "patches_compare",
+        COMPARISON,
         tag=results.tag,
         logger=results.logger,
         seed=0,

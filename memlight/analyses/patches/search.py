@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from memlight.analyses.patches import ANALYSIS
 from memlight.analyses.patches.study import study_patches
 from memlight.errors import UserError
 from memlight.patches.approximate import approximate_patches
@@ -72,7 +73,7 @@ def run_search(flags: SearchFlags, results: Results) -> None:
         checkpoints = {"extractor": str(index.fingerprint["extraction"].get("weights_sha256") or "random")}
         with AnalysisLog(
             run,
-            "patches",
+            ANALYSIS,
             tag=results.tag,
             logger=results.logger,
             seed=0,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from memlight.columns import PATCHES_COMPARE, PATCHES_ORIGINS, PATCHES_TABLE
+from memlight.analyses.patches.columns import PATCHES_COMPARE, PATCHES_ORIGINS, PATCHES_TABLE
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
 from memlight.display.parts import figures, rows_of

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from memlight.analyses.patches.chart import patch_distances, patch_origins
 from memlight.analyses.patches.chart_maps import PatchedImage, patch_maps
-from memlight.columns import PATCHES_IMAGES, PATCHES_NEAREST, PATCHES_ORIGINS, PATCHES_RAREFACTION, PATCHES_TABLE
 from memlight.display.pictures import image_grid
 from memlight.metrics.origins import OriginStatistics, origin_statistics
 from memlight.patches.grid import patch_boxes
@@ -33,15 +32,15 @@ def study_patches(name: str, results: PatchResults, queries: PatchStore, index: 
     """
     found = origin_statistics(results.indices, index.grid, index.num_images, results.distances)
     source_names, query_names = np.array(index.names), np.array(queries.names)
-    log.table("table", found.table, PATCHES_TABLE)
+    log.table("table", found.table)
     names = {"name": query_names, "top_name": source_names[found.images["top_source"]]}
-    log.table("images", {**found.images, **names}, PATCHES_IMAGES)
-    log.table("origins", {**found.origins, "name": source_names[found.origins["source"]]}, PATCHES_ORIGINS)
-    log.table("rarefaction", found.rarefaction, PATCHES_RAREFACTION)
+    log.table("images", {**found.images, **names})
+    log.table("origins", {**found.origins, "name": source_names[found.origins["source"]]})
+    log.table("rarefaction", found.rarefaction)
     image, patch = np.divmod(np.arange(queries.num_rows), queries.patches)
     source, place = np.divmod(results.indices[:, 0], index.patches)
     nearest = {"image": image, "patch": patch, "source": source, "source_patch": place}
-    log.table("nearest", {**nearest, "distance": results.distances[:, 0]}, PATCHES_NEAREST)
+    log.table("nearest", {**nearest, "distance": results.distances[:, 0]})
     log.headline(dict(zip(found.table["statistic"].tolist(), found.table["value"].tolist(), strict=True)))
     far = results.distances[:, 0].reshape(-1, queries.patches).astype(np.float64)
     caption = "Distance of every patch to the nearest of the index, and of images, the mean over their patches."

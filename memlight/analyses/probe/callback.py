@@ -4,6 +4,7 @@ import lightning.pytorch as L
 
 from memlight import dist
 from memlight.analyses.observe import ObserverCallback
+from memlight.analyses.probe import ANALYSIS
 from memlight.analyses.probe.accuracy import ProbeOptions
 from memlight.analyses.probe.study import study_probe
 from memlight.data.images import ImageDataModule
@@ -74,6 +75,6 @@ class OnlineEvaluation(ObserverCallback):
             return
         data = self.data(trainer)
         tag = "-".join(filter(None, (self.network, data.role)))
-        with self.log_to_disk(trainer, "probe", tag) as log:
+        with self.log_to_disk(trainer, ANALYSIS, tag) as log:
             encoders = {data.role: self.encoder(pl_module)}
             study_probe(encoders, data, ProbeOptions(max_forward=self.max_forward), log, progress=False)

@@ -35,6 +35,7 @@ def probe(
     at_least(0, l2=l2)
     if temperature <= 0:
         raise UserError(f"--temperature {temperature}: must be above 0.")
+    from memlight.analyses.probe import ANALYSIS
     from memlight.analyses.probe.accuracy import ProbeOptions
     from memlight.analyses.probe.study import study_probe
     from memlight.runs.released import open_chosen
@@ -43,6 +44,6 @@ def probe(
         opened.require_images(opened.probe_split, "external", at_least=1)
         encoders = {name: opened.encoder(name, trained.checkpoint) for name in members or opened.members()}
         opened.read_images(labelled=True)
-        with opened.log("probe", results.tag or trained.tag, results.logger, None) as log:
+        with opened.log(ANALYSIS, results.tag or trained.tag, results.logger, None) as log:
             options = ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=opened.at_once(place.max_forward))
             study_probe(encoders, opened.data, options, log, train_split=opened.probe_split)

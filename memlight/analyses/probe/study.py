@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from memlight.analyses.probe.accuracy import ProbeOptions, measure_accuracy
-from memlight.columns import PROBE_TABLE
+from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table, table_of
@@ -45,6 +45,6 @@ def study_probe(
         rows.append((name, "output", "linear", linear.top1, linear.top5, linear.n_train, linear.n_test))
         rows.append((name, "output", "knn", nearest, np.nan, linear.n_train, linear.n_test))
     table = table_of(PROBE_TABLE, rows)
-    log.table("table", table, PROBE_TABLE)
+    log.table("table", table)
     log.headline({f"{row[2]}_top1/{row[0]}": row[3] for row in rows})
     return table

@@ -8,6 +8,7 @@ import torch
 
 from memlight.analyses.observe import ObserverCallback
 from memlight.analyses.probe.accuracy import ProbeOptions
+from memlight.analyses.prune import ANALYSIS
 from memlight.analyses.prune.study import PruneOptions, layers_to_prune, own_split, prune_headline, study_prune
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
@@ -81,6 +82,6 @@ class PruneCallback(ObserverCallback):
         encoder = self.encoder(pl_module).to(memory_format=torch.channels_last)
         options = replace(self.options, split=own_split(data.role))
         names = layers_to_prune(encoder, self.layers, options)
-        with self.log_to_disk(trainer, "prune", member_tag(data.role, self.moment(trainer))) as log:
+        with self.log_to_disk(trainer, ANALYSIS, member_tag(data.role, self.moment(trainer))) as log:
             copies, effects = study_prune(encoder, data, names, options, log, progress=False)
         self.log_numbers(pl_module, "prune", prune_headline(copies, effects))

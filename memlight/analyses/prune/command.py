@@ -53,6 +53,7 @@ def prune(
         raise UserError(f"--temperature {temperature}: must be above 0.")
     trained.require_for(member)
     from memlight.analyses.probe.accuracy import ProbeOptions
+    from memlight.analyses.prune import ANALYSIS
     from memlight.analyses.prune.study import PruneOptions, layers_to_prune, own_split, study_prune
     from memlight.runs.opened import open_run
     from memlight.storage.rundir import member_tag
@@ -74,5 +75,5 @@ def prune(
         encoder = opened.encoder(member, trained.checkpoint)
         names = layers_to_prune(encoder, layers, options)
         opened.read_images(labelled=True)
-        with opened.log("prune", results.tag or member_tag(member, trained.tag), results.logger, seed) as log:
+        with opened.log(ANALYSIS, results.tag or member_tag(member, trained.tag), results.logger, seed) as log:
             study_prune(encoder, opened.data, names, options, log)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
+from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.display import page
 from memlight.display.page import decimals, number, word
 from memlight.display.parts import POINTS, effect_cells, figures, heading, rows_of, section

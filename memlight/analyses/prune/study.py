@@ -12,8 +12,8 @@ from memlight.analyses.effects import effect_row
 from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
 from memlight.analyses.prune.chart import accuracy_lost
 from memlight.analyses.prune.choice import Mode, PrunedCopy, Scope, choose_units, require_pruned
-from memlight.analyses.unitmem.tables import as_array, unitmem_table
-from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS, UNITMEM_TABLE
+from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS
+from memlight.analyses.unitmem.tables import unitmem_table
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.features.hooks import Activation, count_units
@@ -23,6 +23,7 @@ from memlight.interventions.parts import prunable_layers, unit_weights
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.runs.log import AnalysisLog
+from memlight.stats import as_array
 from memlight.storage.tables import Table, table_of
 
 
@@ -134,10 +135,10 @@ def study_prune(
     dead = {layer: as_array(result.dead) for layer, result in scores.items()}
     units = pruned_units(copies, dead)
     effects = prune_effects(copies, none.linear.right, [accuracy.linear.right for accuracy in pruned], dead)
-    log.table("table", table, PRUNE_TABLE)
-    log.table("effects", effects, PRUNE_EFFECTS)
-    log.table("units", units, PRUNE_UNITS)
-    log.table("unitmem", unitmem_table(scores), UNITMEM_TABLE)
+    log.table("table", table)
+    log.table("effects", effects)
+    log.table("units", units)
+    log.table("unitmem", unitmem_table(scores))
     log.figure("accuracy_lost", accuracy_lost(table, effects), "What the probe loses, by which units were pruned.")
     log.headline(prune_headline(table, effects))
     return table, effects

@@ -1,0 +1,18 @@
+"""Are the most memorised images those that training needs?"""
+
+from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
+from memlight.analyses.removal.command import removal
+from memlight.runs.analysis import Analysis, later
+
+ANALYSIS = Analysis(
+    "removal",
+    removal,
+    {
+        "table": REMOVAL_TABLE,
+        "effects": REMOVAL_EFFECTS,
+        "arms": REMOVAL_ARMS,
+        "classes": REMOVAL_CLASSES,
+    },
+    heading="Images left out",
+    section=later("memlight.analyses.removal.section", "removal_section"),
+)

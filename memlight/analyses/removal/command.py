@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memlight.columns import REMOVAL_WITHOUT
+from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.errors import UserError
 from memlight.runs.flags import Place, Results, at_least
 from memlight.storage.rundir import RemovalDir
@@ -46,6 +46,7 @@ def removal(
     if temperature <= 0:
         raise UserError(f"--temperature {temperature}: must be above 0.")
     from memlight.analyses.probe.accuracy import ProbeOptions
+    from memlight.analyses.removal import ANALYSIS
     from memlight.analyses.removal.study import study_removal
     from memlight.runs.opened import open_run
 
@@ -65,7 +66,7 @@ def removal(
         opened.read_images(labelled=True)
         for study, arms, layer, encoders in found:
             tag = "-".join(filter(None, (study.tag, results.tag)))
-            with opened.log("removal", tag, results.logger, None) as log:
+            with opened.log(ANALYSIS, tag, results.logger, None) as log:
                 study_removal(none, list(zip(arms, encoders, strict=True)), layer, opened.data, options, log)
 
 

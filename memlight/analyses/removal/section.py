@@ -1,6 +1,6 @@
 """What the report says about removal studies: whether the most memorised images are those that training needs."""
 
-from memlight.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
+from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.display import page
 from memlight.display.page import decimals, number, word
 from memlight.display.parts import POINTS, effect_cells, figures, rows_of, section

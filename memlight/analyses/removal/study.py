@@ -9,7 +9,7 @@ from memlight.analyses.effects import effect_row
 from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
 from memlight.analyses.removal.arms import Arm, class_shift
 from memlight.analyses.removal.chart import removal_costs
-from memlight.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
+from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import TrainingOrder
 from memlight.runs.log import AnalysisLog
@@ -46,10 +46,10 @@ def study_removal(
     table = removal_table(arms, whole, without)
     effects = removal_effects(arms, whole.linear.right, [accuracy.linear.right for accuracy in without])
     about, classes = removal_arms(arms, layer, data), removed_classes(arms, data)
-    log.table("table", table, REMOVAL_TABLE)
-    log.table("effects", effects, REMOVAL_EFFECTS)
-    log.table("arms", about, REMOVAL_ARMS)
-    log.table("classes", classes, REMOVAL_CLASSES)
+    log.table("table", table)
+    log.table("effects", effects)
+    log.table("arms", about)
+    log.table("classes", classes)
     caption = "What the probe loses when candidates are left out of the training, and which classes these were of."
     log.figure("costs", removal_costs(table, effects, classes), caption)
     log.headline(removal_headline(table, effects))

@@ -1,34 +1,109 @@
-"""Columns of the tables that `analyze.py sequence` writes: one place for who writes and who reads them."""
+"""Columns of the tables of sequence experiments."""
 
-TABLE = (
-    *("run", "set", "step", "since_switch", "trained", "accuracy", "accuracy_low", "accuracy_high"),
-    *("loss", "loss_low", "loss_high", "test_accuracy", "test_accuracy_low", "test_accuracy_high"),
-    *("retrieval", "retrieval_low", "retrieval_high"),
-)
-SETS = (
-    *("run", "set", "begins", "ends", "members", "accuracy", "accuracy_low", "accuracy_high"),
-    *("loss", "loss_low", "loss_high", "ceiling_accuracy", "ceiling_loss", "floor_accuracy", "floor_loss"),
-    *("retrieval", "retrieval_low", "retrieval_high", "last_accuracy", "last_accuracy_low", "last_accuracy_high"),
-    *("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high"),
-)
-MEMBERS = ("run", "seed", "set", "accuracy", "loss", "retrieval", "last_accuracy", "steps", "savings")
-TRAINING = ("run", "step", "loss", "loss_low", "loss_high")
-RANKS = (
-    *("run", "set", "rank", "appearances", "accuracy", "accuracy_low", "accuracy_high"),
-    *("loss", "loss_low", "loss_high", "ceiling"),
-    *("saturated", "appearances_at_saturation", "appearances_at_saturation_low", "appearances_at_saturation_high"),
-)
-APPEARANCES = ("run", "set", "appearances", "accuracy", "accuracy_low", "accuracy_high", "sequences")
-RANK_TIME = ("set", "step", "rank_low", "rank_high", "accuracy", "accuracy_low", "accuracy_high")
-LEARNED = ("run", "set", "step", "max_rank", "max_rank_low", "max_rank_high")
-POSITIONS = ("run", "set", "position", "accuracy", "accuracy_low", "accuracy_high", "ceiling")
-FORGETTING = (
-    *("run", "after", "set", "accuracy", "accuracy_low", "accuracy_high", "retained", "retained_low", "retained_high"),
-)
-SAVINGS = (
-    *("run", "set", "members", "reached", "steps", "steps_low", "steps_high"),
-    *("savings", "savings_low", "savings_high", "difference", "difference_low", "difference_high"),
-)
-WEIGHTS = ("run", "step", "measure", "value", "low", "high")
-PROBES = ("run", "step", "members", "reached", "batches", "low", "high", "accuracy")
-SWAPS = ("run", "step", "swapped", "set", "accuracy", "accuracy_low", "accuracy_high", "before")
+from memlight.storage.schema import Schema, columns, interval
+
+TABLE: Schema = {
+    **columns(str, "run"),
+    **columns(int, "set", "step", "since_switch"),
+    **columns(bool, "trained"),
+    **interval("accuracy"),
+    **interval("loss"),
+    **interval("test_accuracy"),
+    **interval("retrieval"),
+}
+
+SETS: Schema = {
+    **columns(str, "run"),
+    **columns(int, "set", "begins", "ends", "members"),
+    **interval("accuracy"),
+    **interval("loss"),
+    **columns(float, "ceiling_accuracy", "ceiling_loss", "floor_accuracy", "floor_loss"),
+    **interval("retrieval"),
+    **interval("last_accuracy"),
+    **interval("bits_per_parameter"),
+}
+
+MEMBERS: Schema = {
+    **columns(str, "run"),
+    **columns(int, "seed", "set"),
+    **columns(float, "accuracy", "loss", "retrieval", "last_accuracy", "steps", "savings"),
+}
+
+TRAINING: Schema = {
+    **columns(str, "run"),
+    **columns(int, "step"),
+    **interval("loss"),
+}
+
+RANKS: Schema = {
+    **columns(str, "run"),
+    **columns(int, "set", "rank", "appearances"),
+    **interval("accuracy"),
+    **interval("loss"),
+    **columns(float, "ceiling"),
+    **columns(bool, "saturated"),
+    **interval("appearances_at_saturation"),
+}
+
+APPEARANCES: Schema = {
+    **columns(str, "run"),
+    **columns(int, "set", "appearances"),
+    **interval("accuracy"),
+    **columns(int, "sequences"),
+}
+
+RANK_TIME: Schema = {
+    **columns(int, "set", "step", "rank_low", "rank_high"),
+    **interval("accuracy"),
+}
+
+LEARNED: Schema = {
+    **columns(str, "run"),
+    **columns(int, "set", "step"),
+    **interval("max_rank"),
+}
+
+POSITIONS: Schema = {
+    **columns(str, "run"),
+    **columns(int, "set", "position"),
+    **interval("accuracy"),
+    **columns(float, "ceiling"),
+}
+
+FORGETTING: Schema = {
+    **columns(str, "run"),
+    **columns(int, "after", "set"),
+    **interval("accuracy"),
+    **interval("retained"),
+}
+
+SAVINGS: Schema = {
+    **columns(str, "run"),
+    **columns(int, "set", "members"),
+    **columns(float, "reached"),
+    **interval("steps"),
+    **interval("savings"),
+    **interval("difference"),
+}
+
+WEIGHTS: Schema = {
+    **columns(str, "run"),
+    **columns(int, "step"),
+    **columns(str, "measure"),
+    **columns(float, "value", "low", "high"),
+}
+
+PROBES: Schema = {
+    **columns(str, "run"),
+    **columns(int, "step", "members"),
+    **columns(float, "reached", "batches", "low", "high", "accuracy"),
+}
+
+SWAPS: Schema = {
+    **columns(str, "run"),
+    **columns(int, "step"),
+    **columns(str, "swapped"),
+    **columns(int, "set"),
+    **interval("accuracy"),
+    **columns(float, "before"),
+}

@@ -27,6 +27,7 @@ def sequence(
     """
     if not 0 < learned <= 1:
         raise UserError(f"--learned {learned}: must be above 0 and at most 1.")
+    from memlight.analyses.sequence import ANALYSIS
     from memlight.analyses.sequence.experiment import Experiment
     from memlight.analyses.sequence.study import study_sequence
     from memlight.runs.checkpoints import file_sha256
@@ -42,7 +43,7 @@ def sequence(
         experiments.append(opened(path, [one.name for one in experiments]))
     with AnalysisLog(
         directory,
-        "sequence",
+        ANALYSIS,
         tag=results.tag,
         logger=results.logger,
         seed=int(found.seeds[0]),

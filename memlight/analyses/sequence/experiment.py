@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from memlight.sequences.results import SequenceResults
+from memlight.storage.schema import Schema
 from memlight.storage.tables import Table, table_of
 
 Array = NDArray[Any]
@@ -137,9 +138,9 @@ def spread(name: str, values: Array) -> dict[str, Array]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), over_members(values), strict=True))
 
 
-def joined(names: Sequence[str], blocks: Sequence[Block]) -> Table:
+def joined(schema: Schema, blocks: Sequence[Block]) -> Table:
     """One table of blocks of rows; single values are repeated."""
     if not blocks:
-        return table_of(names, [])
-    parts = [np.broadcast_arrays(*(np.atleast_1d(block[name]) for name in names)) for block in blocks]
-    return {name: np.concatenate(found) for name, found in zip(names, zip(*parts, strict=True), strict=True)}
+        return table_of(schema, [])
+    parts = [np.broadcast_arrays(*(np.atleast_1d(block[name]) for name in schema)) for block in blocks]
+    return {name: np.concatenate(found) for name, found in zip(schema, zip(*parts, strict=True), strict=True)}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memlight.analyses.sequence import columns
 from memlight.analyses.sequence.ceilings import set_ceilings
 from memlight.analyses.sequence.chart import sequence_positions, sequence_runs, sequence_switches, sequence_time
 from memlight.analyses.sequence.chart_ranks import sequence_rank_time, sequence_ranks
@@ -57,28 +56,27 @@ def study_sequence(experiments: Sequence[Experiment], share: float, log: Analysi
     bits = [[bits_per_parameter(one, index) for index in range(one.sets)] for one in experiments]
     ceilings = [[set_ceilings(one, index) for index in range(one.sets)] for one in experiments]
     tables = {
-        "table": (curves_table(experiments), columns.TABLE),
-        "sets": (sets_table(experiments, bits), columns.SETS),
-        "members": (members_table(experiments, share), columns.MEMBERS),
-        "training": (training_table(experiments), columns.TRAINING),
-        "positions": (positions_table(experiments, ceilings), columns.POSITIONS),
-        "ranks": (ranks_table(experiments, ceilings), columns.RANKS),
-        "appearances": (appearances_table(experiments), columns.APPEARANCES),
-        "rank_time": (rank_time_table(run), columns.RANK_TIME),
-        "learned": (learned_table(experiments), columns.LEARNED),
-        "forgetting": (forgetting_table(experiments), columns.FORGETTING),
-        "savings": (savings_table(experiments, share), columns.SAVINGS),
-        "weights": (weights_table(experiments), columns.WEIGHTS),
-        "probes": (probes_table(experiments), columns.PROBES),
-        "swaps": (swaps_table(experiments), columns.SWAPS),
+        "table": curves_table(experiments),
+        "sets": sets_table(experiments, bits),
+        "members": members_table(experiments, share),
+        "training": training_table(experiments),
+        "positions": positions_table(experiments, ceilings),
+        "ranks": ranks_table(experiments, ceilings),
+        "appearances": appearances_table(experiments),
+        "rank_time": rank_time_table(run),
+        "learned": learned_table(experiments),
+        "forgetting": forgetting_table(experiments),
+        "savings": savings_table(experiments, share),
+        "weights": weights_table(experiments),
+        "probes": probes_table(experiments),
+        "swaps": swaps_table(experiments),
     }
-    for name, (table, names) in tables.items():
-        log.table(name, table, names)
-    every = {name: table for name, (table, _) in tables.items()}
-    own = {name: _of_run(table, run.name) for name, table in every.items() if name != "rank_time"}
-    _curves(every, own, log, compared=len(experiments) > 1)
-    _ranks(run, ranks_table([run], ceilings[:1], grouped=True), every["rank_time"], own, log)
-    _sets(every, own, share, log)
+    for name, table in tables.items():
+        log.table(name, table)
+    own = {name: _of_run(table, run.name) for name, table in tables.items() if name != "rank_time"}
+    _curves(tables, own, log, compared=len(experiments) > 1)
+    _ranks(run, ranks_table([run], ceilings[:1], grouped=True), tables["rank_time"], own, log)
+    _sets(tables, own, share, log)
     _weights(run, own["weights"], log)
     log.headline(_headline(run, own, share))
 

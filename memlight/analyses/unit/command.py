@@ -49,6 +49,7 @@ def unit(
     at_least(1, epochs=epochs, points=points, context=context, views=views)
     if not lr > 0:
         raise UserError(f"--lr {lr}: must be above 0.")
+    from memlight.analyses.unit import ANALYSIS
     from memlight.analyses.unit.checks import require_chosen, require_one_process, require_unit, unit_tag
     from memlight.analyses.unit.method import method_of
     from memlight.analyses.unit.study import UnitOptions, study_unit
@@ -80,7 +81,7 @@ def unit(
             max_forward=place.max_forward,
         )
         with opened.log(
-            "unit", results.tag or unit_tag(member, opened.network, objective), results.logger, None
+            ANALYSIS, results.tag or unit_tag(member, opened.network, objective), results.logger, None
         ) as log:
             log.headline({"objective": objective, "split_of_ids": split_of_ids})
             study_unit(encoder, whole, opened.data, layer, options, log)

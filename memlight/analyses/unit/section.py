@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
+from memlight.analyses.unit.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.display import page
 from memlight.display.page import number, word
 from memlight.display.parts import figures, heading, rows_of, section

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from memlight.analyses.probe.accuracy import ProbeOptions, measure_accuracy
 from memlight.analyses.unit.chart import unit_training
+from memlight.analyses.unit.columns import UNIT_ACCURACY
 from memlight.analyses.unit.objectives import COMPARES_IMAGES, Objective, Steps, activation_loss, training_loss
 from memlight.analyses.unit.tables import Point, chosen_unit, unit_headline, unit_table, units_table
-from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.display.pictures import rows_grid
 from memlight.errors import UserError
@@ -131,14 +131,14 @@ def study_unit(
     ends = {point.method: point.result for point in points}
     of = f"{layer} unit {unit}"
     table, units = unit_table(points, unit, options.ids), units_table(start, ends, unit)
-    log.table("table", table, UNIT_TABLE)
-    log.table("units", units, UNIT_OTHERS)
+    log.table("table", table)
+    log.table("units", units)
     log.headline({"layer": layer, "unit": unit, "ids": list(options.ids), **unit_headline(table, units)})
     log.figure("training", unit_training(table, of), f"{of} while it is trained, by each method.")
     _pictures(start, ends, of, unit, options.ids, data, log)
     if data.classes:
         accuracy = _accuracy({"original": encoder, **trained}, data, options, log, progress)
-        log.table("accuracy", accuracy, UNIT_ACCURACY)
+        log.table("accuracy", accuracy)
         log.headline(
             {f"probe_top1/{name}": top1 for name, top1 in zip(accuracy["encoder"], accuracy["probe_top1"], strict=True)}
         )

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memlight.analyses.unit.columns import UNIT_TABLE
 from memlight.analyses.unitmem.excess import layer_null
-from memlight.columns import UNIT_TABLE
 from memlight.errors import UserError
 from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.storage.tables import Table

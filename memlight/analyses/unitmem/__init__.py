@@ -1,0 +1,55 @@
+"""Which units fire for single images? UnitMem, its null, held-out images and the unit contrast."""
+
+from memlight.analyses.unitmem.columns import (
+    UNITMEM_CURVE,
+    UNITMEM_EXCESS,
+    UNITMEM_EXTREMES,
+    UNITMEM_HIGHEST,
+    UNITMEM_LAYERS,
+    UNITMEM_MEDIANS,
+    UNITMEM_NULL,
+    UNITMEM_RELIABILITY,
+    UNITMEM_TABLE,
+    UNITMEM_TESTS,
+    UNITMEM_TOP,
+    headline,
+)
+from memlight.analyses.unitmem.command import unitmem
+from memlight.runs.analysis import Analysis, Curve, Number, later
+
+ANALYSIS = Analysis(
+    "unitmem",
+    unitmem,
+    {
+        "table": UNITMEM_TABLE,
+        "layers": UNITMEM_LAYERS,
+        "held_out": UNITMEM_TABLE,
+        "excess": UNITMEM_EXCESS,
+        "null": UNITMEM_NULL,
+        "top": UNITMEM_TOP,
+        "reliability": UNITMEM_RELIABILITY,
+        "curve": UNITMEM_CURVE,
+        "highest": UNITMEM_HIGHEST,
+        "tests": UNITMEM_TESTS,
+        "extremes": UNITMEM_EXTREMES,
+        "medians": UNITMEM_MEDIANS,
+    },
+    heading="Units",
+    section=later("memlight.analyses.unitmem.section", "unitmem_section"),
+    missed="always",
+    headline=headline,
+    numbers={
+        "unitmem/last": Number("UnitMem, last layer"),
+        "unit_contrast/last": Number(
+            "unit contrast, last layer", interval=True, digits=4, panel="unit contrast, last layer"
+        ),
+        "own_max_share/last": Number("own-max share, last layer", interval=True),
+    },
+    by_layer="layers",
+    curves={
+        "unitmem": Curve("mean", "UnitMem", 3),
+        "null": Curve("null_mean", "UnitMem of exchangeable images", 3),
+        "unit_contrast": Curve("unit_contrast", "unit contrast", interval=("unit_contrast_low", "unit_contrast_high")),
+        "own_max_share": Curve("own_max_share", "own-max share", 3, interval=("own_max_low", "own_max_high")),
+    },
+)

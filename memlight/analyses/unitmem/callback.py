@@ -5,6 +5,7 @@ from typing import Literal
 import lightning.pytorch as L
 
 from memlight.analyses.observe import ObserverCallback
+from memlight.analyses.unitmem import ANALYSIS
 from memlight.analyses.unitmem.study import UnitMemOptions, study_unitmem, unitmem_headline, unitmem_tag
 from memlight.features.hooks import Activation
 
@@ -54,7 +55,7 @@ class UnitMemCallback(ObserverCallback):
         )
         encoder = self.encoder(pl_module)
         tag = unitmem_tag(data.role, options.split, self.moment(trainer))
-        with self.log_to_disk(trainer, "unitmem", tag) as log:
+        with self.log_to_disk(trainer, ANALYSIS, tag) as log:
             by_layer = study_unitmem(encoder, data, self.names(encoder), options, log, progress=False)
         key = "unitmem" if options.split == own else f"unitmem_{options.split}"
         self.log_numbers(pl_module, key, unitmem_headline(by_layer))

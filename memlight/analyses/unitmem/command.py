@@ -52,6 +52,7 @@ def unitmem(
     trained.require_for(member)
     checkpoint = trained.checkpoint
     from memlight.analyses.images.command import look_at_images
+    from memlight.analyses.unitmem import ANALYSIS
     from memlight.analyses.unitmem.resume import UnitMemProgress
     from memlight.analyses.unitmem.study import UnitMemOptions, study_unitmem, unitmem_tag
     from memlight.analyses.unitmem.thumbnails import write_thumbnails
@@ -90,7 +91,7 @@ def unitmem(
             },
         )
         opened.read_images()
-        with opened.log("unitmem", tag, results.logger, seed) as log:
+        with opened.log(ANALYSIS, tag, results.logger, seed) as log:
             study_unitmem(encoder, opened.data, names, options, log, partner=partner, kept=kept)
             write_thumbnails(opened.data, log)
         kept.clear()

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from memlight.analyses.unitmem.columns import UNITMEM_HIGHEST, UNITMEM_LAYERS, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.analyses.unitmem.section_excess import excess_html
-from memlight.columns import UNITMEM_HIGHEST, UNITMEM_LAYERS, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
 from memlight.display.parts import figures, heading, rows_of, section
-from memlight.display.words import unitmem_words
+from memlight.display.words import joined
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
 
@@ -214,3 +214,23 @@ def medians_words(medians: Table) -> str:
         text += f"; on held-out images by {decimals(of['held_out']['pearson'], 3)}, in rank by "
         text += f"{decimals(of['held_out']['spearman'], 3)}"
     return text + "."
+
+
+def unitmem_words(layers: Table) -> str:
+    """What the units show, in words that follow the numbers.
+
+    Args:
+        layers: columns ``UNITMEM_LAYERS``.
+    """
+    last = {name: column[-1] for name, column in layers.items()}
+    held_out = f"on held-out images the units of {last['layer']} score {last['held_out_mean']:.3f}, and "
+    text = (
+        f"Mean UnitMem goes from {layers['mean'][0]:.3f} in {layers['layer'][0]} to {last['mean']:.3f} in "
+        f"{last['layer']}; {held_out if np.isfinite(last['held_out_mean']) else ''}exchangeable images would score "
+        f"{last['null_mean']:.3f}."
+    )
+    if "unit_contrast" in layers:
+        names = layers["layer"][layers["unit_contrast_low"] > 0].tolist()
+        where = f"above 0 in {joined(names)}" if names else "not above 0 in any layer"
+        text += f" The unit contrast of the pair, which is free of which images are striking, is {where}."
+    return text

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memlight.columns import UNITMEM_NULL
+from memlight.analyses.unitmem.columns import UNITMEM_NULL
 from memlight.display import page
 from memlight.display.page import interval, number, word
 from memlight.display.parts import rows_of

@@ -9,8 +9,12 @@ from torch import Tensor, nn
 
 from memlight import dist
 from memlight.analyses.unitmem.chart import unitmem_excess, unitmem_reliability
+from memlight.analyses.unitmem.chart_layers import unitmem_by_layer, unitmem_histogram
 from memlight.analyses.unitmem.chart_medians import unitmem_mean_and_median
 from memlight.analyses.unitmem.chart_overview import unitmem_extremes, unitmem_heatmap, unitmem_overall
+from memlight.analyses.unitmem.columns import (
+    UNITMEM_CURVE,
+)
 from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
 from memlight.analyses.unitmem.mu_table import MuTable, rest_medians
 from memlight.analyses.unitmem.pictures import draw_units
@@ -26,23 +30,9 @@ from memlight.analyses.unitmem.tables_overall import (
     median_agreement,
     unit_scores,
 )
-from memlight.columns import (
-    UNITMEM_CURVE,
-    UNITMEM_EXCESS,
-    UNITMEM_EXTREMES,
-    UNITMEM_HIGHEST,
-    UNITMEM_LAYERS,
-    UNITMEM_MEDIANS,
-    UNITMEM_NULL,
-    UNITMEM_RELIABILITY,
-    UNITMEM_TABLE,
-    UNITMEM_TESTS,
-    UNITMEM_TOP,
-)
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
-from memlight.display.figures import unitmem_by_layer, unitmem_histogram
 from memlight.features.hooks import Activation, Tokens
 from memlight.features.passes import Precision, device_of, images_at_once
 from memlight.metrics.functional import Reference, unitmem_from_extremes
@@ -167,23 +157,23 @@ def study_unitmem(
         own_g = measure(partner, other)
         pair = _contrasts(results, measure(encoder, other), measure(partner, options.split), own_g)
     table, by_layer = unitmem_table(results), unitmem_layers(results, held_out, pair)
-    log.table("table", table, UNITMEM_TABLE)
-    log.table("layers", by_layer, UNITMEM_LAYERS)
+    log.table("table", table)
+    log.table("layers", by_layer)
     if held_out is not None:
-        log.table("held_out", unitmem_table(held_out), UNITMEM_TABLE)
+        log.table("held_out", unitmem_table(held_out))
     excess, null = excess_table(results, held_out), null_table(results, held_out)
-    log.table("excess", excess, UNITMEM_EXCESS)
-    log.table("null", null, UNITMEM_NULL)
-    log.table("top", unitmem_top(results), UNITMEM_TOP)
+    log.table("excess", excess)
+    log.table("null", null)
+    log.table("top", unitmem_top(results))
     halves = {"layer": np.array(list(results)), "split_half": np.array([split_half(r) for r in results.values()])}
-    log.table("reliability", halves, UNITMEM_RELIABILITY)
+    log.table("reliability", halves)
     curve = None  # it needs the table of mu, which the contrast and the median keep
     if partner is not None:
         curve = unitmem_curve(results, (*CURVE_SIZES, scored))
     elif kept is not None and options.reference == "median":
         curve = _curve(kept.table(options.split), results, (*CURVE_SIZES, scored))
     if curve is not None:
-        log.table("curve", curve, UNITMEM_CURVE)
+        log.table("curve", curve)
     log.figure("by_layer", unitmem_by_layer(by_layer), "UnitMem by layer beside its null and held-out images.")
     caption = "Excess of UnitMem over what exchangeable images would score; bars are 95 % intervals over images."
     log.figure("excess", unitmem_excess(null, excess), caption)
@@ -210,10 +200,10 @@ def _curve(mu: MuTable, results: Results, sizes: Sequence[int]) -> Table:
 
 def _overview(table: Table, excess: Table, scores: Scores, log: AnalysisLog) -> None:
     """All units together, beside what the null and held-out images give."""
-    log.table("highest", highest_units(table, excess), UNITMEM_HIGHEST)
-    log.table("tests", extreme_tests(table["layer"], scores), UNITMEM_TESTS)
+    log.table("highest", highest_units(table, excess))
+    log.table("tests", extreme_tests(table["layer"], scores))
     extremes = extreme_shares(table["layer"], scores)
-    log.table("extremes", extremes, UNITMEM_EXTREMES)
+    log.table("extremes", extremes)
     if not scores:
         return
     caption = "Every unit, sorted within its layer; in the null each unit has one draw of what it would score."
@@ -226,7 +216,7 @@ def _overview(table: Table, excess: Table, scores: Scores, log: AnalysisLog) -> 
 
 
 def _medians(table: Table, medians: Table, log: AnalysisLog) -> None:
-    log.table("medians", medians, UNITMEM_MEDIANS)
+    log.table("medians", medians)
     caption = "UnitMem against the mean and against the median of the other images, and how alike they order units."
     log.figure("mean_and_median", unitmem_mean_and_median(table, medians), caption)
     overall = (medians["layer"] == ALL) & (medians["scores"] == "scored")

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from memlight.analyses.unitmem.tables import as_array, tenths
-from memlight.columns import UNITMEM_EXTREMES, UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
+from memlight.analyses.unitmem.columns import UNITMEM_EXTREMES, UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
+from memlight.analyses.unitmem.tables import tenths
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem_result import UnitMemResult
-from memlight.stats import mean_of, welch
+from memlight.stats import as_array, mean_of, welch
 from memlight.storage.tables import Table, table_of
 
 ALL = "all"

@@ -16,7 +16,7 @@ from memlight.analyses.unitmem.browser.thumbnails import (
     encode,
     side_within,
 )
-from memlight.columns import UNITMEM_TOP
+from memlight.analyses.unitmem.columns import UNITMEM_TOP
 from memlight.data.images import ImageDataModule
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import read_table

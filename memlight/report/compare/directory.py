@@ -9,9 +9,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from memlight.columns import COMPARE_LAYERS
 from memlight.display import page
-from memlight.errors import UserError
+from memlight.errors import UserError, named
+from memlight.report.compare.columns import compare_layers
 from memlight.report.compare.figures import contrast_by_depth, contrast_by_group, headline_dots, unitmem_by_depth
 from memlight.report.compare.groups import group_runs, groups_table
 from memlight.report.compare.page import Comparison, comparison_page
@@ -47,7 +47,7 @@ def write_comparison(runs: Sequence[ComparedRun], by: Sequence[str], out: Path) 
     with whole_directory(out) as partial:
         pictures = _draw(content, partial / "figures")
         write_table(partial / "runs.csv", *runs_table(runs))
-        write_table(partial / "layers.csv", layers_table(runs, content.axis), COMPARE_LAYERS)
+        write_table(partial / "layers.csv", layers_table(runs, content.axis), compare_layers())
         write_table(partial / "groups.csv", *groups_table(content.groups))
         write_text(partial / PAGE, comparison_page(content, pictures))
     return out / PAGE
@@ -87,12 +87,10 @@ def require_replaceable(out: Path, page_name: str = PAGE) -> None:
     Raises:
         UserError: names the flag.
     """
-    try:
+    with named(run="out"):
         RunDir(out).require_writable()
-    except UserError as error:
-        raise UserError(str(error).replace("--run", "--out")) from error
     if out.is_dir() and any(out.iterdir()) and not (out / page_name).is_file():
-        raise UserError(f"--out {out}: holds other files, which {page_name} would replace; name a new directory.")
+        raise UserError("out", out, f"holds other files, which {page_name} would replace", "name a new directory")
 
 
 def _draw(content: Comparison, directory: Path) -> dict[str, str]:

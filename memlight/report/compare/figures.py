@@ -10,25 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from memlight.analyses.registry import headline_numbers
 from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, layer_ticks, marker_spacing
 from memlight.report.compare.groups import Curve, Group, group_curve, run_curve, spread
 from memlight.report.compare.runs import Axis
-from memlight.runs.headlines import INTERVALS
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#882255", "#999933", GREY)
 """Hues of groups that have no order (Okabe & Ito 2008; Tol 2021)."""
 
 LINES = ("-", "--", "-.", ":")
 """Lines of the runs of one group."""
-
-DOTS = {
-    "contrast/last": "contrast, last layer",
-    "contrast/peak": "contrast, highest layer",
-    "unit_contrast/last": "unit contrast, last layer",
-    "linear_top1": "linear probe, top-1",
-    "knn_top1": "kNN, top-1",
-}
-"""Headline number -> the title of its panel."""
 
 LEGEND_ROWS = 24
 """A longer legend is cut, and says so."""
@@ -95,7 +86,8 @@ def headline_dots(groups: Sequence[Group]) -> Figure:
     Args:
         groups: all runs.
     """
-    names = [name for name in DOTS if any(spread(group, name).runs for group in groups)]
+    shown = {name: number for name, number in headline_numbers().items() if number.panel}
+    names = [name for name in shown if any(spread(group, name).runs for group in groups)]
     height = 0.9 + sum(0.32 + 0.1 * (len(group.runs) - 1) for group in groups)
     figure = Figure(figsize=(9.6, min(height, 14)), dpi=130, layout="constrained")
     panels = figure.subplots(1, max(len(names), 1), sharey=True, squeeze=False)[0]
@@ -103,15 +95,15 @@ def headline_dots(groups: Sequence[Group]) -> Figure:
         for row, (group, colour) in enumerate(zip(groups, group_colours(groups), strict=True)):
             values = np.array([run.number(name) for run in group.runs])
             y = row + np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.array([float(row)])
-            if name in INTERVALS:
+            if shown[name].interval:
                 low, high = (np.array([run.number(f"{name}_{end}") for run in group.runs]) for end in ("low", "high"))
                 ax.errorbar(values, y, xerr=(values - low, high - values), fmt="none", ecolor=colour, elinewidth=1.2)
             ax.plot(values, y, "o", color=colour)
             if len(values) > 1:
                 ax.vlines(spread(group, name).mean, row - 0.38, row + 0.38, color="black", lw=1.2)
-        if name in INTERVALS:
+        if shown[name].interval:
             ax.axvline(0, color="black", lw=0.8)
-        ax.set_title(DOTS[name], fontsize=8.5)
+        ax.set_title(shown[name].panel, fontsize=8.5)
         ax.grid(axis="x")
         ax.tick_params(axis="x", labelsize=8)
         ax.locator_params(axis="x", nbins=4)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memlight.columns import COMPARE_GROUPS
+from memlight.analyses.registry import headline_numbers
 from memlight.errors import UserError
+from memlight.report.compare.columns import COMPARE_GROUPS
 from memlight.report.compare.runs import Axis, ComparedRun
-from memlight.runs.headlines import HEADLINES, INTERVALS
 from memlight.runs.settings import SEEDS, Setting, differing, setting_text
+from memlight.storage.schema import Schema, columns
 from memlight.storage.tables import Table
 
 
@@ -92,9 +93,8 @@ def group_runs(runs: Sequence[ComparedRun], by: Sequence[str]) -> list[Group]:
         if key not in known:
             differ = differing([run.settings for run in runs])
             shared = ", ".join(name for name in known if name not in differ) or "none"
-            raise UserError(
-                f"--by {key}: no such setting; the runs differ in {', '.join(differ) or 'none'}, and share {shared}."
-            )
+            why = f"no such setting; the runs differ in {', '.join(differ) or 'none'}, and share {shared}"
+            raise UserError("by", key, why)
     found: dict[tuple[str, ...], Group] = {}
     for run in runs:
         values = {key: run.settings.get(key) for key in by}
@@ -117,9 +117,9 @@ def spread_words(groups: Sequence[Group]) -> str:
 
 
 def spread(group: Group, name: str) -> Spread:
-    """A headline number over a group; see `memlight.runs.headlines.HEADLINES`."""
+    """A headline number over a group; see `memlight.analyses.registry.headline_numbers`."""
     found = spread_of(np.array([run.number(name) for run in group.runs]))
-    if found.runs != 1 or name not in INTERVALS:
+    if found.runs != 1 or not headline_numbers()[name].interval:
         return found
     (run,) = (run for run in group.runs if math.isfinite(run.number(name)))
     return replace(found, mean_low=run.number(f"{name}_low"), mean_high=run.number(f"{name}_high"))
@@ -167,20 +167,20 @@ def group_curve(group: Group, axis: Axis, name: str) -> Curve:
     return Curve(x, values.mean(axis=0), values.min(axis=0), values.max(axis=0))
 
 
-def groups_table(groups: Sequence[Group]) -> tuple[Table, tuple[str, ...]]:
+def groups_table(groups: Sequence[Group]) -> tuple[Table, Schema]:
     """One row per group and headline number that any run has.
 
     Returns:
         The table and its columns: the settings grouped by, then ``COMPARE_GROUPS``.
     """
     keys = tuple(groups[0].values)
-    names = [name for name in HEADLINES if any(spread(group, name).runs for group in groups)]
+    names = [name for name in headline_numbers() if any(spread(group, name).runs for group in groups)]
     rows = [(group, name, spread(group, name)) for group in groups for name in names]
     table: Table = {key: np.array([setting_text(group.values[key]) for group, _, _ in rows]) for key in keys}
     table["number"] = np.array([name for _, name, _ in rows])
-    for column in COMPARE_GROUPS[1:]:
+    for column in [*COMPARE_GROUPS][1:]:
         table[column] = np.array([getattr(found, column) for _, _, found in rows])
-    return table, (*keys, *COMPARE_GROUPS)
+    return table, {**columns(str, *keys), **COMPARE_GROUPS}
 
 
 def _order(value: Setting) -> tuple[int, float, str]:

@@ -8,23 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from memlight.analyses.registry import headline_numbers
 from memlight.display import page
 from memlight.display.page import Cell, decimals, number, word
+from memlight.display.parts import POINTS
 from memlight.report.compare.groups import Group, spread, spread_words
 from memlight.report.compare.runs import Axis, ComparedRun, measured_otherwise, same_encoders
-from memlight.runs.headlines import INTERVALS
 from memlight.runs.settings import SHORT_NAMES, differing, setting_text
-
-_TITLES = {
-    "contrast/last": "contrast, last layer",
-    "contrast/peak": "contrast, highest layer",
-    "unitmem/last": "UnitMem, last layer",
-    "unit_contrast/last": "unit contrast, last layer",
-    "own_max_share/last": "own-max share, last layer",
-    "classmem/last": "ClassMem, last layer",
-    "knn_top1": "kNN top-1 %",
-    "linear_top1": "linear top-1 %",
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,11 @@ class Comparison:
     @property
     def numbers(self) -> list[str]:
         """The headline numbers on the page that any run has; published LayerMem stands in the tables only."""
-        return [name for name in _TITLES if any(spread(group, name).runs for group in self.groups)]
+        return [
+            name
+            for name, number in headline_numbers().items()
+            if number.title and any(spread(group, name).runs for group in self.groups)
+        ]
 
     @property
     def differing(self) -> list[str]:
@@ -101,7 +95,7 @@ def _opening(content: Comparison) -> str:
 def runs_section(content: Comparison) -> str:
     """A row per run with the settings that differ and its headline numbers, and what all share."""
     short = [key for key in content.differing if key in SHORT_NAMES.values()]
-    header = ["run", *short, *(_TITLES[name] for name in content.numbers)]
+    header = ["run", *short, *(headline_numbers()[name].title for name in content.numbers)]
     rows = [
         [word(run.name), *(_setting(run, key) for key in short), *(_measured(run, name) for name in content.numbers)]
         for run in content.runs
@@ -128,24 +122,23 @@ def _setting(run: ComparedRun, key: str) -> Cell:
 
 def _measured(run: ComparedRun, name: str) -> Cell:
     cell = _number(name, run.number(name))
-    if name not in INTERVALS or cell.value is None:
+    if not headline_numbers()[name].interval or cell.value is None:
         return cell
-    low, high = (decimals(run.number(f"{name}_{end}"), _digits(name)) for end in ("low", "high"))
-    layer = f" {run.numbers['contrast/peak_layer']}" if name == "contrast/peak" else ""
-    return Cell(f"{cell.text} [{low}, {high}]{layer}", cell.value)
-
-
-def _digits(name: str) -> int:
-    return 2 if name.endswith("top1") else 4 if "contrast" in name else 3
+    low, high = (_text(name, run.number(f"{name}_{end}")) for end in ("low", "high"))
+    layer = run.numbers.get(f"{name}_layer", "")
+    return Cell(f"{cell.text} [{low}, {high}] {layer}".rstrip(), cell.value)
 
 
 def _number(name: str, value: float) -> Cell:
-    return number(_scaled(name, value), _digits(name))
+    return number(_scaled(name, value), headline_numbers()[name].digits)
+
+
+def _text(name: str, value: float) -> str:
+    return decimals(_scaled(name, value), headline_numbers()[name].digits)
 
 
 def _scaled(name: str, value: float) -> float:
-    """Accuracies are shown in per cent."""
-    return 100 * value if name.endswith("top1") else value
+    return POINTS * value if headline_numbers()[name].percent else value
 
 
 def _depth_words(content: Comparison) -> str:
@@ -169,7 +162,7 @@ def _groups(content: Comparison) -> str:
         "For several runs: their mean, in brackets its 95 % interval by Student's t over runs, then the lowest and the "
         "highest of them. For one run: its number, in brackets its 95 % interval over images."
     )
-    header = [*by, "runs", *(_TITLES[name] for name in content.numbers)]
+    header = [*by, "runs", *(headline_numbers()[name].title for name in content.numbers)]
     rows = [
         [
             *(_setting(group.runs[0], key) for key in by),
@@ -187,7 +180,7 @@ def _spread(group: Group, name: str) -> Cell:
         (run,) = [run for run in group.runs if run.number(name) == found.mean] or group.runs[:1]
         return _measured(run, name)
     ends = (found.mean_low, found.mean_high, found.lowest, found.highest)
-    low, high, lowest, highest = (decimals(_scaled(name, end), _digits(name)) for end in ends)
+    low, high, lowest, highest = (_text(name, end) for end in ends)
     cell = _number(name, found.mean)
     return Cell(f"{cell.text} [{low}, {high}], {lowest} to {highest}", cell.value)
 

@@ -6,8 +6,9 @@ from itertools import chain
 import numpy as np
 
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, pairwise_agreement
-from memlight.columns import LAYERMEM_SAMPLES, REPEATS_AGREEMENT
+from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.errors import UserError
+from memlight.report.compare.columns import REPEATS_AGREEMENT
 from memlight.report.compare.runs import ComparedRun
 from memlight.storage.tables import Table, read_json, read_table
 

@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from memlight.columns import COMPARE_GROUPS, REPEATS_LAYERS, REPEATS_NUMBERS
+from memlight.analyses.registry import curves
 from memlight.errors import UserError
+from memlight.report.compare.columns import COMPARE_GROUPS, REPEATS_LAYERS, REPEATS_NUMBERS
 from memlight.report.compare.groups import Spread, default_keys, spread_of
 from memlight.report.compare.runs import ComparedRun
 from memlight.runs.settings import setting_text
 from memlight.storage.tables import Table, read_json, table_of
-
-BY_LAYER = ("contrast", "layermem", "unitmem", "null", "unit_contrast", "own_max_share", "classmem")
-"""Columns of ``COMPARE_LAYERS`` of which mean and spread are taken."""
 
 
 def require_repetitions(runs: Sequence[ComparedRun]) -> None:
@@ -29,7 +27,9 @@ def require_repetitions(runs: Sequence[ComparedRun]) -> None:
     values = [(key, dict.fromkeys(setting_text(run.settings.get(key)) or "not set" for run in runs)) for key in keys]
     told = "; ".join(f"{key} ({', '.join(found)})" for key, found in values)
     command = shlex.join(["analyze.py", "compare", "--runs", *(str(run.run.root) for run in runs)])
-    raise UserError(f"--runs: these are no repetitions of one experiment: they differ in {told}; try `{command}`.")
+    raise UserError(
+        "runs", None, f"these are no repetitions of one experiment: they differ in {told}", f"try `{command}`"
+    )
 
 
 def layers_of(runs: Sequence[ComparedRun]) -> list[str]:
@@ -41,7 +41,7 @@ def layers_of(runs: Sequence[ComparedRun]) -> list[str]:
 def repeats_by_layer(runs: Sequence[ComparedRun]) -> Table:
     """Every number of every layer over the runs: the columns ``REPEATS_LAYERS``, without what no run has."""
     rows: list[tuple[Any, ...]] = []
-    for name in BY_LAYER:
+    for name in curves():
         for depth, layer in enumerate(layers_of(runs)):
             of_layer = [run.layers[name][run.layers["layer"] == layer] for run in runs]
             found = spread_of(np.concatenate(of_layer).astype(np.float64))
@@ -78,4 +78,4 @@ def _is_number(value: object) -> bool:
 
 
 def _columns(found: Spread) -> tuple[float, ...]:
-    return tuple(getattr(found, name) for name in COMPARE_GROUPS[1:])
+    return tuple(getattr(found, name) for name in [*COMPARE_GROUPS][1:])

@@ -8,12 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memlight.analyses.layermem.chart_agreement import agreement_between_runs
-from memlight.columns import COMPARE_LAYERS, REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS
+from memlight.analyses.layermem.section import contrast_words
+from memlight.analyses.registry import ANALYSES, curves
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
 from memlight.display.parts import rows_of
-from memlight.display.words import contrast_words, joined
+from memlight.display.words import joined
 from memlight.report.compare.chart_repeats import repeats_by_depth
+from memlight.report.compare.columns import REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS, compare_layers
 from memlight.report.compare.directory import REPEATS_PAGE, save_pictures, whole_directory
 from memlight.report.compare.groups import group_runs
 from memlight.report.compare.page import Comparison, missing_section, provenance_section, runs_section
@@ -22,20 +24,6 @@ from memlight.report.compare.ranks import agreement_of_runs, same_splits
 from memlight.report.compare.repeats import in_some_runs, repeats_by_layer, repeats_of_headlines, require_repetitions
 from memlight.report.compare.runs import ComparedRun, common_axis, layers_table, runs_table, same_encoders
 from memlight.storage.tables import Table, write_table, write_text
-
-_COLUMNS = {
-    "contrast": ("contrast", 4),
-    "unit_contrast": ("unit contrast", 4),
-    "own_max_share": ("own-max share", 3),
-    "layermem": ("LayerMem", 4),
-    "unitmem": ("UnitMem", 3),
-    "null": ("UnitMem of exchangeable images", 3),
-    "classmem": ("ClassMem", 3),
-}
-"""Number -> the head of its column, and its decimals."""
-
-_SHOWN_BY_LAYER = ("layermem", "unitmem", "classmem")
-"""Analyses of which the page has every layer, so that their headline numbers would say it twice."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +67,7 @@ def write_repeats(runs: Sequence[ComparedRun], out: Path) -> Path:
     with whole_directory(out) as partial:
         pictures = save_pictures(_figures(content, of_runs), partial / "figures")
         write_table(partial / "runs.csv", *runs_table(runs))
-        write_table(partial / "runs_layers.csv", of_runs, COMPARE_LAYERS)
+        write_table(partial / "runs_layers.csv", of_runs, compare_layers())
         write_table(partial / "layers.csv", content.layers, REPEATS_LAYERS)
         write_table(partial / "numbers.csv", content.headlines, REPEATS_NUMBERS)
         write_table(partial / "agreement.csv", content.agreement, REPEATS_AGREEMENT)
@@ -173,7 +161,8 @@ def _opening(content: Repeats) -> str:
 
 def _layers(content: Repeats) -> str:
     layers = content.layers
-    names = [name for name in _COLUMNS if (layers["number"] == name).any()]
+    shown = {name: curve for name, curve in curves().items() if (layers["number"] == name).any()}
+    names = sorted(shown, key=lambda name: not shown[name].interval)  # those that have an interval of their own first
     if not names:
         return page.paragraph("No layer was measured in any of these runs.", "missing")
     explained = page.paragraph(
@@ -187,10 +176,10 @@ def _layers(content: Repeats) -> str:
         for name in names:
             (at,) = np.nonzero((layers["layer"] == layer) & (layers["number"] == name))
             cells.append(
-                _spread(layers, int(at[0]), _COLUMNS[name][1], len(content.runs)) if len(at) else Cell("", None)
+                _spread(layers, int(at[0]), shown[name].digits, len(content.runs)) if len(at) else Cell("", None)
             )
         rows.append(cells)
-    return explained + page.table(["layer", *(_COLUMNS[name][0] for name in names)], rows)
+    return explained + page.table(["layer", *(shown[name].title for name in names)], rows)
 
 
 def _spread(table: Table, row: int, digits: int, runs: int) -> Cell:
@@ -254,7 +243,8 @@ def _agreement(content: Repeats, picture: str) -> str:
 
 def _headlines(content: Repeats) -> str:
     found = content.headlines
-    shown = [row for row, analysis in enumerate(found["analysis"].tolist()) if analysis not in _SHOWN_BY_LAYER]
+    by_layer = [analysis.name for analysis in ANALYSES if analysis.curves]  # so that nothing is said twice
+    shown = [row for row, analysis in enumerate(found["analysis"].tolist()) if analysis not in by_layer]
     html = page.paragraph(
         "Headline numbers of every analysis that all runs have, those by layer above aside (numbers.csv has them too): "
         "mean over runs, its 95 % interval by Student's t over runs, the lowest and the highest run. Accuracies are "

@@ -9,45 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memlight.columns import CLASSMEM_LAYERS, COMPARE_LAYERS, LAYERMEM_TABLE, PROBE_TABLE, UNITMEM_LAYERS
-from memlight.errors import UserError
-from memlight.runs.headlines import COLUMNS, headlines
+from memlight.analyses.registry import ANALYSES, headline_columns, headline_words
+from memlight.errors import UserError, named
+from memlight.report.compare.columns import compare_layers
+from memlight.runs.analysis import Analysis
 from memlight.runs.settings import Setting, differing, flat_settings, recorded_settings, setting_text
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import RunDir
+from memlight.storage.schema import Schema, columns
 from memlight.storage.tables import Table, read_json, read_table
-
-_TABLES: dict[str, dict[str, tuple[str, ...]]] = {
-    "layermem": {"table": LAYERMEM_TABLE},
-    "unitmem": {"layers": UNITMEM_LAYERS},
-    "classmem": {"layers": CLASSMEM_LAYERS},
-    "probe": {"table": PROBE_TABLE},
-}
-"""Command -> the tables of it that are compared."""
-
-_SOURCES = {
-    "contrast": ("layermem", "contrast"),
-    "contrast_low": ("layermem", "contrast_low"),
-    "contrast_high": ("layermem", "contrast_high"),
-    "layermem": ("layermem", "layermem"),
-    "unitmem": ("unitmem", "mean"),
-    "null": ("unitmem", "null_mean"),
-    "unit_contrast": ("unitmem", "unit_contrast"),
-    "unit_contrast_low": ("unitmem", "unit_contrast_low"),
-    "unit_contrast_high": ("unitmem", "unit_contrast_high"),
-    "own_max_share": ("unitmem", "own_max_share"),
-    "own_max_low": ("unitmem", "own_max_low"),
-    "own_max_high": ("unitmem", "own_max_high"),
-    "classmem": ("classmem", "mean"),
-}
-"""Column of ``layers.csv`` -> the command and the column it is taken from."""
 
 _IDLE_FLAGS = frozenset({"--run", "--root", "--device", "--max-forward", "--logger"})
 """Flags of an analysis that do not change its numbers."""
 
 SHA256_LENGTH = 64
-
-EXPECTED = ("layermem", "unitmem", "probe")
-"""Commands whose results are missed where they are not there; ClassMem needs labels."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +32,8 @@ class ComparedRun:
         name: tells it apart from the others.
         run: its directory.
         settings: flat settings of its training, or of an encoder from elsewhere; empty where they are not recorded.
-        numbers: what `memlight.runs.headlines.headlines` gives for each of its analyses.
-        layers: columns ``COMPARE_LAYERS`` but run and relative_depth, a row per measured layer; NaN where not measured.
+        numbers: the headline numbers of its analyses; see `memlight.analyses.registry`.
+        layers: columns `compare_layers` but run and relative_depth, a row per measured layer; NaN where not measured.
         summaries: ``summary.json`` of each of its analyses, by command.
     """
 
@@ -76,8 +50,8 @@ class ComparedRun:
 
     @property
     def missing(self) -> list[str]:
-        """Commands of ``EXPECTED`` that were not run."""
-        return [command for command in EXPECTED if command not in self.summaries]
+        """Commands whose results are missed where they are not there."""
+        return [a.name for a in ANALYSES if a.missed != "never" and a.name not in self.summaries]
 
 
 @dataclass(frozen=True)
@@ -103,17 +77,15 @@ def open_runs(paths: Sequence[str]) -> list[ComparedRun]:
         UserError: fewer than two, one of them twice or not a run, or a table is damaged.
     """
     if len(paths) < 2:
-        raise UserError(f"--runs {' '.join(paths)}: give at least two runs; `analyze.py report` shows one.")
+        raise UserError("runs", paths, "give at least two runs; `analyze.py report` shows one")
     real = [Path(path).resolve() for path in paths]
     for path, place in zip(paths, real, strict=True):
         if real.count(place) > 1:
-            raise UserError(f"--runs {path}: given twice; each run is compared once.")
+            raise UserError("runs", path, "given twice; each run is compared once")
     unique = len({place.name for place in real}) == len(real)
-    try:
+    with named(run="runs"):
         runs = [RunDir.open(path) for path in paths]
         return [_read(run.name if unique else os.path.normpath(run.root), run) for run in runs]
-    except UserError as error:
-        raise UserError(str(error).replace("--run", "--runs", 1)) from error
 
 
 def common_axis(runs: Sequence[ComparedRun]) -> Axis:
@@ -137,7 +109,7 @@ def common_axis(runs: Sequence[ComparedRun]) -> Axis:
     return Axis(measured[0] if one else None, depth)
 
 
-def runs_table(runs: Sequence[ComparedRun]) -> tuple[Table, tuple[str, ...]]:
+def runs_table(runs: Sequence[ComparedRun]) -> tuple[Table, Schema]:
     """One row per run: the settings that differ, then every headline number.
 
     Returns:
@@ -147,19 +119,21 @@ def runs_table(runs: Sequence[ComparedRun]) -> tuple[Table, tuple[str, ...]]:
     table = {"run": np.array([run.name for run in runs])}
     for key in keys:
         table[key] = np.array([setting_text(run.settings.get(key)) for run in runs])
-    for column in COLUMNS:
-        empty: float | str = "" if column == "contrast/peak_layer" else np.nan
+    found, words = headline_columns(), headline_words()
+    for column in found:
+        empty: float | str = "" if column in words else np.nan
         table[column] = np.array([run.numbers.get(column, empty) for run in runs])
-    return table, ("run", *keys, *COLUMNS)
+    numbers = [column for column in found if column not in words]
+    return table, {**columns(str, "run", *keys), **columns(float, *numbers), **columns(str, *words)}
 
 
 def layers_table(runs: Sequence[ComparedRun], axis: Axis) -> Table:
-    """The layers of every run below one another (``COMPARE_LAYERS``)."""
+    """The layers of every run below one another (`compare_layers`)."""
     parts = [
         {"run": np.full(len(run.layers["layer"]), run.name), "relative_depth": axis.depth[run.name], **run.layers}
         for run in runs
     ]
-    return {column: np.concatenate([part[column] for part in parts]) for column in COMPARE_LAYERS}
+    return {column: np.concatenate([part[column] for part in parts]) for column in compare_layers()}
 
 
 def measured_otherwise(runs: Sequence[ComparedRun]) -> dict[str, dict[str, list[str]]]:
@@ -169,7 +143,7 @@ def measured_otherwise(runs: Sequence[ComparedRun]) -> dict[str, dict[str, list[
         Command -> flags as typed, those aside that change no number -> names of the runs.
     """
     found: dict[str, dict[str, list[str]]] = {}
-    for command in _TABLES:
+    for command in (analysis.name for analysis in _compared()):
         ways: dict[str, list[str]] = {}
         for run in runs:
             if summary := run.summaries.get(command):
@@ -197,28 +171,34 @@ def _flags(command_line: str) -> str:
     return " ".join(sorted(kept)) or "no flags"
 
 
+def _compared() -> list[Analysis]:
+    """Analyses that have a headline or a number by layer."""
+    return [analysis for analysis in ANALYSES if analysis.numbers or analysis.curves]
+
+
 def _read(name: str, run: RunDir) -> ComparedRun:
-    found = {command: run.analysis(command) for command in _TABLES if run.analysis(command).summary.is_file()}
-    tables = {command: _tables(analysis) for command, analysis in found.items()}
+    tables: dict[str, dict[str, Table]] = {}
     numbers: dict[str, float | str] = {}
-    for command, of_command in tables.items():
-        numbers |= headlines(command, of_command)
-    summaries = {command: read_json(analysis.summary) for command, analysis in found.items()}
+    summaries: dict[str, Mapping[str, Any]] = {}
+    for analysis in _compared():
+        found = run.analysis(analysis.name)
+        if found.summary.is_file():
+            table = analysis.by_layer or "table"
+            tables[analysis.name] = {table: read_table(found.table(table), analysis.schema(table))}
+            numbers |= analysis.headlines(tables[analysis.name])
+            summaries[analysis.name] = read_json(found.summary)
     return ComparedRun(name, run, flat_settings(recorded_settings(run)), numbers, _layers(tables), summaries)
-
-
-def _tables(analysis: AnalysisDir) -> dict[str, Table]:
-    return {name: read_table(analysis.table(name), header) for name, header in _TABLES[analysis.command].items()}
 
 
 def _layers(tables: Mapping[str, Mapping[str, Table]]) -> Table:
     """The layers that any analysis measured, in execution order, with what each found there."""
-    by_layer = {command: next(iter(of.values())) for command, of in tables.items() if command != "probe"}
-    lists = sorted((table["layer"].tolist() for table in by_layer.values()), key=len, reverse=True)
+    by_layer = {analysis.name: tables.get(analysis.name, {}).get(analysis.by_layer, {}) for analysis in ANALYSES}
+    lists = sorted((table["layer"].tolist() for table in by_layer.values() if table), key=len, reverse=True)
     names = list(dict.fromkeys(layer for some in lists for layer in some))
     layers: Table = {"layer": np.array(names, dtype=np.str_), "depth": np.arange(len(names))}
-    for column, (command, source) in _SOURCES.items():
-        table = by_layer.get(command, {})
-        at = dict(zip(table["layer"].tolist(), table[source], strict=True)) if source in table else {}
-        layers[column] = np.array([at.get(name, np.nan) for name in names], dtype=np.float64)
+    for analysis in ANALYSES:
+        table = by_layer[analysis.name]
+        for column, source in analysis.compared_columns().items():
+            at = dict(zip(table["layer"].tolist(), table[source], strict=True)) if source in table else {}
+            layers[column] = np.array([at.get(name, np.nan) for name in names], dtype=np.float64)
     return layers

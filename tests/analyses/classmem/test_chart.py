@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.analyses import classmem
 from memlight.analyses.classmem.chart import MOST_PANELS, classmem_by_layer, classmem_scatter
 from memlight.analyses.classmem.section import class_section, classmem_words
-from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table
@@ -99,10 +99,10 @@ def test_the_section_has_every_layer_and_the_top_units_by_the_name_of_their_clas
     assert class_section(run) == ""
     made = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "CPU"}
     for tag in (None, "by-<colour>"):
-        with AnalysisLog(run, "classmem", tag=tag, logger="csv", **made) as log:
-            log.table("table", table(), CLASSMEM_TABLE)
-            log.table("layers", layers(), CLASSMEM_LAYERS)
-            log.table("classes", CLASSES, CLASSMEM_CLASSES)
+        with AnalysisLog(run, classmem.ANALYSIS, tag=tag, logger="csv", **made) as log:
+            log.table("table", table())
+            log.table("layers", layers())
+            log.table("classes", CLASSES)
             log.figure("by_layer", classmem_by_layer(layers()), "By layer & more.")
     page = Reader(class_section(run))
     assert len(page.sources) == 2 and all(source.startswith("data:image/png;base64,") for source in page.sources)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from memlight.analyses.classmem.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE
 from memlight.analyses.classmem.study import classmem_tag
-from memlight.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, UNITMEM_TABLE
+from memlight.analyses.unitmem.columns import UNITMEM_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.display.pictures import rows_grid
 from memlight.metrics.classmem import shuffled_labels
@@ -71,7 +72,7 @@ def test_tables_are_what_one_image_at_a_time_gives(trained: RunDir, done: Analys
     tables = {name: read_table(done.table(name)) for name in TABLES}
     for name, columns in (("table", CLASSMEM_TABLE), ("layers", CLASSMEM_LAYERS), ("classes", CLASSMEM_CLASSES)):
         assert tuple(tables[name]) == columns
-    assert tuple(tables["unitmem"]) == UNITMEM_TABLE[:8]
+    assert list(tables["unitmem"]) == [*UNITMEM_TABLE][:8]
     (mu, ids), (unseen, external) = mu_of(trained, "candidate"), mu_of(trained, "external")
     assert tables["classes"]["class_name"].tolist() == NAMES
     assert tables["classes"]["images"].tolist() == [int((ids % 3 == c).sum()) for c in range(3)]

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.analyses.exchange import ANALYSIS
 from memlight.analyses.exchange import chart as exchange
 from memlight.analyses.exchange.chart import exchange_accuracy, exchange_layermem
+from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.analyses.exchange.section import exchange_section, exchange_words
-from memlight.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table
@@ -121,10 +122,10 @@ def test_the_section_has_a_row_for_every_encoder(tmp_path: Path, forms: int) -> 
     scores = np.where(np.isin(plain["layers"], ["none", "donor"]), np.nan, 0.125)
     fixed = (plain["layers"], plain["dataset"], plain["top1"], scores, -scores)
     made = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "CPU"}
-    with AnalysisLog(run, "exchange", tag="<b>", logger="csv", **made) as log:
-        log.table("table", dict(zip(EXCHANGE_TABLE, fixed, strict=True)), EXCHANGE_TABLE)
-        log.table("effects", table, EXCHANGE_EFFECTS)
-        log.table("layers", layers(table), EXCHANGE_LAYERS)
+    with AnalysisLog(run, ANALYSIS, tag="<b>", logger="csv", **made) as log:
+        log.table("table", dict(zip(EXCHANGE_TABLE, fixed, strict=True)))
+        log.table("effects", table)
+        log.table("layers", layers(table))
         log.figure("accuracy", exchange_accuracy(table), "Both & more.")
     page = Reader(exchange_section(run))
     assert "<b>" in page.text and "Both & more." in page.text

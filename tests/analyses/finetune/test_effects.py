@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.analyses.finetune.effects import (
     Arm,
     finetune_effects,
@@ -16,7 +17,6 @@ from memlight.analyses.finetune.effects import (
     paired_gain,
     trials_interval,
 )
-from memlight.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 
 TRIALS, IMAGES = 4, 50
 
@@ -116,7 +116,7 @@ def test_gain_needs_the_same_trials_and_images() -> None:
 
 def test_table_has_every_trial_of_every_arm() -> None:
     table = finetune_table(ARMS, RIGHT, PARAMETERS)
-    assert tuple(table) == FINETUNE_TABLE
+    assert list(table) == list(FINETUNE_TABLE)
     row = 0
     for arm in ARMS:
         for trial in range(TRIALS):
@@ -133,7 +133,7 @@ def test_table_has_every_trial_of_every_arm() -> None:
 
 def test_effects_compare_each_arm_with_the_head_and_a_ranking_with_random_layers_of_its_number() -> None:
     effects = finetune_effects(ARMS, RIGHT, PARAMETERS)
-    assert tuple(effects) == FINETUNE_EFFECTS
+    assert list(effects) == list(FINETUNE_EFFECTS)
     assert effects["arm"].tolist() == [arm.name for arm in ARMS]
     assert effects["layers"].tolist() == ["", "layer8", "layer4,layer8", "drawn in each trial", "layer2"]
     assert effects["trained_parameters"].tolist() == [10, 80, 120, (20 + 80 + 20 + 40) / 4, 20]

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from memlight.analyses.finetune.columns import FINETUNE_EFFECTS
 from memlight.analyses.finetune.section import finetune_section, finetune_words, ranking_verdict
-from memlight.columns import FINETUNE_EFFECTS
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_json, write_table
 from tests.finetuned_tables import one_trial, tables

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from memlight.analyses.finetune.arms import head_arm, named_arms, ranked_arms
+from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.analyses.finetune.images import read_target
-from memlight.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_table
 from tests.ddp import run_ddp
+from tests.schemas import schema_of
 from tests.synthetic_run import layermem_table
 from tests.tiny_pair import analyze, assert_same_tables, table_bytes
 
@@ -70,7 +71,7 @@ def test_rankings_are_read_from_the_run_and_a_second_call_gives_the_same_bytes(t
     flags = ["--rank-by", "delta", "random", "--count", "1"]
     assert finetune(tuned, "none", *flags) == 2  # not measured yet
     table = layermem_table()
-    write_table(tuned.analysis("layermem").table(), table, tuple(table))
+    write_table(tuned.analysis("layermem").table(), table, schema_of(table))
     for tag in ("ranked", "again"):
         assert finetune(tuned, tag, *flags) == 0
     assert table_bytes(tuned.analysis("finetune", "ranked")) == table_bytes(tuned.analysis("finetune", "again"))

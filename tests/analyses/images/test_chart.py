@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memlight.analyses.images.chart import image_descriptors, image_ownership
-from memlight.columns import IMAGES_DESCRIBED
+from memlight.analyses.images.columns import IMAGES_DESCRIBED
 from tests.image_tables import LAYERS, tables
 
 

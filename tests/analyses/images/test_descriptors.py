@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from memlight.analyses.images.columns import IMAGES_DESCRIBED
 from memlight.analyses.images.descriptors import describe_images, foreground_share, otsu_threshold, spectrum_descriptors
-from memlight.columns import IMAGES_DESCRIBED
 
 
 def images(count: int = 3, height: int = 16, width: int = 20) -> torch.Tensor:

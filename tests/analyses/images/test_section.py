@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.analyses.images.columns import IMAGES_CLUSTERS, IMAGES_DESCRIPTORS, IMAGES_MATCHED, IMAGES_OWNERSHIP
 from memlight.analyses.images.section import cluster_words, descriptor_words, images_section, ownership_words
-from memlight.columns import IMAGES_CLUSTERS, IMAGES_DESCRIPTORS, IMAGES_MATCHED, IMAGES_OWNERSHIP
 from memlight.report.page import write_report
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_json, write_table

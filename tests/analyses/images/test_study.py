@@ -8,9 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from memlight.analyses.images.descriptors import describe_images
-from memlight.analyses.images.tables import Owned, cluster_table, ownership_table
-from memlight.columns import (
+from memlight.analyses.images.columns import (
     IMAGES_CLUSTERS,
     IMAGES_CURVE,
     IMAGES_DESCRIBED,
@@ -20,6 +18,8 @@ from memlight.columns import (
     IMAGES_SILHOUETTES,
     IMAGES_TABLE,
 )
+from memlight.analyses.images.descriptors import describe_images
+from memlight.analyses.images.tables import Owned, cluster_table, ownership_table
 from memlight.data.images import ImageDataModule
 from memlight.models.encoders import read_metadata
 from memlight.storage.rundir import AnalysisDir, RunDir

@@ -19,7 +19,7 @@ from memlight.analyses.layermem.agreement import (
     top_count,
     top_overlap,
 )
-from memlight.columns import LAYERMEM_AGREEMENT
+from memlight.analyses.layermem.columns import LAYERMEM_AGREEMENT
 
 
 def tau_by_loops(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -116,7 +116,7 @@ def test_every_two_layers_of_both_splits_have_a_row() -> None:
     table = layer_agreement(scores)
     assert set(table) == set(LAYERMEM_AGREEMENT)
     expected = [(split, *pair) for split in ("candidate", "external") for pair in combinations("abc", 2)]
-    assert list(zip(*(table[name].tolist() for name in LAYERMEM_AGREEMENT[:3]), strict=True)) == expected
+    assert list(zip(*(table[name].tolist() for name in [*LAYERMEM_AGREEMENT][:3]), strict=True)) == expected
     for row, (split, a, b) in enumerate(expected):
         x, y = scores[split][a], scores[split][b]
         assert table["n"][row] == len(x) and table["top"][row] == len(x) // 2

@@ -6,8 +6,8 @@ import torch
 
 from memlight.analyses.layermem.blocks import PARTS, layermem_blocks, layers_by_block, mlp_minus_attention
 from memlight.analyses.layermem.chart_blocks import layermem_by_block
-from memlight.analyses.unitmem.tables import layermem_table
-from memlight.columns import LAYERMEM_BLOCKS
+from memlight.analyses.layermem.columns import LAYERMEM_BLOCKS
+from memlight.analyses.layermem.tables import layermem_table
 from memlight.features.hooks import list_layers
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.models.encoders import build_encoder
@@ -45,7 +45,7 @@ def test_layers_of_real_encoders_by_block(name: str, blocks: int) -> None:
 def test_table_by_block_picks_the_rows_of_the_layers() -> None:
     table = layermem_table(results())
     blocks = layermem_blocks(table)
-    assert tuple(blocks) == LAYERMEM_BLOCKS
+    assert list(blocks) == list(LAYERMEM_BLOCKS)
     assert blocks["block"].tolist() == [1] * 5 + [2] * 5
     assert blocks["part"].tolist() == list(PARTS) * 2
     for row, layer in enumerate(blocks["layer"].tolist()):

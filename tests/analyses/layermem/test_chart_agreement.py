@@ -5,8 +5,8 @@ import pytest
 
 from memlight.analyses.layermem.agreement import layer_agreement, pairwise_agreement
 from memlight.analyses.layermem.chart_agreement import MOST_WRITTEN, agreement_between_layers, agreement_between_runs
-from memlight.columns import COMPARE_LAYERS
 from memlight.report.compare.chart_repeats import repeats_by_depth
+from memlight.report.compare.columns import compare_layers
 from memlight.storage.tables import Table
 
 RNG = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_agreement_of_runs_is_the_mean_over_pairs(runs: int) -> None:
 
 
 def test_repetitions_show_every_run_and_their_mean() -> None:
-    runs: Table = {name: np.full(6, np.nan) for name in COMPARE_LAYERS}
+    runs: Table = {name: np.full(6, np.nan) for name in compare_layers()}
     runs |= {"run": np.repeat(["s0", "s1"], 3), "layer": np.array(LAYERS * 2)}
     runs["contrast"] = np.array([0.0, 0.1, 0.2, 0.2, 0.3, np.nan])
     means: Table = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from memlight.columns import LAYERMEM_AGREEMENT, LAYERMEM_SAMPLES, LAYERMEM_TABLE
+from memlight.analyses.layermem.columns import LAYERMEM_AGREEMENT, LAYERMEM_SAMPLES, LAYERMEM_TABLE
 from memlight.models.encoders import load_encoder, read_metadata, save_encoder
 from memlight.runs.checkpoints import initial_encoder
 from memlight.storage.rundir import RunDir
@@ -36,8 +36,8 @@ def test_tables_hold_every_split_and_layer_once(trained: RunDir) -> None:
     assert analyze(trained.root, "layermem", "--tag=splits", "--layers", "layer1", "res6") == 0
     done = trained.analysis("layermem", "splits")
     table, samples = read_table(done.table()), read_table(done.table("samples"))
-    assert tuple(table) == LAYERMEM_TABLE
-    assert tuple(samples) == LAYERMEM_SAMPLES
+    assert list(table) == list(LAYERMEM_TABLE)
+    assert list(samples) == list(LAYERMEM_SAMPLES)
     assert table["layer"].tolist() == ["layer1", "res6"]
     splits = read_json(trained.splits)
     scored = {split: sorted(splits[split]) for split in ("candidate", "independent", "external", "shared")}

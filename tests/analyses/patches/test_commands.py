@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from memlight.analyses.patches import study
+from memlight.analyses.patches.columns import PATCHES_COMPARE, PATCHES_IMAGES, PATCHES_NEAREST, PATCHES_TABLE
 from memlight.analyze import main
-from memlight.columns import PATCHES_COMPARE, PATCHES_IMAGES, PATCHES_NEAREST, PATCHES_TABLE
 from memlight.patches.approximate import approximate_patches
 from memlight.patches.results import read_results
 from memlight.patches.search import nearest_patches

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from memlight.columns import PROBE_TABLE
+from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.storage.rundir import RunDir
@@ -18,7 +18,7 @@ def probed(trained: RunDir) -> RunDir:
 
 def test_table_has_both_evaluations_of_every_encoder(probed: RunDir) -> None:
     table = read_table(probed.analysis("probe").table())
-    assert tuple(table) == PROBE_TABLE
+    assert list(table) == list(PROBE_TABLE)
     rows = list(zip(table["member"].tolist(), table["evaluation"].tolist(), strict=True))
     assert rows == [(m, e) for m in ("candidate", "independent", "random") for e in ("linear", "knn")]
     assert (table["n_train"] == 48).all()

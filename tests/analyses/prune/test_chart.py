@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
 from memlight.analyses.prune.chart import accuracy_lost
-from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
+from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.storage.tables import Table
 from tests.pruned_tables import copies, effects
 
@@ -24,7 +24,7 @@ def intervals(ax: Axes) -> list[list[float]]:
 
 def test_a_column_for_each_scope_with_drops_and_excesses_in_points() -> None:
     table, compared = copies(), effects()
-    assert (tuple(table), tuple(compared)) == (PRUNE_TABLE, PRUNE_EFFECTS)
+    assert (list(table), list(compared)) == (list(PRUNE_TABLE), list(PRUNE_EFFECTS))
     axes = accuracy_lost(table, compared).axes
     assert len(axes) == 4
     for ax, scope in zip(axes, ("layer", "model"), strict=False):
@@ -57,7 +57,7 @@ def test_one_mode_and_one_scope_alone_have_one_panel(mode: str) -> None:
     table = {name: column[keep] for name, column in copies().items()}
     alone = (effects()["mode"] == mode) & (effects()["scope"] == "model")
     compared = {name: column[alone] for name, column in effects().items()}
-    for name in PRUNE_EFFECTS[8:15]:
+    for name in [*PRUNE_EFFECTS][8:15]:
         compared[name] = np.full(int(alone.sum()), np.nan)
     (ax,) = accuracy_lost(table, compared).axes
     assert len(intervals(ax)) == (2 if mode == "top" else 0)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.analyses.prune.section import order, prune_section, prune_words
-from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_json, write_table
 from tests.pruned_tables import copies, effects

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from memlight.analyses.prune import ANALYSIS
+from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS
 from memlight.analyses.prune.study import PruneOptions, layers_to_prune, study_prune
-from memlight.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS, UNITMEM_TABLE
+from memlight.analyses.unitmem.columns import UNITMEM_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.features.hooks import capture
 from memlight.interventions import prune_units
@@ -71,7 +73,7 @@ def test_every_copy_is_there_once_and_its_drop_is_the_difference(done: AnalysisD
         for ratio in (0.1, 0.2):
             copies += [("top", scope, ratio, 0), *[("random", scope, ratio, t) for t in range(TRIALS)]]
             copies += [("low", scope, ratio, 0)]
-    assert list(zip(*(table[name].tolist() for name in PRUNE_TABLE[:4]), strict=True)) == copies
+    assert list(zip(*(table[name].tolist() for name in [*PRUNE_TABLE][:4]), strict=True)) == copies
     sizes = {"none": {0.0: 0}, "layer": {0.1: 3 + 3 * 6 + 12 + 3 * 25, 0.2: 6 + 3 * 12 + 25 + 3 * 51}}
     sizes["model"] = {0.1: 112, 0.2: 224}
     assert table["units"].tolist() == [sizes[scope][ratio] for _, scope, ratio, _ in copies]
@@ -189,7 +191,7 @@ def test_the_hidden_units_of_a_vit_are_pruned_and_the_encoder_is_left_as_it_was(
     ]
     before = snapshot(vit)
     made = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "cpu"}
-    with AnalysisLog(RunDir(tmp_path), "prune", logger="csv", **made) as log:
+    with AnalysisLog(RunDir(tmp_path), ANALYSIS, logger="csv", **made) as log:
         study_prune(vit, data, layers, options, log, progress=False)
     assert_unchanged(vit, before)
     lost = lost_units(read_table(log.final.table("units")), mode="top")

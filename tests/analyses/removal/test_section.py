@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.analyses.removal.section import removal_section, removal_words
-from memlight.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import write_json, write_table
 from tests.removal_tables import arms, effects, table

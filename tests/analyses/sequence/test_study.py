@@ -25,6 +25,7 @@ from memlight.sequences.results import SequenceResults
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_table
 from tests.report.test_page import Reader
+from tests.schemas import schema_of
 from tests.sequence_runs import sequence_results, write_sequence_run
 
 
@@ -258,7 +259,7 @@ def test_the_same_files_give_the_same_tables(analysed: RunDir, tmp_path: Path) -
     log = Tables()
     study_sequence([Experiment(path.name, SequenceResults.read(path)) for path in paths], 0.8, log)  # type: ignore[arg-type]
     for name, table in log.tables.items():
-        write_table(tmp_path / "again.csv", table, tuple(table))
+        write_table(tmp_path / "again.csv", table, schema_of(table))
         assert (tmp_path / "again.csv").read_bytes() == analysed.analysis("sequence").table(name).read_bytes()
 
 

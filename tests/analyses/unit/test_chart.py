@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.analyses import unit
 from memlight.analyses.unit.chart import unit_training
 from memlight.analyses.unit.section import unit_section, unit_words
-from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table
@@ -81,12 +81,12 @@ def test_the_section_has_every_measurement_and_the_probes(tmp_path: Path) -> Non
         "n_test": np.full(3, 15),
     }
     for tag in (None, "without-classes"):
-        with AnalysisLog(run, "unit", tag=tag, logger="csv", **made) as log:
-            log.table("table", TABLE, UNIT_TABLE)
-            log.table("units", OTHERS, UNIT_OTHERS)
+        with AnalysisLog(run, unit.ANALYSIS, tag=tag, logger="csv", **made) as log:
+            log.table("table", TABLE)
+            log.table("units", OTHERS)
             log.headline(SUMMARY)
             if tag is None:
-                log.table("accuracy", accuracy, UNIT_ACCURACY)
+                log.table("accuracy", accuracy)
                 log.figure("training", unit_training(TABLE, "layer7 unit 1"), "While it is trained.")
     page = Reader(unit_section(run))
     assert page.text.count("Unit 1 of layer<7>, trained to stand out") == 2

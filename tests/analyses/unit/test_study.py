@@ -11,12 +11,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from memlight import modules
+from memlight.analyses import unit
 from memlight.analyses.unit.checks import require_one_process, unit_tag
+from memlight.analyses.unit.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.analyses.unit.method import load_method
 from memlight.analyses.unit.objectives import COMPARES_IMAGES, OnlyFirstTeach, Steps, activation_loss, training_loss
 from memlight.analyses.unit.study import UnitOptions, study_unit
 from memlight.analyses.unit.tables import chosen_unit, rank_of
-from memlight.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.interventions.parts import unit_entries
@@ -155,7 +156,7 @@ def test_a_unit_that_is_made_to_memorise_is_found(patchwork: ImageDataModule, tm
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     options = UnitOptions([9], epochs=20, points=2, objective="activation", context=13, num_views=1, lr=1e-3)
     made = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "CPU"}
-    with AnalysisLog(RunDir(tmp_path), "unit", logger="csv", **made) as log:
+    with AnalysisLog(RunDir(tmp_path), unit.ANALYSIS, logger="csv", **made) as log:
         table = study_unit(encoder, None, patchwork, "layer4", options, log, progress=False)
     assert same_tensors(dict(encoder.state_dict()), before)
     for method in ("masked", "restore"):

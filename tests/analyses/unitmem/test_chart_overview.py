@@ -4,8 +4,8 @@ import numpy as np
 
 from memlight.analyses.unitmem.chart_medians import unitmem_mean_and_median
 from memlight.analyses.unitmem.chart_overview import WIDTH, unitmem_extremes, unitmem_heatmap, unitmem_overall
+from memlight.analyses.unitmem.columns import UNITMEM_MEDIANS
 from memlight.analyses.unitmem.tables_overall import extreme_shares
-from memlight.columns import UNITMEM_MEDIANS
 from memlight.storage.tables import table_of
 
 LAYERS = np.repeat(["conv.in", "mid.attn.1"], [4, 16])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.analyses.unitmem.columns import UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.analyses.unitmem.section import medians_words, overall_words, unitmem_section, welch_words
-from memlight.columns import UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, table_of, write_table
 from tests.synthetic_run import analyse, make_trained
@@ -59,7 +59,7 @@ def test_older_results_show_what_they_have(tmp_path: Path) -> None:
     assert "res6" in before and "highest scores" not in before and "Welch" not in before
     analysis = run.analysis("unitmem")
     row = (1, "res6", 7, 0.8, 0.6, 0.7, 0.65, 2.0, 0.2, 31337)
-    write_table(analysis.table("highest"), table_of(UNITMEM_HIGHEST[:10], [row]), UNITMEM_HIGHEST)
+    write_table(analysis.table("highest"), table_of([*UNITMEM_HIGHEST][:10], [row]), UNITMEM_HIGHEST)
     write_table(analysis.table("tests"), welch_table({"scored": [0.01]}), UNITMEM_TESTS)
     write_table(analysis.table("medians"), medians(held_out=False), UNITMEM_MEDIANS)
     after = unitmem_section(run)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from memlight.analyses.unitmem.columns import UNITMEM_NULL
 from memlight.analyses.unitmem.section_excess import excess_html, excess_words
-from memlight.columns import UNITMEM_NULL
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_table
 
 
 def null(low: list[float], held_out_high: list[float]) -> Table:
-    columns = {name: np.zeros(2) for name in UNITMEM_NULL[1:]}
+    columns = {name: np.zeros(2) for name in [*UNITMEM_NULL][1:]}
     columns |= {"excess": np.array(low) + 0.01, "excess_low": np.array(low), "held_out_high": np.array(held_out_high)}
     return {"layer": np.array(["early", "late"]), **columns}
 

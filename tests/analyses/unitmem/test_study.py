@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from memlight.analyses.unitmem.columns import UNITMEM_LAYERS
 from memlight.analyses.unitmem.study import unitmem_tag
-from memlight.columns import UNITMEM_LAYERS
 from memlight.data.images import ImageDataModule
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.models.encoders import load_encoder, read_metadata

@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from memlight.analyses.layermem.columns import LAYERMEM_INTERVALS, LAYERMEM_SAMPLES, LAYERMEM_TABLE
+from memlight.analyses.layermem.tables import control_tests, layermem_intervals, layermem_samples, layermem_table
 from memlight.analyses.unitmem import tables as summaries
+from memlight.analyses.unitmem.columns import UNITMEM_EXCESS, UNITMEM_LAYERS, UNITMEM_NULL, UNITMEM_TABLE, UNITMEM_TOP
 from memlight.analyses.unitmem.contrast import UnitContrast
 from memlight.analyses.unitmem.excess import layer_excess, layer_null
-from memlight.columns import (
-    LAYERMEM_INTERVALS,
-    LAYERMEM_SAMPLES,
-    LAYERMEM_TABLE,
-    UNITMEM_EXCESS,
-    UNITMEM_LAYERS,
-    UNITMEM_NULL,
-    UNITMEM_TABLE,
-    UNITMEM_TOP,
-)
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.metrics.unitmem import UnitMem
 from memlight.metrics.unitmem_result import UnitMemResult
@@ -43,7 +36,7 @@ def layermem_results(
 
 def test_layermem_table() -> None:
     results = layermem_results()
-    table = summaries.layermem_table(results)
+    table = layermem_table(results)
     assert set(table) == set(LAYERMEM_TABLE)
     assert table["layer"].tolist() == ["0", "1", "late"] and table["n"].tolist() == [120] * 3
     late = {split: results[split]["late"].scores.numpy() for split in SPLITS}
@@ -66,7 +59,7 @@ def test_layermem_table() -> None:
 
 def test_delta_of_a_transformer_is_against_the_stream_that_feeds_the_layer() -> None:
     layers = ("stem", *(f"blocks.{n}{part}" for n in range(3) for part in (".attn", ".norm2@in", ".mlp", "")))
-    table = summaries.layermem_table(layermem_results(20, layers))
+    table = layermem_table(layermem_results(20, layers))
     layermem = dict(zip(layers, table["layermem"], strict=True))
     delta = dict(zip(layers, table["delta"], strict=True))
 
@@ -85,24 +78,24 @@ def test_delta_of_a_transformer_is_against_the_stream_that_feeds_the_layer() -> 
 
 
 def test_delta_is_nan_where_the_stream_was_not_measured() -> None:
-    table = summaries.layermem_table(layermem_results(20, ("stem", "blocks.1.attn", "blocks.1.mlp", "head")))
+    table = layermem_table(layermem_results(20, ("stem", "blocks.1.attn", "blocks.1.mlp", "head")))
     assert np.isnan(table["delta"][:3]).all()
     assert table["delta"][3] == table["layermem"][3] - table["layermem"][2]
 
 
 def test_missing_splits_give_nan() -> None:
     results = layermem_results(10)
-    table = summaries.layermem_table({"candidate": results["candidate"]})
+    table = layermem_table({"candidate": results["candidate"]})
     for column in ("control_independent", "control_external", "control_shared", "contrast", "contrast_low"):
         assert np.isnan(table[column]).all()
     np.testing.assert_allclose(table["top50"], table["layermem"])
-    assert summaries.control_tests({"candidate": results["candidate"]})["t"].size == 0
+    assert control_tests({"candidate": results["candidate"]})["t"].size == 0
 
 
 def test_layermem_samples_has_a_row_per_image_and_layer() -> None:
     results = layermem_results(4)
-    table = summaries.layermem_samples(results, lambda ids: ids % 10)
-    assert tuple(table) == LAYERMEM_SAMPLES
+    table = layermem_samples(results, lambda ids: ids % 10)
+    assert list(table) == list(LAYERMEM_SAMPLES)
     row = np.flatnonzero((table["id"] == 403) & (table["layer"] == "late"))
     assert row.size == 1 and len(table["id"]) == 4 * 3 * 4
     assert table["split"][row] == "independent" and table["label"][row] == 3
@@ -111,7 +104,7 @@ def test_layermem_samples_has_a_row_per_image_and_layer() -> None:
 
 def test_control_tests_are_welch() -> None:
     results = layermem_results()
-    table = summaries.control_tests(results)
+    table = control_tests(results)
     row = np.flatnonzero((table["layer"] == "late") & (table["control"] == "external"))[0]
     scores = [results[split]["late"].scores.numpy() for split in ("candidate", "external")]
     assert (table["t"][row], table["p"][row]) == welch(*scores)
@@ -120,8 +113,8 @@ def test_control_tests_are_welch() -> None:
 
 def test_layermem_intervals() -> None:
     results = layermem_results()
-    table, intervals = summaries.layermem_table(results), summaries.layermem_intervals(results)
-    assert tuple(intervals) == LAYERMEM_INTERVALS
+    table, intervals = layermem_table(results), layermem_intervals(results)
+    assert list(intervals) == list(LAYERMEM_INTERVALS)
     for name in ("layermem", "top50", "least50", "control_independent", "control_external", "control_shared"):
         np.testing.assert_allclose(intervals[name], table[name], rtol=1e-12, err_msg=name)
         assert (intervals[f"{name}_low"] <= table[name]).all() and (table[name] <= intervals[f"{name}_high"]).all()
@@ -130,14 +123,14 @@ def test_layermem_intervals() -> None:
     candidates = np.stack([result.scores.numpy() for result in results["candidate"].values()])
     low, high = bootstrap_means(candidates[:, np.argsort(-candidates[-1], kind="stable")])
     np.testing.assert_array_equal([intervals["layermem_low"], intervals["layermem_high"]], [low, high])
-    alone = summaries.layermem_intervals({"candidate": results["candidate"]})
+    alone = layermem_intervals({"candidate": results["candidate"]})
     assert np.isnan(alone["control_external"]).all() and np.isnan(alone["control_external_low"]).all()
 
 
 def test_excess_and_null_tables() -> None:
     results, held_out = unitmem_results(), unitmem_results(seed=1)
     excess, null = summaries.excess_table(results, held_out), summaries.null_table(results, held_out)
-    assert tuple(excess) == UNITMEM_EXCESS and tuple(null) == UNITMEM_NULL
+    assert list(excess) == list(UNITMEM_EXCESS) and list(null) == list(UNITMEM_NULL)
     assert np.isnan(excess["null"][[1, 31]]).all() and excess["unitmem"][1] == 0
     for row, layer in enumerate(results):
         living = (excess["layer"] == layer) & np.isfinite(excess["null"])
@@ -173,8 +166,8 @@ def unitmem_results(reference: str = "mean", seed: int = 0) -> dict[str, UnitMem
 def test_unitmem_table(reference: str) -> None:
     results = unitmem_results(reference)
     table = summaries.unitmem_table(results)
-    columns = UNITMEM_TABLE if reference == "median" else UNITMEM_TABLE[:8]
-    assert tuple(table) == columns
+    columns = [*UNITMEM_TABLE] if reference == "median" else [*UNITMEM_TABLE][:8]
+    assert list(table) == columns
     assert table["layer"].tolist() == ["a"] * 30 + ["b"] * 4 and table["unit"].tolist() == [*range(30), *range(4)]
     assert table["depth"][-1] == 1 and table["dead"].sum() == 2
     np.testing.assert_array_equal(table["unitmem"][30:], results["b"].unitmem)
@@ -183,7 +176,7 @@ def test_unitmem_table(reference: str) -> None:
 def test_unitmem_top_lists_living_units() -> None:
     results = unitmem_results()
     table = summaries.unitmem_top(results)
-    assert tuple(table) == UNITMEM_TOP and len(table["id"]) == (29 + 3) * 3
+    assert list(table) == list(UNITMEM_TOP) and len(table["id"]) == (29 + 3) * 3
     row = (table["layer"] == "b") & (table["unit"] == 3)
     np.testing.assert_array_equal(table["id"][row], results["b"].topk_ids[:, 3])
     np.testing.assert_array_equal(table["mu"][row], results["b"].topk_mu[:, 3])
@@ -216,7 +209,7 @@ def test_unitmem_layers() -> None:
     assert abs(table["null_mean"][0] - scores.mean()) < 0.05 < table["null_p95"][0] - table["null_mean"][0]
     assert np.isnan(table["t"][1]) and table["top_mean"][1] == table["max"][1]
     alone = summaries.unitmem_layers(results)
-    assert set(alone) == set(UNITMEM_LAYERS[:14]) and np.isnan(alone["held_out_mean"]).all()
+    assert set(alone) == set([*UNITMEM_LAYERS][:14]) and np.isnan(alone["held_out_mean"]).all()
 
 
 def test_a_layer_of_dead_units_is_counted_and_gives_nan() -> None:
@@ -226,5 +219,5 @@ def test_a_layer_of_dead_units_is_counted_and_gives_nan() -> None:
     assert table["dead"].tolist() == [3]
     assert np.isnan([table[name][0] for name in ("mean", "p95", "max", "top_mean", "null_mean")]).all()
     null = summaries.null_table({"dead": metric.compute()})
-    assert np.isnan([null[name][0] for name in UNITMEM_NULL[1:]]).all()
+    assert np.isnan([null[name][0] for name in [*UNITMEM_NULL][1:]]).all()
     assert summaries.unitmem_top({"dead": metric.compute()})["id"].size == 0

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from memlight.analyses import unitmem
 from memlight.analyses.unitmem import thumbnails
 from memlight.analyses.unitmem.browser.thumbnails import Thumbnails, driving_images, driving_rows
-from memlight.columns import UNITMEM_TOP
+from memlight.analyses.unitmem.columns import UNITMEM_TOP
 from memlight.data.images import ImageDataModule
 from memlight.models.encoders import read_metadata
 from memlight.report.page import write_report
@@ -67,8 +68,8 @@ def test_only_those_that_matter_most_are_kept_and_each_is_read_once(
     monkeypatch.setattr(thumbnails, "MOST_IMAGES", 4)
     monkeypatch.setattr(data, "images_of", counted)
     made_from = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "cpu"}
-    with AnalysisLog(trained, "unitmem", tag="few", logger="csv", **made_from) as log:
-        log.table("top", top, UNITMEM_TOP)
+    with AnalysisLog(trained, unitmem.ANALYSIS, tag="few", logger="csv", **made_from) as log:
+        log.table("top", top)
         thumbnails.write_thumbnails(data, log, progress=False)
     kept = np.sort(driving_images(driving_rows(top))[:4]).tolist()
     assert Thumbnails.read(log.final.thumbnails).ids.tolist() == read == kept

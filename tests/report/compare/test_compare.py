@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memlight.analyses.registry import headline_columns, headline_numbers
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
 from memlight.errors import UserError
@@ -16,7 +17,6 @@ from memlight.report.compare.directory import default_directory, write_compariso
 from memlight.report.compare.figures import LEGEND_ROWS, contrast_by_depth, contrast_by_group, headline_dots
 from memlight.report.compare.groups import group_runs
 from memlight.report.compare.runs import common_axis, measured_otherwise, open_runs
-from memlight.runs.headlines import COLUMNS, HEADLINES, INTERVALS
 from memlight.runs.settings import SHORT_NAMES
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
@@ -82,7 +82,7 @@ def test_the_page_holds_every_number_and_fetches_nothing(study: list[str], tmp_p
 def test_the_tables_hold_what_the_runs_hold(study: list[str], tmp_path: Path) -> None:
     page_of("--runs", *study, "--out", str(tmp_path / "out"))
     runs = read_table(tmp_path / "out" / "runs.csv")
-    assert list(runs) == ["run", "repeat", "seed", *COLUMNS]
+    assert list(runs) == ["run", "repeat", "seed", *headline_columns()]
     layers = read_table(tmp_path / "out" / "layers.csv")
     for row, ((repeat, seed), contrast) in enumerate(CONTRAST.items()):
         assert (runs["run"][row], runs["repeat"][row], runs["seed"][row]) == (f"r{repeat}_s{seed}", repeat, seed)
@@ -93,9 +93,9 @@ def test_the_tables_hold_what_the_runs_hold(study: list[str], tmp_path: Path) ->
         assert layers["depth"][of_run].tolist() == [0, 1, 2, 3, 4]
     assert np.isnan(runs["knn_top1"][3:]).all() and np.isnan(layers["classmem"]).all()
     groups = read_table(tmp_path / "out" / "groups.csv")
-    measured = [name for name in HEADLINES if name != "classmem/last"]
+    measured = [name for name in headline_numbers() if name != "classmem/last"]
     assert groups["number"].tolist() == measured * 2 and groups["repeat"].tolist() == [1] * 8 + [4] * 8
-    assert set(INTERVALS) <= set(HEADLINES)
+    assert {name for name, number in headline_numbers().items() if number.interval} <= set(measured)
 
 
 @pytest.mark.usefixtures("_undrawn")
@@ -146,7 +146,7 @@ def test_every_run_has_a_line_and_a_long_legend_is_cut(study: list[str], tmp_pat
     assert band.get_datalim(contrast_by_group(groups, axis).axes[0].transData).y1 == pytest.approx(0.004)
     titles = [ax.get_title("left") for ax in headline_dots(groups).axes]
     assert titles == ["contrast, last layer", "contrast, highest layer", "unit contrast, last layer",
-                      "linear probe, top-1", "kNN, top-1"]  # fmt: skip
+                      "kNN, top-1", "linear probe, top-1"]  # fmt: skip
     many = []
     for index in range(LEGEND_ROWS + 3):
         add_layermem(run := make_run(tmp_path / f"{index:02}", config(repeat=index)), [0.0] * 5)
@@ -260,5 +260,5 @@ def test_the_commands_of_its_page_in_docs_exist() -> None:
     for words in lines:
         assert words[:2] == ["python", "analyze.py"]
         assert build_parser("analyze.py", "", COMMANDS).parse_args(words[2:]).command == words[2]
-    for name in (*HEADLINES, *SHORT_NAMES.values()):
+    for name in (*headline_numbers(), *SHORT_NAMES.values()):
         assert f"`{name}`" in text

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from memlight.analyses import features
+from memlight.analyses.registry import headline_columns
 from memlight.report.compare.groups import default_keys, group_curve, group_runs, run_curve, spread, spread_words
 from memlight.report.compare.page import Comparison, comparison_page
 from memlight.report.compare.runs import common_axis, layers_table, open_runs, same_encoders
-from memlight.runs.headlines import COLUMNS, headlines, rows_by_depth
+from memlight.runs.analysis import rows_by_depth
 from memlight.runs.settings import comparable, differing, flat_settings
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import write_json
@@ -76,12 +78,12 @@ def test_headlines_are_those_of_the_last_and_of_the_highest_layer(tmp_path: Path
         **{"own_max_share/last": 0.6, "own_max_share/last_low": 0.0, "own_max_share/last_high": 0.0},
         **{"knn_top1": 0.45, "linear_top1": 0.55},
     }
-    assert first.numbers.keys() == expected.keys() == set(COLUMNS)
+    assert first.numbers.keys() == expected.keys() == set(headline_columns())
     assert dict(first.numbers) == {name: pytest.approx(value) for name, value in expected.items()}
     np.testing.assert_array_equal(first.layers["classmem"], [0.9, math.nan, 0.3, math.nan])
     assert math.isnan(second.number("contrast/last")) and math.isnan(second.number("contrast/peak"))
     assert second.missing == ["unitmem", "probe"]
-    assert headlines("features", {"table": {}}) == {} and list(rows_by_depth("probe", {})) == []
+    assert features.ANALYSIS.headlines({"table": {}}) == {} and list(rows_by_depth({})) == []
 
 
 def test_a_run_without_a_pair_has_unitmem_alone(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from scipy import stats
 
 from memlight.analyze import COMMANDS, main
-from memlight.columns import REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS
 from memlight.commands import build_parser
+from memlight.report.compare.columns import REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS
 from memlight.report.compare.repeats_page import agreement_words
 from memlight.report.compare.runs import open_runs
 from memlight.storage.rundir import RunDir

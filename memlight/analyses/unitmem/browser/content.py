@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.analyses.unitmem.browser.thumbnails import Thumbnails, driving_images, driving_rows
-from memlight.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
+from memlight.analyses.unitmem.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
 

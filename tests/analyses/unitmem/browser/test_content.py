@@ -14,6 +14,7 @@ from memlight.analyses.unitmem.browser.content import browser_content
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table, write_table
 from tests.browsed_run import IDS, IMAGES, LAYERS, excess, image, make_browsed, scores, top
+from tests.schemas import schema_of
 
 ROOM = 10**6
 
@@ -99,7 +100,7 @@ def test_images_that_leave_a_unit_silent_do_not_drive_it(tmp_path: Path) -> None
     analysis = make_browsed(tmp_path / "run").analysis("unitmem")
     table = read_table(analysis.table("top"))
     table["mu"][table["rank"] > 0] = 0
-    write_table(analysis.table("top"), table, list(table))
+    write_table(analysis.table("top"), table, schema_of(table))
     content = json.loads(browser_content([analysis], ROOM).text)
     assert {len(images) for layer in content["results"][0]["layers"] for images in layer["images"]} == {0, 1}
     assert set(content["ids"]) == set(table["id"][table["rank"] == 0].tolist())
@@ -109,7 +110,7 @@ def test_a_result_in_which_every_unit_is_dead_is_shown(tmp_path: Path) -> None:
     run = make_browsed(tmp_path / "run")
     analysis = run.analysis("unitmem")
     table = read_table(analysis.table("top"))
-    write_table(analysis.table("top"), {name: column[:0] for name, column in table.items()}, list(table))
+    write_table(analysis.table("top"), {name: column[:0] for name, column in table.items()}, schema_of(table))
     found = browser_content([analysis], ROOM)
     assert found.images == 0 and json.loads(found.text)["results"][0]["layers"][0]["images"] == [[], [], []]
 

@@ -1,0 +1,25 @@
+"""Columns of the tables of exchanged layers."""
+
+from memlight.storage.schema import Schema, columns, interval
+
+EXCHANGE_TABLE: Schema = {
+    **columns(str, "layers", "dataset"),
+    **columns(float, "probe_top1", "layermem_before", "layermem_after"),
+}
+
+EXCHANGE_EFFECTS: Schema = {
+    **columns(str, "layers", "dataset"),
+    **columns(bool, "recalibrated"),
+    **columns(float, "top1"),
+    **interval("drop"),
+    **columns(float, "knn_top1"),
+    **columns(int, "n_train", "n_test"),
+}
+
+EXCHANGE_LAYERS: Schema = {
+    **columns(str, "layers", "layer"),
+    **columns(bool, "recalibrated"),
+    **columns(float, "layermem_before", "layermem_after"),
+    **interval("contrast_before"),
+    **interval("contrast_after"),
+}

@@ -1,0 +1,40 @@
+"""What the columns of a table are: their types on disk, and how a page shows them. No numpy: `--help` is quick."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        kind: what its cells are read back as: ``float`` (an empty cell is NaN), ``int``, ``bool`` or ``str``.
+        title: its heading on a page; a column without one is not shown there.
+        digits: decimals that a page shows of a number.
+        percent: a page shows a share of 1 in per cent.
+        interval: the columns ``<name>_low`` and ``<name>_high`` hold its 95 % interval, which a page shows as one cell.
+        optional: a table may lack it, as one that was written before the column came into use does.
+    """
+
+    kind: type[float] | type[int] | type[bool] | type[str] = float
+    title: str = ""
+    digits: int = 4
+    percent: bool = False
+    interval: bool = False
+    optional: bool = False
+
+
+Schema = Mapping[str, Column]
+"""The columns of one table by name, in the order of the file."""
+
+
+def columns(kind: type[float] | type[int] | type[bool] | type[str], *names: str, optional: bool = False) -> Schema:
+    """Several columns of one kind that no page shows."""
+    return {name: Column(kind, optional=optional) for name in names}
+
+
+def interval(name: str, *, title: str = "", digits: int = 4, percent: bool = False, optional: bool = False) -> Schema:
+    """A number and the two columns of its 95 % interval: ``<name>``, ``<name>_low``, ``<name>_high``."""
+    number = Column(float, title, digits, percent, interval=True, optional=optional)
+    return {name: number, **columns(float, f"{name}_low", f"{name}_high", optional=optional)}
