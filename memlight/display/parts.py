@@ -7,6 +7,7 @@ from typing import Any
 from memlight.display import page
 from memlight.display.page import Cell
 from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.schema import Column, Schema
 from memlight.storage.tables import Table, read_json
 
 POINTS = 100
@@ -91,3 +92,49 @@ def missing(run: RunDir, command: str) -> str:
     return page.paragraph(
         "Not measured yet. Make it with", "missing", code=f"python analyze.py {command}{which} --run {run.root}"
     )
+
+
+Row = Mapping[str, Any]
+"""One row of a table, with Python's numbers."""
+
+Shown = str | tuple[str, Callable[[Row], Cell]]
+"""A column of a table on the page: a column's name, or a title and what gives its cell."""
+
+
+def drawn(table: Table, schema: Schema, *shown: Shown) -> str:
+    """A table of the page, drawn as its schema says: titles, decimals, per cent, intervals as one cell.
+
+    Args:
+        table: columns of ``schema``.
+        schema: says how each is shown.
+        shown: what stands in the table, from left to right: names of columns, or a title and a function of the row
+            that gives the cell. Without any, every column that has a title.
+    """
+    chosen = shown or [name for name, column in schema.items() if column.title and name in table]
+    header: list[str] = []
+    for each in chosen:
+        header += (
+            [schema[each].title, *(["95 % interval"] * schema[each].interval)] if isinstance(each, str) else [each[0]]
+        )
+    rows = [
+        [
+            cell
+            for each in chosen
+            for cell in (_cells(row, each, schema[each]) if isinstance(each, str) else [each[1](row)])
+        ]
+        for row in rows_of(table)
+    ]
+    return page.table(header, rows)
+
+
+def _cells(row: Row, name: str, column: Column) -> list[Cell]:
+    value, scale = row[name], POINTS if column.percent else 1
+    if column.kind is str:
+        return [Cell(value, row["depth"], word=True) if name == "layer" and "depth" in row else page.word(value)]
+    if column.kind is bool:
+        return [page.word("yes" if value else "no")]
+    cells = [page.number(scale * value, column.digits)]
+    if column.interval:
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        cells.append(page.interval(scale * low, scale * high, column.digits))
+    return cells

@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
 
 LAYERMEM_TABLE: Schema = {
-    **columns(str, "layer"),
+    "layer": Column(str, "layer"),
     **columns(int, "depth"),
-    **columns(float, "layermem", "delta", "control_independent", "control_external", "control_shared"),
-    **interval("contrast"),
-    **columns(float, "top50", "least50"),
+    "layermem": Column(float, "LayerMem"),
+    "delta": Column(float, "delta"),
+    "control_independent": Column(float, "independent"),
+    "control_external": Column(float, "external"),
+    "control_shared": Column(float, "shared"),
+    **interval("contrast", title="contrast"),
+    "top50": Column(float, "top 50"),
+    "least50": Column(float, "least 50"),
     **columns(int, "n"),
 }
 
@@ -35,8 +40,10 @@ LAYERMEM_INTERVALS: Schema = {
 }
 
 LAYERMEM_TESTS: Schema = {
-    **columns(str, "layer", "control"),
-    **columns(float, "t", "p"),
+    "layer": Column(str, "layer"),
+    "control": Column(str, "control"),
+    "t": Column(float, "t", digits=2),
+    **columns(float, "p"),
 }
 
 LAYERMEM_AGREEMENT: Schema = {

@@ -8,8 +8,8 @@ import numpy as np
 
 from memlight.analyses.layermem.columns import LAYERMEM_TABLE, LAYERMEM_TESTS
 from memlight.display import page
-from memlight.display.page import Cell, decimals, interval, number, word
-from memlight.display.parts import figures, heading, rows_of
+from memlight.display.page import Cell, decimals, word
+from memlight.display.parts import drawn, figures, heading
 from memlight.display.words import joined
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
@@ -90,31 +90,20 @@ def layermem_section(run: RunDir) -> str:
 
 def _layermem_of(analysis: AnalysisDir) -> str:
     table = read_table(analysis.table(), LAYERMEM_TABLE)
-    header = (
-        *("layer", "contrast", "95 % interval", "reading", "LayerMem", "delta"),
-        *("independent", "external", "shared", "top 50", "least 50"),
-    )
-    names = ("layermem", "delta", "control_independent", "control_external", "control_shared", "top50", "least50")
-    rows = [
-        [
-            Cell(row["layer"], row["depth"], word=True),
-            number(row["contrast"]),
-            interval(row["contrast_low"], row["contrast_high"]),
-            contrast_verdict(row["contrast_low"], row["contrast_high"]),
-            *(number(row[name]) for name in names),
-        ]
-        for row in rows_of(table)
-    ]
     in_words = heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
     parts = blocks_words(read_json(analysis.summary)["headline"])
     in_words += page.paragraph(parts) if parts else ""
-    return in_words + page.table(header, rows) + _control_tests(analysis) + figures(analysis)
+    return in_words + _by_layer(table) + _control_tests(analysis) + figures(analysis)
+
+
+def _by_layer(table: Table) -> str:
+    reading = ("reading", lambda row: contrast_verdict(row["contrast_low"], row["contrast_high"]))
+    others = [name for name, column in LAYERMEM_TABLE.items() if column.title and name not in ("layer", "contrast")]
+    return drawn(table, LAYERMEM_TABLE, "layer", "contrast", reading, *others)
 
 
 def _control_tests(analysis: AnalysisDir) -> str:
-    rows = [
-        [word(row["layer"]), word(row["control"]), number(row["t"], 2), Cell(f"{row['p']:.1e}", row["p"])]
-        for row in rows_of(read_table(analysis.table("tests"), LAYERMEM_TESTS))
-    ]
     title = "Welch's t-test of the candidates' published scores against each control"
-    return page.folded(title, page.table(("layer", "control", "t", "p"), rows))
+    p = ("p", lambda row: Cell(f"{row['p']:.1e}", row["p"]))
+    tests = read_table(analysis.table("tests"), LAYERMEM_TESTS)
+    return page.folded(title, drawn(tests, LAYERMEM_TESTS, "layer", "control", "t", p))
