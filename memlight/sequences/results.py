@@ -98,21 +98,15 @@ class SequenceResults:
         write_json(run / SUMMARY, self.summary())
 
     @classmethod
-    def read(cls, run: Path, flag: str = "--run") -> "SequenceResults":
-        """Read a run's files.
-
-        Args:
-            run: the run directory.
-            flag: what the user typed, for errors.
+    def read(cls, run: Path) -> "SequenceResults":
+        """Read the files of a run directory.
 
         Raises:
             UserError: they are missing or broken.
         """
         if not (run / RESULTS).is_file():
-            raise UserError(
-                f"{flag} {run}: no {RESULTS}; it is not a sequence experiment, or not finished: train it with "
-                "`train.py fit --config configs/sequence/...`"
-            )
+            why = f"no {RESULTS}; it is not a sequence experiment, or not finished: train it with"
+            raise UserError("run", run, f"{why} `train.py fit --config configs/sequence/...`")
         try:
             arrays, bits = _read_npz(run / RESULTS), _read_npz(run / SEQUENCES)
             weights: dict[int, dict[str, Array]] = {}
@@ -121,10 +115,10 @@ class SequenceResults:
                 weights.setdefault(int(step), {})[name] = arrays.pop(key)
             texts = {name: json.loads(str(arrays.pop(name))) for name in ("events", "args", "swap_names")}
             sequences = [bits[f"bits_{index}"] for index in range(len(bits))]
-            found: dict[str, Any] = {**arrays, **texts}
-            return cls(**found, weights=dict(sorted(weights.items())), sequences=sequences)
+            fields: dict[str, Any] = {**arrays, **texts}
+            return cls(**fields, weights=dict(sorted(weights.items())), sequences=sequences)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            raise UserError(f"{flag} {run}: {RESULTS} or {SEQUENCES} cannot be read ({error}); train again") from error
+            raise UserError("run", run, f"{RESULTS} or {SEQUENCES} cannot be read ({error})", "train again") from error
 
     def summary(self) -> dict[str, Any]:
         """Headline numbers: per set, mean over members at its last evaluation before the next set, and at the end."""

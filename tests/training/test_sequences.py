@@ -180,8 +180,8 @@ def test_a_checkpoint_of_images_is_refused(
 
 
 def test_results_that_are_missing_or_broken(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--compare .*: no results.npz"):
-        SequenceResults.read(tmp_path, flag="--compare")
+    with pytest.raises(UserError, match=r"run=.*: no results.npz"):
+        SequenceResults.read(tmp_path)
     broken = Path(shutil.copytree(trained, tmp_path / "broken"))
     (broken / "results.npz").write_bytes((broken / "results.npz").read_bytes()[:1000])
     with pytest.raises(UserError, match=r"cannot be read"):

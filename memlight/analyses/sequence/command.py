@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.runs.flags import Results
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def sequence(
         results: results
     """
     if not 0 < learned <= 1:
-        raise UserError(f"--learned {learned}: must be above 0 and at most 1.")
+        raise UserError("learned", learned, "must be above 0 and at most 1")
     from memlight.analyses.sequence import ANALYSIS
     from memlight.analyses.sequence.experiment import Experiment
     from memlight.analyses.sequence.study import study_sequence
@@ -36,9 +36,9 @@ def sequence(
     from memlight.storage.rundir import RunDir
 
     directory = RunDir(Path(run))
-    found = SequenceResults.read(directory.root)
+    measured = SequenceResults.read(directory.root)
     directory.require_writable()
-    experiments = [Experiment(directory.name, found)]
+    experiments = [Experiment(directory.name, measured)]
     for path in map(Path, compare or []):
         experiments.append(opened(path, [one.name for one in experiments]))
     with AnalysisLog(
@@ -46,7 +46,7 @@ def sequence(
         ANALYSIS,
         tag=results.tag,
         logger=results.logger,
-        seed=int(found.seeds[0]),
+        seed=int(measured.seeds[0]),
         split_sha256=None,
         checkpoints={"sequence": file_sha256(directory.results)},
         device="CPU",
@@ -60,7 +60,7 @@ def opened(path: Path, taken: list[str]) -> "Experiment":
 
     Args:
         path: of either.
-        taken: names of the others.
+        taken: names of the experiments before it.
 
     Raises:
         UserError: it is neither, or cannot be read.
@@ -71,10 +71,12 @@ def opened(path: Path, taken: list[str]) -> "Experiment":
     from memlight.storage.rundir import RunDir
 
     if path.is_dir():
-        name, found = RunDir(path).name, SequenceResults.read(path, flag="--compare")
+        with named(run="compare"):
+            name, measured = RunDir(path).name, SequenceResults.read(path)
     elif path.suffix in SUFFIXES:
-        name, found = path.stem, read_authors_results(path)
+        with named(path="compare"):
+            name, measured = path.stem, read_authors_results(path)
     else:
-        raise UserError(f"--compare {path}: neither a run directory nor a result file ({', '.join(SUFFIXES)}).")
+        raise UserError("compare", path, f"neither a run directory nor a result file ({', '.join(SUFFIXES)})")
     alike = sum(other == name or other.startswith(f"{name} (") for other in taken)
-    return Experiment(f"{name} ({alike + 1})" if alike else name, found)
+    return Experiment(f"{name} ({alike + 1})" if alike else name, measured)
