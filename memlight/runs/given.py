@@ -2,16 +2,13 @@
 
 import hashlib
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from memlight.data.datasets import open_listing
 from memlight.data.files import Files, Listing, list_images, open_files
 from memlight.data.images import ImageDataModule
 from memlight.data.sources import JoinedSource
 from memlight.data.splits import PairSplit
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 
 _DECODED_LARGER_FROM = 256
 _MOST_WORKERS = 8
@@ -24,8 +21,8 @@ class GivenImages(ImageDataModule):
 
     Args:
         images: folder, zip or tar. Where it holds train/ and test/ (or val/), its training images are measured.
-        held_out: likewise, of which the test images are taken, or all where it has no such parts. None takes the
-            test images of ``images``; there may be none.
+        held_out: folder, zip or tar, of which the test images are taken, or all where it has no such parts. None takes
+            the test images of ``images``; there may be none.
         limit: at most so many images to measure, and to compare with, evenly spaced; None for all.
         views: augmentation set; see `memlight.data.recipes`.
         view_size: side of a view, pixels.
@@ -48,11 +45,11 @@ class GivenImages(ImageDataModule):
         std: tuple[float, float, float] = (0.5, 0.5, 0.5),
     ) -> None:
         if held_out is not None and _place(held_out) == _place(images):
-            raise UserError(f"--held-out {held_out}: the same as --images, so nothing would be held out.")
-        files, measured, others = _listed("--images", images)
+            raise UserError("held_out", held_out, "the same as `images`, so nothing would be held out")
+        files, measured, others = _listed("images", images)
         other_files = files
         if held_out is not None:
-            other_files, rest, test = _listed("--held-out", held_out)
+            other_files, rest, test = _listed("held_out", held_out)
             others = _in_classes(test if test.names else rest, measured.classes)
         self._measured = files, _spaced(measured, limit)
         self._others = other_files, _spaced(others, limit)
@@ -97,29 +94,19 @@ class GivenImages(ImageDataModule):
         """At the size that the images share; for large views at theirs, so that nothing is decoded smaller."""
         size = (self.view_size, self.view_size) if self.view_size > _DECODED_LARGER_FROM else None
         name = os.path.basename(_place(str(self.root)))
-        with _called("--images"):
+        with named(root="images"):
             measured = open_listing(name, *self._measured, size)
-        with _called("--images" if self.held_out is None else "--held-out"):
+        with named(root="images" if self.held_out is None else "held_out"):
             return JoinedSource(measured, open_listing(name, *self._others, measured.size))
 
 
-def _listed(flag: str, root: str) -> tuple[Files, Listing, Listing]:
-    with _called(flag):
+def _listed(argument: str, root: str) -> tuple[Files, Listing, Listing]:
+    with named(root=argument):
         files = open_files(os.path.expanduser(root))
         train, test = list_images(files.names)
     if not train.names:
-        raise UserError(f"{flag} {root}: no images in it (looked for .jpg, .png, .webp and the like).")
+        raise UserError(argument, root, "no images in it (looked for .jpg, .png, .webp and the like)")
     return files, train, test
-
-
-@contextmanager
-def _called(flag: str) -> Iterator[None]:
-    """Errors of reading name what was typed, and offer no option that there is not."""
-    try:
-        yield
-    except UserError as error:
-        text = re.sub(r", or leave such files out with \S+ skip", "", str(error))
-        raise UserError(text.replace("--data.root", flag)) from error
 
 
 def _spaced(listing: Listing, limit: int | None) -> Listing:

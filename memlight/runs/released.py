@@ -12,7 +12,7 @@ from torch import nn
 from memlight import dist
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import PairSplit
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder, build_from_metadata, encoder_spec
 from memlight.models.foreign import load_weights
 from memlight.models.weight_files import read_record
@@ -68,7 +68,7 @@ class ReleasedRun(OpenedRun):
             UserError: another member, or a checkpoint.
         """
         if checkpoint is not None:
-            raise UserError(f"--checkpoint {checkpoint}: belongs to a run; give the file with --weights.")
+            raise UserError("checkpoint", checkpoint, "belongs to a run", "give the file with `weights`")
         if member == "random":
             encoder = build_from_metadata(self.record, seed=SEED, source="--encoder").eval()
             self.hashes["random"] = _RANDOM
@@ -76,7 +76,7 @@ class ReleasedRun(OpenedRun):
             encoder = self.loaded
             self.hashes["encoder"] = self.record["weights"]["sha256"] if self.record["weights"] else _RANDOM
         else:
-            raise UserError(f"--member {member}: belongs to a run; of an encoder there is itself and random.")
+            raise UserError("member", member, "belongs to a run", "of an encoder there is itself and random")
         return self._ready(encoder)
 
     def at_once(self, max_forward: int) -> int:
@@ -89,23 +89,23 @@ class ReleasedRun(OpenedRun):
         Raises:
             UserError: always.
         """
-        raise UserError("--encoder: one encoder is no pair; `train.py pair` trains one.")
+        raise UserError("encoder", None, "one encoder is no pair", "`train.py pair` trains one")
 
     def partner(self, member: str, checkpoint: str | None = None) -> nn.Module | None:
         """None."""
         return None
 
-    def require_images(self, *splits: str, at_least: int = 2, flag: str = "--run") -> None:
+    def require_images(self, *splits: str, at_least: int = 2, argument: str = "run") -> None:
         """Refuse images that are too few to be measured.
 
         Raises:
             UserError: names the flag they were given by.
         """
-        for split, given in (("candidate", "--images"), ("external", "--held-out")):
+        for split, given in (("candidate", "images"), ("external", "held_out")):
             count = len(self.split.ids(split))
-            if flag == "--run" and split in splits and count < at_least:
-                raise UserError(f"{given}: {count} images; at least {at_least} are needed.")
-        super().require_images(*splits, at_least=at_least, flag=flag)
+            if argument == "run" and split in splits and count < at_least:
+                raise UserError(given, None, f"{count} images", f"at least {at_least} are needed")
+        super().require_images(*splits, at_least=at_least, argument=argument)
 
     def read_images(self, *, labelled: bool = False) -> None:
         """Read the images; last of all, as it can take longest.
@@ -118,9 +118,9 @@ class ReleasedRun(OpenedRun):
         """
         self.data.setup()
         if labelled and not self.data.classes:
-            raise UserError(f"--images {self.data.root}: images with classes (one folder each) are needed.")
+            raise UserError("images", self.data.root, "images with classes (one folder each) are needed")
         if labelled and (self.data.labels_of(self.split.external) < 0).any():
-            raise UserError("--held-out: has images of classes (folders) that --images has not.")
+            raise UserError("held_out", None, "has images of classes (folders) that `images` has not")
 
     @contextmanager
     def log(self, analysis: Analysis, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
@@ -143,23 +143,24 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place
         UserError: neither or flags of the other are given, or as for `open_run` and `open_released`.
     """
     if released.given:
-        flags = {
-            "--root": place.root,
-            "--external": place.external,
-            "--network": trained.network,
-            "--checkpoint": trained.checkpoint,
+        of_runs = {
+            "root": place.root,
+            "external": place.external,
+            "network": trained.network,
+            "checkpoint": trained.checkpoint,
         }
-        for flag, value in flags.items():
+        for argument, value in of_runs.items():
             if value is not None:
-                raise UserError(f"{flag} {value}: belongs to a run; with --encoder use --images, --weights, --prefix.")
+                instead = "with `encoder` use `images`, `weights`, `prefix`"
+                raise UserError(argument, value, "belongs to a run", instead)
         with open_released(released, run=run, device=place.device) as opened:
             yield opened
         return
     if run is None:
-        raise UserError("--run: name a run directory, or an encoder with --encoder and images with --images.")
+        raise UserError("run", None, "name a run directory, or an encoder with `encoder` and images with `images`")
     if RunDir(Path(run)).released.is_file():
         name = read_json(RunDir(Path(run)).released)["encoder"]
-        raise UserError(f"--run {run}: of an encoder that was not trained here; give --encoder {name} --images again.")
+        raise UserError("run", run, "of an encoder that was not trained here", f"give `encoder={name}` `images` again")
     with open_run(run, place, network=trained.network) as opened:
         yield opened
 
@@ -203,7 +204,7 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
         std=std,
     )
     if len(data.split.candidate) < 2:
-        raise UserError(f"--images {flags.images}: UnitMem compares images, and there is one; give two or more.")
+        raise UserError("images", flags.images, "UnitMem compares images, and there is one", "give two or more")
     record = {
         "encoder": spec.name,
         "architecture": asdict(spec),
@@ -257,13 +258,10 @@ def _foreign_images(encoder: nn.Module, flags: EncoderFlags) -> str | None:
 def build_named(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
     """The architecture that was named, or else what the weights file says of itself."""
     if flags.encoder is not None:
-        try:
+        with named(view_size="image_size"):
             return build_encoder(flags.encoder, stem=flags.stem, seed=SEED, image_size=flags.image_size)
-        except UserError as error:
-            typed = {"--model.encoder/--encoder": "--encoder", "--data.view_size": "--image-size"}
-            raise UserError(_replaced(str(error), typed)) from error
     if "architecture" not in own:
-        raise UserError(f"--weights {flags.weights}: does not say which architecture it is of; name it with --encoder.")
+        raise UserError("weights", flags.weights, "does not say which architecture it is of", "name it with `encoder`")
     return build_from_metadata(own, seed=SEED, source=f"--weights {flags.weights}")
 
 
@@ -280,17 +278,17 @@ def _require_same(run: RunDir, record: dict[str, Any], split: PairSplit) -> None
     """Refuse a run directory that is another encoder's, or has results on other images."""
     if not run.released.is_file():
         if run.splits.is_file():
-            raise UserError(f"--run {run.root}: holds a training of ours; choose another --run for --encoder.")
+            raise UserError("run", run.root, "holds a training of ours", "choose another `run` for `encoder`")
         return
     saved, now = _decisive(read_json(run.released)), _decisive(record)
     if saved != now:
         what = difference("encoder", saved, now)
-        raise UserError(f"--run {run.root}: holds results of another encoder ({what}); choose another --run.")
+        raise UserError("run", run.root, f"holds results of another encoder ({what})", "choose another `run`")
     before = PairSplit.load(run.splits)
     if before.sha256 != split.sha256:
         counts = [f"{len(part.candidate)} and {len(part.external)} held out" for part in (before, split)]
         what = f"{counts[0]}, now {counts[1]}" if counts[0] != counts[1] else "as many others"
-        raise UserError(f"--run {run.root}: holds results on other images ({what}); choose another --run.")
+        raise UserError("run", run.root, f"holds results on other images ({what})", "choose another `run`")
 
 
 def _decisive(record: dict[str, Any]) -> dict[str, Any]:

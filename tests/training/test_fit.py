@@ -238,7 +238,7 @@ def test_another_configuration_is_refused_by_a_member_and_by_its_partner(
     assert fit(run, *flags, "--resume=true", role="independent") == 2
     assert files(run) == before
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: --run {run} was trained with another configuration")
+    assert line.startswith(f"error: --run {run}: was trained with another configuration")
     assert flags[0].split("=")[0].lstrip("-").split(".")[-1] in line
 
 
@@ -264,7 +264,7 @@ def test_a_trained_member_is_not_overwritten_by_accident(run: Path, capsys: pyte
     before = files(run)
     assert fit(run) == 2
     assert files(run) == before
-    assert f"--run {run}: candidate/ already holds checkpoints. Continue with --resume" in capsys.readouterr().err
+    assert f"--run {run}: candidate/ already holds checkpoints; continue with --resume true" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("flag", "named"), [("--data.role=all", "--data.role"), ("--ckpt_path=x", "--ckpt_path")])
