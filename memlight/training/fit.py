@@ -1,6 +1,9 @@
 """LightningCLI for `train.py fit` and `validate`: YAML, run directory, checkpoints, loggers, export."""
 
+import logging
 import sys
+import time
+import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,8 +43,6 @@ from memlight.training.preflight import (
     require_same_config,
     require_same_left_out,
 )
-from memlight.training.progress import EpochLines
-from memlight.training.quiet import silence
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # ImageDataModule shards by itself, without padding
@@ -321,3 +322,51 @@ def run(args: Sequence[str], command_line: type[MemlightCLI] = MemlightCLI) -> N
         raise UserError("trainer", None, " ".join(str(error).split())) from error
     except SIGTERMException as error:  # which would exit with 0, as if the training were finished
         raise SystemExit(128 + SIGTERM) from error
+
+
+class EpochLines(L.Callback):
+    """Print one line an epoch: the losses, how long it took, and how long the rest will take."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the line."""
+        seconds = time.perf_counter() - self._start
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
+        numbers = "  ".join(
+            f"{name} {float(trainer.callback_metrics[name]):.4g}"
+            for name in ("train/loss", "train/embedding_std", "val/loss", "knn/top1")
+            if name in trainer.callback_metrics
+        )
+        left = f"{(last - epoch) * seconds / 60:.0f} min left" if last > 0 else ""
+        print(f"epoch {epoch}/{last}  {numbers}  {seconds:.1f} s  {left}", flush=True)
+
+
+_WARNINGS = (
+    ".*does not have many workers.*",  # images are in memory
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 against torch 2.15
+    ".*Precision bf16-mixed is not supported by the model summary.*",
+    ".*args parameter is intended to run from within Python.*",
+    ".*Checkpoint directory .* exists and is not empty.*",  # a training that is resumed
+    ".*callbacks used to create the checkpoint need to be provided.*",  # `validate` has none
+    ".*The dirpath has changed from .*",  # in a run directory that was moved
+    ".*Total length of `list` across ranks is zero.*",  # --data.num_external 0
+    ".*smaller than the logging interval.*",  # losses are logged by epoch
+)
+
+
+_NOISE = ("Tip:", "TPU available", "Loading `train_dataloader` to estimate")
+
+
+def silence() -> None:
+    """Keep these warnings and lines of Lightning's off the screen; everything else is shown."""
+    for harmless in _WARNINGS:
+        warnings.filterwarnings("ignore", message=harmless)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_tells_something)
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    return not any(words in str(record.msg) for words in _NOISE)
