@@ -18,6 +18,10 @@ from memlight.storage.tables import Table
 NETWORK = {"rtol": 1e-4, "atol": 1e-5}
 """Of activations and gradients, whose size is about 1, and of distances between unit vectors."""
 
+PIXELS = {"rtol": 0, "atol": 1e-4}
+"""Of views, normalised: pixels of 0 to 1 err by 1e-6 in a resampling or a change of colours, nearly grey ones by ten
+times that in their hue, and the division by a standard deviation makes it four times as much."""
+
 SCORES = {"rtol": 1e-4, "atol": 1e-4}
 """Of differences of such numbers, divided by their sum or by the largest: what was relative is absolute."""
 
