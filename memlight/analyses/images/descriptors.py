@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlight.columns import IMAGES_DESCRIBED
+from memlight.analyses.images.columns import IMAGES_DESCRIBED
 
 JPEG_QUALITY = 90
 EDGE_STRENGTH = 0.1
