@@ -34,6 +34,7 @@ from memlight.runs.flags import EncoderFlags, Place, Trained
 from memlight.runs.released import IMAGENET_MEAN, IMAGENET_STD, GivenImages, ReleasedRun, open_chosen, open_released
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
+from tests.close import SCORES
 from tests.report.test_page import Reader
 from tests.said import refused, said
 from tests.synthetic_run import make_trained
@@ -116,7 +117,7 @@ def test_scores_are_those_of_plain_loops_over_files_in_the_order_of_their_names(
         strongest = max(range(6), key=lambda i: column[i])
         top, rest = column[strongest], sum(value for i, value in enumerate(column) if i != strongest) / 5
         assert table["max_id"][unit] == strongest
-        assert table["unitmem"][unit] == pytest.approx((top - rest) / (top + rest), abs=1e-5)
+        assert table["unitmem"][unit] == pytest.approx((top - rest) / (top + rest), abs=SCORES["atol"])
 
 
 def test_random_weights_are_called_so_everywhere(random_run):
