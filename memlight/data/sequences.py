@@ -115,21 +115,21 @@ class SequenceSet:
         return (uniform_RN >= 0.5).to(torch.uint8)
 
 
+@dataclass(frozen=True)
 class BlockLoader:
     """Blocks of one Lightning epoch, drawn when they are asked for.
 
-    Args:
+    Attributes:
         bounds: which blocks are next.
         ids: ``(set index, start, stop)`` -> ``int64 (E, stop - start, B)``.
     """
 
-    def __init__(self, bounds: Bounds, ids: Callable[[int, int, int], Tensor]) -> None:
-        self._bounds = bounds
-        self._ids = ids
+    bounds: Bounds
+    ids: Callable[[int, int, int], Tensor]
 
     def __iter__(self) -> Iterator[SequenceBlock]:
-        for start, stop, set_index in self._bounds():
-            yield SequenceBlock(start, stop, set_index, self._ids(set_index, start, stop))
+        for start, stop, set_index in self.bounds():
+            yield SequenceBlock(start, stop, set_index, self.ids(set_index, start, stop))
 
 
 class SequenceDataModule(L.LightningDataModule):

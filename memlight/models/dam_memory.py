@@ -7,7 +7,6 @@ Powers of 2 take a third of the time of powers of e, and votes for and against a
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -270,15 +269,12 @@ def read_votes(q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor, signs_EP
     Returns:
         ``(E, P, 2, B)``; only the ratio of the two has a meaning.
     """
-    rows = []
-    for e in _member_tiles(q_EPBF, log_counts_ED):
-        parts = []
-        for p in _position_tiles(q_EPBF, log_counts_ED):
-            q = q_EPBF[e, p]
-            masses_RBD = _masses(_scores(q, _of(keys_EDF, e), log_counts_ED[e], _LOG2_E), q, shift)
-            parts.append(_votes(masses_RBD, _flat(signs_EP2D, e, p, q)).view(*q.shape[:2], 2, -1))
-        rows.append(torch.cat(parts, dim=1))
-    return torch.cat(rows)
+    parts, tiles = [], _tiles(q_EPBF, log_counts_ED)
+    for e, p in tiles:
+        q = q_EPBF[e, p]
+        masses_RBD = _masses(_scores(q, _of(keys_EDF, e), log_counts_ED[e], _LOG2_E), q, shift)
+        parts.append(_votes(masses_RBD, _flat(signs_EP2D, e, p, q)).view(*q.shape[:2], 2, -1))
+    return torch.cat([torch.cat(of_member, dim=1) for of_member in _by_member(parts, tiles)])
 
 
 def scores(q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor) -> Tensor:
@@ -301,41 +297,32 @@ class NextBitLoss(torch.autograd.Function):
         max_logit: float,
         shift: bool,
     ) -> Tensor:
-        """See `read_votes`.
+        """See `read_votes`; log-odds are clamped to ``max_logit``.
 
-        Args:
-            ctx: autograd's.
-            q_EPBF: queries.
-            keys_EDF: keys.
-            log_counts_ED: of the keys.
-            signs_EP2D: of the keys.
-            plus_EPB: 1 where the bit is +1, else 0.
-            alive: scalar, 1, or 0 for an empty memory, which says 1/2 everywhere.
-            max_logit: log-odds are clamped to this.
-            shift: see `read_votes`.
+        ``plus_EPB`` is 1 where the bit is +1, else 0; ``alive`` a scalar, 1, or 0 for an empty memory, which says 1/2
+        everywhere.
         """
-        sums, grads = [], _Gradients(ctx, q_EPBF, keys_EDF)
-        room = _Room(q_EPBF, log_counts_ED)
-        for e in _member_tiles(q_EPBF, log_counts_ED):
-            for p in _position_tiles(q_EPBF, log_counts_ED):
-                q, keys, signs_R2D = q_EPBF[e, p], _of(keys_EDF, e), _flat(signs_EP2D, e, p, q_EPBF[e, p])
-                masses_RBD = _masses(_scores(q, keys, log_counts_ED[e], _LOG2_E, room), q, shift)
-                votes_R2B = _votes(masses_RBD, signs_R2D)
-                log_votes_R2B = votes_R2B.log()
-                logits_RB = log_votes_R2B[:, 0] - log_votes_R2B[:, 1]
-                inside_RB = logits_RB.abs() < max_logit
-                logits_RB = logits_RB.clamp(-max_logit, max_logit) * alive
-                plus_RB = plus_EPB[e, p].flatten(0, 1)
-                losses_RB = torch.nn.functional.softplus(logits_RB) - plus_RB * logits_RB
-                sums.append(losses_RB.view(q.shape[0], -1).sum(1))
-                if grads.wanted:
-                    slope_RB = torch.where(inside_RB, torch.sigmoid(logits_RB) - plus_RB, 0.0) * alive
-                    share_R2B = torch.where(inside_RB[:, None], slope_RB[:, None] / votes_R2B, 0.0)
-                    share_R2B[:, 1].neg_()
-                    slopes_RBD = torch.bmm(share_R2B.transpose(1, 2), signs_R2D, out=room.second(masses_RBD))
-                    grads.add(e, p, q, keys, slopes_RBD.mul_(masses_RBD))
-        grads.save()
-        return _joined(sums, q_EPBF, log_counts_ED)
+        sums, grads, tiles = [], _Gradients(ctx, q_EPBF, keys_EDF), _tiles(q_EPBF, log_counts_ED)
+        room = _Room(q_EPBF, log_counts_ED.shape[1], tiles[0])
+        for e, p in tiles:
+            q, keys, signs_R2D = q_EPBF[e, p], _of(keys_EDF, e), _flat(signs_EP2D, e, p, q_EPBF[e, p])
+            masses_RBD = _masses(_scores(q, keys, log_counts_ED[e], _LOG2_E, room), q, shift)
+            votes_R2B = _votes(masses_RBD, signs_R2D)
+            log_votes_R2B = votes_R2B.log()
+            logits_RB = log_votes_R2B[:, 0] - log_votes_R2B[:, 1]
+            inside_RB = logits_RB.abs() < max_logit
+            logits_RB = logits_RB.clamp(-max_logit, max_logit) * alive
+            plus_RB = plus_EPB[e, p].flatten(0, 1)
+            losses_RB = torch.nn.functional.softplus(logits_RB) - plus_RB * logits_RB
+            sums.append(losses_RB.view(q.shape[0], -1).sum(1))
+            if grads.wanted:
+                slope_RB = torch.where(inside_RB, torch.sigmoid(logits_RB) - plus_RB, 0.0) * alive
+                share_R2B = torch.where(inside_RB[:, None], slope_RB[:, None] / votes_R2B, 0.0)
+                share_R2B[:, 1].neg_()
+                slopes_RBD = torch.bmm(share_R2B.transpose(1, 2), signs_R2D, out=room.second(masses_RBD))
+                grads.add(e, p, q, keys, slopes_RBD.mul_(masses_RBD))
+        ctx.made = grads.q, grads.keys
+        return torch.cat([torch.stack(of_member).sum(0) for of_member in _by_member(sums, tiles)])
 
     @staticmethod
     @once_differentiable
@@ -351,30 +338,23 @@ class IdentityLoss(torch.autograd.Function):
     def forward(
         ctx: Any, q_EPBF: Tensor, keys_EDF: Tensor, log_counts_ED: Tensor, own_EB: Tensor, held_EB: Tensor
     ) -> Tensor:
-        """See `read_votes`.
+        """See `read_votes`; ``own_EB`` and ``held_EB`` are as `Memories.own` gives them.
 
-        Args:
-            ctx: autograd's.
-            q_EPBF: queries.
-            keys_EDF: keys.
-            log_counts_ED: of the keys.
-            own_EB: int64, which of the D memories the sequence is.
-            held_EB: 1, or 0 where it is none and counts for nothing.
+        A sequence that is not held counts for nothing.
         """
-        sums, grads = [], _Gradients(ctx, q_EPBF, keys_EDF)
-        for e in _member_tiles(q_EPBF, log_counts_ED):
-            for p in _position_tiles(q_EPBF, log_counts_ED):
-                q, keys = q_EPBF[e, p], _of(keys_EDF, e)
-                members, positions, batch, _ = q.shape
-                log_pi = _scores(q, keys, log_counts_ED[e]).log_softmax(-1).view(members, positions, batch, -1)
-                own = own_EB[e, None, :, None].expand(-1, positions, -1, -1)
-                held = held_EB[e, None, :, None].expand(-1, positions, -1, -1)
-                sums.append(-torch.where(held > 0, log_pi.gather(-1, own), 0.0).flatten(1).sum(1))
-                if grads.wanted:
-                    slopes = log_pi.exp_().mul_(held).scatter_add_(-1, own, -held)
-                    grads.add(e, p, q, keys, slopes.flatten(0, 1))
-        grads.save()
-        return _joined(sums, q_EPBF, log_counts_ED)
+        sums, grads, tiles = [], _Gradients(ctx, q_EPBF, keys_EDF), _tiles(q_EPBF, log_counts_ED)
+        for e, p in tiles:
+            q, keys = q_EPBF[e, p], _of(keys_EDF, e)
+            members, positions, batch, _ = q.shape
+            log_pi = _scores(q, keys, log_counts_ED[e]).log_softmax(-1).view(members, positions, batch, -1)
+            own = own_EB[e, None, :, None].expand(-1, positions, -1, -1)
+            held = held_EB[e, None, :, None].expand(-1, positions, -1, -1)
+            sums.append(-torch.where(held > 0, log_pi.gather(-1, own), 0.0).flatten(1).sum(1))
+            if grads.wanted:
+                slopes = log_pi.exp_().mul_(held).scatter_add_(-1, own, -held)
+                grads.add(e, p, q, keys, slopes.flatten(0, 1))
+        ctx.made = grads.q, grads.keys
+        return torch.cat([torch.stack(of_member).sum(0) for of_member in _by_member(sums, tiles)])
 
     @staticmethod
     @once_differentiable
@@ -387,7 +367,6 @@ class _Gradients:
     """Sums the gradients of queries and keys over tiles, from those of the scores."""
 
     def __init__(self, ctx: Any, q_EPBF: Tensor, keys_EDF: Tensor) -> None:
-        self.ctx = ctx
         self.wanted = any(ctx.needs_input_grad[:2])
         self.q = torch.empty_like(q_EPBF) if ctx.needs_input_grad[0] else None
         self.keys = torch.zeros_like(keys_EDF) if ctx.needs_input_grad[1] else None
@@ -403,12 +382,9 @@ class _Gradients:
             towards_keys = torch.bmm(q.reshape(members, slopes.shape[1], -1).transpose(1, 2), slopes)
             self.keys[e] += towards_keys.transpose(1, 2)
 
-    def save(self) -> None:
-        """Hand over to `scaled`."""
-        self.ctx.made = self.q, self.keys
-
     @staticmethod
     def scaled(ctx: Any, grad_E: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Those of a sweep, times the gradient of each member's sum."""
         q, keys = ctx.made
         of_q = None if q is None else q * grad_E[:, None, None, None]
         return of_q, None if keys is None else keys * grad_E[:, None, None]
@@ -417,11 +393,8 @@ class _Gradients:
 class _Room:
     """Two buffers of a tile's size for a whole sweep: new ones for every tile cost more page faults than arithmetic."""
 
-    def __init__(self, q_EPBF: Tensor, log_counts_ED: Tensor) -> None:
-        e, p = next(_member_tiles(q_EPBF, log_counts_ED)), next(_position_tiles(q_EPBF, log_counts_ED))
-        _, _, batch, _ = q_EPBF[e, p].shape
-        rows = q_EPBF[e, p].shape[0] * q_EPBF[e, p].shape[1] * batch
-        self.buffers = q_EPBF.new_empty(2, rows * log_counts_ED.shape[1])
+    def __init__(self, q_EPBF: Tensor, width: int, tile: tuple[slice, slice]) -> None:
+        self.buffers = q_EPBF.new_empty(2, math.prod(q_EPBF[tile].shape[:3]) * width)
 
     def first(self, *shape: int) -> Tensor:
         """The one for scores and masses."""
@@ -466,23 +439,16 @@ def _of(shared: Tensor, e: slice) -> Tensor:
     return shared[e] if len(shared) > 1 else shared
 
 
-def _joined(sums: list[Tensor], q_EPBF: Tensor, log_counts_ED: Tensor) -> Tensor:
-    """Sums of tiles to ``(E,)``."""
-    tiles = len(list(_position_tiles(q_EPBF, log_counts_ED)))
-    return torch.cat([torch.stack(sums[i : i + tiles]).sum(0) for i in range(0, len(sums), tiles)])
-
-
-def _member_tiles(q_EPBF: Tensor, log_counts_ED: Tensor) -> Iterator[slice]:
+def _tiles(q_EPBF: Tensor, log_counts_ED: Tensor) -> list[tuple[slice, slice]]:
+    """Members and positions of every tile, all positions of some members before the next ones."""
     members, positions, batch, _ = q_EPBF.shape
-    step = _fitting(positions * batch * log_counts_ED.shape[1], q_EPBF.device)
-    return (slice(start, start + step) for start in range(0, members, step))
+    most, entries = _TILE_ENTRIES.get(q_EPBF.device.type, 1 << 28), max(1, batch * log_counts_ED.shape[1])
+    wide, long = max(1, most // (positions * entries)), max(1, most // entries)
+    starts = [(e, p) for e in range(0, members, wide) for p in range(0, positions, long)]
+    return [(slice(e, e + wide), slice(p, p + long)) for e, p in starts]
 
 
-def _position_tiles(q_EPBF: Tensor, log_counts_ED: Tensor) -> Iterator[slice]:
-    _, positions, batch, _ = q_EPBF.shape
-    step = _fitting(batch * log_counts_ED.shape[1], q_EPBF.device)
-    return (slice(start, start + step) for start in range(0, positions, step))
-
-
-def _fitting(entries: int, device: torch.device) -> int:
-    return max(1, _TILE_ENTRIES.get(device.type, 1 << 28) // max(1, entries))
+def _by_member(parts: list[Tensor], tiles: list[tuple[slice, slice]]) -> list[list[Tensor]]:
+    """What was made of each tile, in a list for every tile of members."""
+    count = sum(e.start == 0 for e, _ in tiles)
+    return [parts[i : i + count] for i in range(0, len(parts), count)]

@@ -123,8 +123,8 @@ class SequenceResults:
     def summary(self) -> dict[str, Any]:
         """Headline numbers: per set, mean over members at its last evaluation before the next set, and at the end."""
         sets = []
-        for index in range(self.set_accuracy.shape[1]):
-            at = self.last_own_evaluation(index)
+        for index, end_of_set in enumerate([*self.switch_start_iter.tolist(), np.inf]):
+            at = int(np.flatnonzero(self.eval_steps <= end_of_set)[-1])
             before, end = self.set_accuracy[:, index, at], self.set_accuracy[:, index, -1]
             sets.append(
                 {
@@ -145,11 +145,6 @@ class SequenceResults:
             "events": self.events,
             "args": self.args,
         }
-
-    def last_own_evaluation(self, index: int) -> int:
-        """Where in `eval_steps` the last evaluation lies before the set after ``index`` began."""
-        ends = [*self.switch_start_iter.tolist(), float("inf")]
-        return int(np.flatnonzero(self.eval_steps <= ends[index])[-1])
 
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:

@@ -2,6 +2,12 @@
 
 from memlight.storage.schema import Column, Schema, columns, interval
 
+NAMES = (
+    *("table", "sets", "members", "training", "positions", "ranks", "appearances"),
+    *("rank_time", "learned", "forgetting", "savings", "weights", "probes", "swaps"),
+)
+"""Every table that `analyze.py sequence` writes; its columns stand below under the same name in capitals."""
+
 _RUN: Schema = {"run": Column(str, "run")}
 _SET: Schema = {"set": Column(int, "set")}
 

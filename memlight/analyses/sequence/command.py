@@ -1,13 +1,9 @@
 """`analyze.py sequence`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from memlight.errors import UserError, named
+from memlight.errors import UserError
 from memlight.runs.flags import Results
-
-if TYPE_CHECKING:
-    from memlight.analyses.sequence.experiment import Experiment
 
 
 def sequence(
@@ -28,7 +24,7 @@ def sequence(
     if not 0 < learned <= 1:
         raise UserError("learned", learned, "must be above 0 and at most 1")
     from memlight.analyses.sequence import ANALYSIS
-    from memlight.analyses.sequence.experiment import Experiment
+    from memlight.analyses.sequence.experiment import Experiment, opened
     from memlight.analyses.sequence.study import study_sequence
     from memlight.runs.checkpoints import file_sha256
     from memlight.runs.log import AnalysisLog
@@ -53,30 +49,3 @@ def sequence(
     ) as log:
         study_sequence(experiments, learned, log)
     print(f"{log.final.dir}: tables, figures, summary.json")
-
-
-def opened(path: Path, taken: list[str]) -> "Experiment":
-    """A run directory or a result file of the authors' code, named apart from the others.
-
-    Args:
-        path: of either.
-        taken: names of the experiments before it.
-
-    Raises:
-        UserError: it is neither, or cannot be read.
-    """
-    from memlight.analyses.sequence.experiment import Experiment
-    from memlight.analyses.sequence.reader import SUFFIXES, read_authors_results
-    from memlight.sequences.results import SequenceResults
-    from memlight.storage.rundir import RunDir
-
-    if path.is_dir():
-        with named(run="compare"):
-            name, measured = RunDir(path).name, SequenceResults.read(path)
-    elif path.suffix in SUFFIXES:
-        with named(path="compare"):
-            name, measured = path.stem, read_authors_results(path)
-    else:
-        raise UserError("compare", path, f"neither a run directory nor a result file ({', '.join(SUFFIXES)})")
-    alike = sum(other == name or other.startswith(f"{name} (") for other in taken)
-    return Experiment(f"{name} ({alike + 1})" if alike else name, measured)

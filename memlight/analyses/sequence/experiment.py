@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from memlight.analyses.sequence.reader import SUFFIXES, read_authors_results
+from memlight.errors import UserError, named
 from memlight.sequences import measures
 from memlight.sequences.results import SequenceResults
+from memlight.storage.rundir import RunDir
 
 Array = NDArray[Any]
 
@@ -186,6 +190,28 @@ class Experiment:
         num_sequences, num_bits = results.sequences[index].shape[-2:]
         losses = results.test_loss[:, index, phase[-1]]
         return measures.bits_per_parameter(losses, num_sequences, num_bits - self.first_counted, parameters)
+
+
+def opened(path: Path, taken: list[str]) -> Experiment:
+    """A run directory or a result file of the authors' code, named apart from the others.
+
+    Args:
+        path: of either.
+        taken: names of the experiments before it.
+
+    Raises:
+        UserError: it is neither, or cannot be read.
+    """
+    if path.is_dir():
+        with named(run="compare"):
+            name, measured = RunDir(path).name, SequenceResults.read(path)
+    elif path.suffix in SUFFIXES:
+        with named(path="compare"):
+            name, measured = path.stem, read_authors_results(path)
+    else:
+        raise UserError("compare", path, f"neither a run directory nor a result file ({', '.join(SUFFIXES)})")
+    alike = sum(other == name or other.startswith(f"{name} (") for other in taken)
+    return Experiment(f"{name} ({alike + 1})" if alike else name, measured)
 
 
 def set_ceilings(experiment: Experiment, index: int) -> Ceilings:

@@ -22,23 +22,18 @@ Block = Mapping[str, Any]
 """Columns of some rows of a table; single values stand for every row."""
 
 P = ParamSpec("P")
+OfOne = Callable[Concatenate[Experiment, P], Iterator[Block]]
+OfSeveral = Callable[Concatenate[Sequence[Experiment], P], Table]
 
 
-def of_each(
-    schema: Schema,
-) -> Callable[
-    [Callable[Concatenate[Experiment, P], Iterator[Block]]], Callable[Concatenate[Sequence[Experiment], P], Table]
-]:
+def of_each(schema: Schema) -> Callable[[OfOne[P]], OfSeveral[P]]:
     """Make a function of one experiment that yields blocks of rows give the table of several, with a column ``run``."""
 
-    def decorate(
-        blocks_of: Callable[Concatenate[Experiment, P], Iterator[Block]],
-    ) -> Callable[Concatenate[Sequence[Experiment], P], Table]:
+    def decorate(blocks_of: OfOne[P]) -> OfSeveral[P]:
         @wraps(blocks_of)
-        def table(experiments: Sequence[Experiment], *args: P.args, **kwargs: P.kwargs) -> Table:
-            return _joined(
-                schema, [{"run": one.name, **block} for one in experiments for block in blocks_of(one, *args, **kwargs)]
-            )
+        def table(experiments: Sequence[Experiment], /, *args: P.args, **kwargs: P.kwargs) -> Table:
+            blocks = [{"run": one.name, **block} for one in experiments for block in blocks_of(one, *args, **kwargs)]
+            return _joined(schema, blocks)
 
         return table
 

@@ -2,7 +2,8 @@
 
 from abc import ABC
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -186,11 +187,37 @@ class SequenceModule(L.LightningModule, ABC):
         right_EKN, _ = right_and_loss(network, bits_EKN.expand(self.members, -1, -1))
         return right_EKN[..., network.counted.to(self.device)].double().mean((1, 2))
 
+    @torch.no_grad()
     def measure(self, sets: int) -> dict[str, Tensor]:
-        """The members on every sequence of the first sets; see `measure`."""
+        """Accuracy and loss of the members on every sequence of the first S sets; memory and weights stay.
+
+        Returns:
+            On the CPU: ``accuracy`` and ``loss`` ``(E, S)`` weighted as sequences are drawn; ``position_accuracy``
+            ``(E, S, N)``, the same by position; ``test_accuracy`` and ``test_loss`` ``(E, S, R)`` of the test ranks;
+            ``retrieval`` ``(E, S)`` of networks that have it.
+        """
         first = self.data.set(0, self.network.seeds[0])
-        bits = [self.bits(index).expand(self.members, -1, -1) for index in range(sets)]
-        return measure(self.network, bits, first.probabilities.to(self.device), first.test_ranks)
+        p_K, ranks_R = first.probabilities.to(self.device), first.test_ranks
+        counted_N = self.network.counted.to(self.device)
+        retrieval_top1 = getattr(self.network, "retrieval_top1", None)
+        columns: dict[str, list[Tensor]] = {}
+        for index in range(sets):
+            bits_EKN = self.bits(index).expand(self.members, -1, -1)
+            right_EKN, loss_EKN = right_and_loss(self.network, bits_EKN)
+            right_EK = right_EKN[..., counted_N].double().mean(-1)
+            loss_EK = loss_EKN[..., counted_N].double().mean(-1)
+            measured = {
+                "accuracy": right_EK @ p_K,
+                "loss": loss_EK @ p_K,
+                "position_accuracy": torch.einsum("ekn,k->en", right_EKN.double(), p_K),
+                "test_accuracy": right_EK[:, ranks_R],
+                "test_loss": loss_EK[:, ranks_R],
+            }
+            if retrieval_top1 is not None:
+                measured["retrieval"] = retrieval_top1(bits_EKN)
+            for name, value in measured.items():
+                columns.setdefault(name, []).append(value.cpu())
+        return {name: torch.stack(values, 1) for name, values in columns.items()}
 
     def on_train_start(self) -> None:
         """Name the sequences of the set that is trained, which a network with a memory then knows by their rows."""
@@ -243,7 +270,7 @@ class SequenceModule(L.LightningModule, ABC):
             progress.increment_ready()
             progress.increment_completed()
         if self.global_step != expected:
-            raise RuntimeError(f"Lightning {L.__version__} counts gradient steps in another place; use Lightning 2.6")
+            raise RuntimeError("this version of Lightning counts gradient steps in another place; use Lightning 2.6")
 
     def freeze_named(self, names: Iterable[str]) -> None:
         """Take parameters out of training: no gradient, in no optimizer group, no state.
@@ -290,14 +317,13 @@ class SequenceModule(L.LightningModule, ABC):
 
         It is fused: one pass over each weight, which reads a gradient as if it lay in memory as its weight does.
         """
-        weights, decay = list(network.parameters()), self.weight_decay
-        match self.optimizer_name:
-            case "adam":
-                return Adam(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
-            case "adamw":
-                return AdamW(weights, lr=self.learning_rate, weight_decay=decay, fused=True)
-            case "sgd":
-                return SGD(weights, lr=self.learning_rate, momentum=self.momentum, weight_decay=decay, fused=True)
+        kinds: dict[OptimizerName, Callable[..., Optimizer]] = {
+            "adam": Adam,
+            "adamw": AdamW,
+            "sgd": partial(SGD, momentum=self.momentum),
+        }
+        make, decay = kinds[self.optimizer_name], self.weight_decay
+        return make(network.parameters(), lr=self.learning_rate, weight_decay=decay, fused=True)
 
     def configure_optimizers(self) -> Optimizer:
         """Over what is not frozen."""
@@ -352,52 +378,12 @@ def right_and_loss(network: SequenceModel, bits_EKN: Tensor) -> tuple[Tensor, Te
         ``bool (E, K, N)`` whether each bit is predicted (an even chance counts as 0), ``float32 (E, K, N)`` its loss in
         nats.
     """
-    answers = [(network.logits(bits), bits > 0) for bits in in_chunks(bits_EKN)]
+    members, _, length = bits_EKN.shape
+    chunks = torch.split(bits_EKN, max(1, ROWS_OF_LOGITS // (members * length)), dim=1)
+    answers = [(network.logits(bits), bits > 0) for bits in chunks]
     right = [(logits > 0) == one for logits, one in answers]
     loss = [torch.nn.functional.softplus(torch.where(one, -logits, logits).float()) for logits, one in answers]
     return torch.cat(right, 1), torch.cat(loss, 1)
-
-
-def in_chunks(bits_EKN: Tensor) -> tuple[Tensor, ...]:
-    """Sequences in groups small enough to be read at once."""
-    members, _, bits = bits_EKN.shape
-    return torch.split(bits_EKN, max(1, ROWS_OF_LOGITS // (members * bits)), dim=1)
-
-
-@torch.no_grad()
-def measure(network: SequenceModel, sets: Sequence[Tensor], p_K: Tensor, ranks_R: Tensor) -> dict[str, Tensor]:
-    """Accuracy and loss of the members on every sequence of S sets.
-
-    Args:
-        network: E members; its memory and weights stay.
-        sets: ``(E, K, N)`` each.
-        p_K: ``float64 (K,)`` how often each rank is drawn.
-        ranks_R: ``int64 (R,)`` the test ranks.
-
-    Returns:
-        On the CPU: ``accuracy`` and ``loss`` ``(E, S)`` weighted as sequences are drawn; ``position_accuracy``
-        ``(E, S, N)``, the same by position; ``test_accuracy`` and ``test_loss`` ``(E, S, R)``; ``retrieval``
-        ``(E, S)`` of networks that have it.
-    """
-    counted_N = network.counted.to(p_K.device)
-    retrieval_top1 = getattr(network, "retrieval_top1", None)
-    columns: dict[str, list[Tensor]] = {}
-    for bits_EKN in sets:
-        right_EKN, loss_EKN = right_and_loss(network, bits_EKN)
-        right_EK = right_EKN[..., counted_N].double().mean(-1)
-        loss_EK = loss_EKN[..., counted_N].double().mean(-1)
-        measured = {
-            "accuracy": right_EK @ p_K,
-            "loss": loss_EK @ p_K,
-            "position_accuracy": torch.einsum("ekn,k->en", right_EKN.double(), p_K),
-            "test_accuracy": right_EK[:, ranks_R],
-            "test_loss": loss_EK[:, ranks_R],
-        }
-        if retrieval_top1 is not None:
-            measured["retrieval"] = retrieval_top1(bits_EKN)
-        for name, value in measured.items():
-            columns.setdefault(name, []).append(value.cpu())
-    return {name: torch.stack(values, 1) for name, values in columns.items()}
 
 
 def require_sequence_checkpoint(path: Path) -> None:

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from memlight.analyses.sequence import ANALYSIS, columns
-from memlight.analyses.sequence.command import opened
 from memlight.analyses.sequence.experiment import (
     ATTENTION,
     Experiment,
     difference_of_means,
+    opened,
     over_members,
     set_ceilings,
 )
