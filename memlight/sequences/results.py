@@ -31,7 +31,7 @@ class SequenceResults:
         switch_start_iter: ``(S - 1,)`` gradient steps done when each later set began.
         eval_steps: ``(T,)`` gradient steps done at each evaluation.
         set_accuracy: ``(E, S, T)`` over all sequences of a set, weighted as they are drawn.
-        set_loss: ``(E, S, T)`` the same.
+        set_loss: ``(E, S, T)`` over all sequences of a set, weighted as they are drawn.
         test_rank: ``(R,)`` ranks (rows) of the test sequences.
         test_accuracy: ``(E, S, T, R)`` of each over its counted bits.
         test_loss: ``(E, S, T, R)``.
@@ -40,7 +40,7 @@ class SequenceResults:
         train_steps: ``(T2,)`` gradient steps done at each logged training loss.
         train_loss: ``(E, T2)`` mean since the one before.
         ceiling_accuracy: ``(E, S)`` of the Bayes posterior that knows the set and its law; NaN where not computed.
-        ceiling_loss: ``(E, S)`` the same.
+        ceiling_loss: ``(E, S)`` of the same posterior.
         floor_accuracy: ``(E, S)`` of one half at every bit.
         floor_loss: ``(E, S)`` ln 2.
         events: what was done to the members, each with ``step``, ``kind`` and ``words``.

@@ -102,12 +102,7 @@ def _from_evaluations(record: Mapping[str, Any]) -> SequenceResults:
     every = args.get("is_resample_tasks") == "Forget"
     ranks, metrics, appearances = _by_rank(logs, tested, set_of_log, every=every)
     return _results(
-        args,
-        switches,
-        steps[tested],
-        metrics.mean(axis=-1),
-        train=train,
-        tests=(ranks, metrics, appearances),
+        args, switches, steps[tested], metrics.mean(axis=-1), train=train, tests=(ranks, metrics, appearances)
     )
 
 

@@ -22,10 +22,7 @@ EVENTS: Schema = {
     "words": Column(str, "what happened"),
 }
 
-REACHED: Shown = (
-    "members that got there",
-    lambda row: Cell(f"{row['reached']} of {row['members']}", row["reached"]),
-)
+REACHED: Shown = ("members that got there", lambda row: Cell(f"{row['reached']} of {row['members']}", row["reached"]))
 
 
 def write_sequence_report(run: RunDir) -> Path:
