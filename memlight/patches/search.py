@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from memlight.patches.candidates import CandidateFinder, faiss_candidates, torch_candidates
 from memlight.patches.index import Index, ReadAhead, Rows
-from memlight.patches.nearest import Nearest
-from memlight.patches.progress import SearchProgress
+from memlight.patches.nearest import Nearest, SearchProgress
 from memlight.patches.space import Metric, Space
 
 Backend = Literal["torch", "faiss"]
@@ -37,7 +36,7 @@ class Neighbours:
 
     Attributes:
         distances: ``(Q, k)`` float32, ascending; infinity where the index has fewer than k rows.
-        indices: ``(Q, k)`` int64 rows of the index; -1 likewise.
+        indices: ``(Q, k)`` int64 rows of the index; -1 where it has fewer than k rows.
         read_seconds: what reading the index took, summed over devices.
         wait_seconds: of that, what the search had to wait for.
         widened: how often a query was searched again in a piece, because its candidates did not settle it.
@@ -66,8 +65,8 @@ def nearest_patches(
 
     Args:
         queries: ``(Q, D)`` array, tensor or store; kept on the device.
-        index: ``(N, D)`` likewise; read piece by piece, each while the one before is searched.
-        k: how many.
+        index: ``(N, D)`` array, tensor or store; read piece by piece, each while the one before is searched.
+        k: how many rows for each query.
         metric: l2 (a distance, not its square), cosine (1 minus the cosine) or l2_normalized; see
             `memlight.patches.space.Space`.
         backend: what finds the candidates; the result is the same.
@@ -94,7 +93,7 @@ def nearest_patches(
     shards = [shard for shard in range(len(searched.shards)) if shard not in done]
     devices = devices[: max(1, len(shards))]
     raw = wanted.all(torch.device("cpu"))
-    space = Space(metric, raw)
+    space = Space.around(metric, raw)
     rows = sum(searched.shards[shard][1] for shard in shards)
     with (
         tqdm(total=rows, desc="searching", unit="row", unit_scale=True, disable=not progress) as bar,

@@ -65,6 +65,12 @@ def replace_directory(new: Path, old: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write an `.npz` file as a whole."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file as a whole."""
     with atomic_write(path) as temporary:
