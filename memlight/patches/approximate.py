@@ -29,7 +29,7 @@ class Recall:
     Attributes:
         first: share of queries whose nearest patch was found.
         among_k: share of the k nearest that are among the k found.
-        queries: how many were compared.
+        queries: number of queries that were compared.
     """
 
     first: float

@@ -121,13 +121,13 @@ def extract_patches(
     layout = writer.layout
     mine = writer.begin_together(f"{layout.images} images x {layout.patches} patches x {writer.dim}")
     parts = [
-        Part(shard, listed[start : start + batch_size])
+        (shard, listed[start : start + batch_size])
         for shard in mine
         for listed in [layout.images_of(shard)]
         for start in range(0, len(listed), batch_size)
     ]
     batches = decode_ahead(images, parts, picture_size, workers if parts else 0)
-    total = sum(len(part.images) for part in parts)
+    total = sum(len(positions) for _, positions in parts)
     hidden = None if progress and parts else True
     with ThreadPoolExecutor(1) as pool, tqdm(total=total, desc="patches", unit="image", disable=hidden) as bar:
         written: Future[None] | None = None
@@ -149,6 +149,10 @@ def extract_patches(
     return store
 
 
+Part = tuple[int, range]
+"""A batch: number of its shard, and positions of its images in the list of names."""
+
+
 class Decoded(NamedTuple):
     """A batch of one shard.
 
@@ -163,18 +167,6 @@ class Decoded(NamedTuple):
     broken: dict[str, str]
 
 
-class Part(NamedTuple):
-    """Which images make a batch.
-
-    Attributes:
-        shard: that they belong to.
-        images: their positions in the list of names.
-    """
-
-    shard: int
-    images: range
-
-
 @dataclass(frozen=True, eq=False)
 class _Parts(Dataset[Decoded]):
     files: Files
@@ -182,31 +174,24 @@ class _Parts(Dataset[Decoded]):
     size: Size
 
     def __getitem__(self, part: Part) -> Decoded:
-        names, images, broken = decode_chunk(self.files, [self.names[i] for i in part.images], self.size)
+        shard, positions = part
+        names, images, broken = decode_chunk(self.files, [self.names[i] for i in positions], self.size)
         if broken:
             images = images[[name not in broken for name in names]]
-        return Decoded(part.shard, torch.from_numpy(images), broken)
+        return Decoded(shard, torch.from_numpy(images), broken)
 
 
 def decode_ahead(images: ListedImages, parts: Sequence[Part], size: Size, workers: int) -> Iterator[Decoded]:
-    """Decode batches in order, a few ahead of the one that is asked for.
-
-    Args:
-        images: where they are.
-        parts: the batches.
-        size: (height, width) of every picture.
-        workers: processes that decode; 0 decodes in this one.
-    """
-    return iter(
-        DataLoader(
-            _Parts(images.files, images.names, size),
-            batch_size=None,
-            sampler=parts,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),
-        )
+    """Decode batches in order, a few ahead of the one that is asked for; 0 workers decode in this process."""
+    loader = DataLoader(
+        _Parts(images.files, images.names, size),
+        batch_size=None,
+        sampler=parts,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
     )
+    return iter(loader)
 
 
 def _embedded(

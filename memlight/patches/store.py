@@ -51,7 +51,7 @@ class Shard(NamedTuple):
     Attributes:
         path: the ``.npy`` file.
         first_row: number of its first row in the store.
-        rows: how many it has.
+        rows: number of its rows.
         crc: CRC-32 of the whole file.
     """
 
@@ -182,7 +182,7 @@ class PatchWriter(StoreWriter):
         out: the directory, which need not exist.
         extraction: how patches are embedded; JSON-able, as the two that follow. Two stores can be compared where it is
             equal.
-        data: which images.
+        data: names and sizes of the images, as hashes.
         made_with: software and machine.
         images: where the images lie.
         names: of the images' files, in the order of their ids.

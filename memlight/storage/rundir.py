@@ -235,7 +235,7 @@ class RunDir:
         """The study that removes so many candidates, whether or not it exists.
 
         Args:
-            count: how many.
+            count: number of images removed.
             layer: by whose score they are ranked; None for the last one.
         """
         tag = str(count) if layer is None else f"{count}-by-{layer}"
@@ -279,5 +279,5 @@ class RunDir:
 
     def summaries(self) -> dict[str, Path]:
         """``summary.json`` of every finished analysis of any command, by the name of its directory."""
-        found = sorted(self.root.glob("analysis/*/summary.json"))
-        return {path.parent.name: path for path in found if not path.parent.name.startswith(".")}
+        paths = sorted(self.root.glob("analysis/*/summary.json"))
+        return {path.parent.name: path for path in paths if not path.parent.name.startswith(".")}

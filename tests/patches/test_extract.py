@@ -142,7 +142,7 @@ def test_what_is_there_is_neither_decoded_nor_embedded_again(
     ahead = extract_module.decode_ahead
 
     def counted(images: Any, parts: Any, *rest: Any) -> Any:
-        asked.extend(i for part in parts for i in part.images)
+        asked.extend(i for _, positions in parts for i in positions)
         return ahead(images, parts, *rest)
 
     monkeypatch.setattr(extract_module, "decode_ahead", counted)

@@ -34,7 +34,7 @@ def run_extraction(out: Path, extractor: ExtractorFlags, patches: PatchFlags, wo
     Args:
         out: directory of the store.
         extractor: what embeds which images.
-        patches: how.
+        patches: how its patches are embedded.
         work: what is written, and by which device.
 
     Returns:

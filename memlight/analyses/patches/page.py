@@ -7,7 +7,6 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -112,10 +111,10 @@ def run_report(
     Raises:
         UserError: a search is missing or in another index, two have one name, or the images are gone.
     """
-    found = read_results(run)
+    ours = read_results(run)
     directory = RunDir(Path(run))
     directory.require_writable()
-    searches = {directory.name: found}
+    searches = {directory.name: ours}
     others = [("compare", other) for other in compare if other != held_out]
     for argument, other in [*others, *([("held_out", held_out)] if held_out is not None else [])]:
         name = RunDir(Path(other)).name
@@ -124,12 +123,12 @@ def run_report(
             raise UserError(argument, other, why, "rename one of the directories")
         with named(run=argument):
             searches[name] = read_results(other)
-        require_same_search(argument, other, found, searches[name])
+        require_same_search(argument, other, ours, searches[name])
     with named(path="queries"):
-        queries = open_store(found.queries, images=query_images)
+        queries = open_store(ours.queries, images=query_images)
     with named(path="index"):
-        index = open_store(found.index, images=index_images)
-    browser = _browser(found, queries, index)
+        index = open_store(ours.index, images=index_images)
+    browser = _browser(ours, queries, index)
     if len(searches) > 1:
         baseline = RunDir(Path(held_out)).name if held_out is not None else None
         with AnalysisLog(
@@ -149,34 +148,49 @@ def run_report(
 
 
 def _browser(found: PatchResults, queries: PatchStore, index: PatchStore) -> str:
+    """HTML of the wall of images, with its own style and script."""
     far = found.distances[:, 0].reshape(-1, queries.patches)
     chosen = spread_over(np.argsort(far.mean(1), kind="stable").tolist(), SHOWN)
-    images: list[ShownImage] = []
-    sources: dict[int, ShownSource] = {}
-    for image in chosen:
-        rows = slice(image * queries.patches, (image + 1) * queries.patches)
-        of_image, places = np.divmod(found.indices[rows, 0], index.patches)
-        for source in set(of_image.tolist()) - set(sources):
-            sources[source] = ShownSource(index.names[source], _file(index.image(source)))
-        patches = list(zip(of_image.tolist(), places.tolist(), far[image].tolist(), strict=True))
-        caption = f"{queries.names[image]}: {far[image].mean():.3g}"
-        images.append(ShownImage(caption, _file(queries.image(image)), patches))
     height, width = queries.image(chosen[0]).shape[:2]
     boxes = [
-        (top * 100 / height, left * 100 / width, (bottom - top) * 100 / height, (right - left) * 100 / width)
+        f"top:{top * 100 / height:.4g}%;left:{left * 100 / width:.4g}%;"
+        f"height:{(bottom - top) * 100 / height:.4g}%;width:{(right - left) * 100 / width:.4g}%"
         for top, left, bottom, right in patch_boxes(height, width, queries.grid)
     ]
-    return patch_browser(images, sources, boxes, aspect=width / height, sharp=max(height, width) <= SMALL)
+
+    def cells(picture: str, patches: Sequence[str] = ("",) * len(boxes)) -> str:
+        """A picture under a cell for every patch."""
+        covers = "".join(f'<i style="{box}"{patch}></i>' for box, patch in zip(boxes, patches, strict=True))
+        sharp = " sharp" if max(height, width) <= SMALL else ""
+        background = f";background-image:url({picture})" if picture else ""
+        return f'<div class="cells{sharp}" style="aspect-ratio:{width / height:.4g}{background}">{covers}</div>'
+
+    wall, sources = "", {}
+    for image in chosen:
+        rows = found.indices[image * queries.patches : (image + 1) * queries.patches, 0]
+        of_image, places = (numbers.tolist() for numbers in np.divmod(rows, index.patches))
+        for source in set(of_image) - set(sources):
+            sources[source] = [index.names[source], _uri(index.image(source))]
+        nearest = zip(of_image, places, far[image].tolist(), strict=True)
+        patches = [f' data-p="{source} {place} {distance:.4g}"' for source, place, distance in nearest]
+        caption = escape(f"{queries.names[image]}: {far[image].mean():.3g}")
+        wall += f"<figure>{cells(_uri(queries.image(image)), patches)}<figcaption>{caption}</figcaption></figure>"
+    data = json.dumps(sources, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        f'<style>{STYLE}</style><div class="browser"><div class="wall">{wall}</div>'
+        f'<div class="beside">{cells("")}<p></p></div></div>'
+        f'<script type="application/json" id="patch-sources">{data}</script><script>{SCRIPT}</script>'
+    )
 
 
-def _file(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture as a file, small enough for a page with hundreds of them."""
+def _uri(pixels: NDArray[np.uint8]) -> str:
+    """A picture as the address of an ``img``, small enough for a page with hundreds of them."""
     picture = Image.fromarray(pixels)
     small = max(picture.size) <= SMALL
     picture.thumbnail((LARGE, LARGE))
     out = io.BytesIO()
     picture.save(out, "PNG" if small else "JPEG", **({} if small else {"quality": 85}))
-    return out.getvalue()
+    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def write_patches_page(run: RunDir, browser: str) -> None:
@@ -184,7 +198,7 @@ def write_patches_page(run: RunDir, browser: str) -> None:
 
     Args:
         run: the run directory.
-        browser: HTML of `memlight.analyses.patches.browser.patch_browser`.
+        browser: HTML of the wall of images.
 
     Raises:
         UserError: a table or summary is damaged.
@@ -332,85 +346,3 @@ def _range(title: str, low: str, high: str) -> Shown:
 
 def _digits(value: float) -> int:
     return 0 if abs(value) >= 1000 else 2 if abs(value) >= 1 else 4 if abs(value) >= 0.01 or value == 0 else 6
-
-
-@dataclass(frozen=True)
-class ShownImage:
-    """One image of the wall.
-
-    Attributes:
-        caption: below it.
-        picture: its file, PNG or JPEG.
-        patches: of each patch, row by row: source, which patch of the source, distance.
-    """
-
-    caption: str
-    picture: bytes
-    patches: Sequence[tuple[int, int, float]]
-
-
-@dataclass(frozen=True)
-class ShownSource:
-    """One source.
-
-    Attributes:
-        name: of the file.
-        picture: its file, PNG or JPEG.
-    """
-
-    name: str
-    picture: bytes
-
-
-def patch_browser(
-    images: Sequence[ShownImage],
-    sources: Mapping[int, ShownSource],
-    boxes: Sequence[tuple[float, float, float, float]],
-    *,
-    aspect: float,
-    sharp: bool,
-) -> str:
-    """HTML with its own style and script.
-
-    Args:
-        images: at least one.
-        sources: of all their patches, by id.
-        boxes: top, left, height and width of every patch, in per cent of the picture.
-        aspect: width of a picture over its height.
-        sharp: whether small pictures are enlarged without smoothing.
-    """
-    wall = "".join(
-        f"<figure>{_cells(_uri(image.picture), boxes, aspect, sharp, image.patches)}"
-        f"<figcaption>{escape(image.caption)}</figcaption></figure>"
-        for image in images
-    )
-    table = {str(source): [shown.name, _uri(shown.picture)] for source, shown in sources.items()}
-    data = json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        f'<style>{STYLE}</style><div class="browser"><div class="wall">{wall}</div>'
-        f'<div class="beside">{_cells("", boxes, aspect, sharp)}<p></p></div></div>'
-        f'<script type="application/json" id="patch-sources">{data}</script><script>{SCRIPT}</script>'
-    )
-
-
-def _cells(
-    picture: str,
-    boxes: Sequence[tuple[float, float, float, float]],
-    aspect: float,
-    sharp: bool,
-    patches: Sequence[tuple[int, int, float]] | None = None,
-) -> str:
-    """A picture under a cell for every patch."""
-    cells = "".join(
-        f'<i style="top:{top:.4g}%;left:{left:.4g}%;height:{height:.4g}%;width:{width:.4g}%"'
-        + (f' data-p="{patches[number][0]} {patches[number][1]} {patches[number][2]:.4g}"' if patches else "")
-        + "></i>"
-        for number, (top, left, height, width) in enumerate(boxes)
-    )
-    background = f";background-image:url({picture})" if picture else ""
-    return f'<div class="cells{" sharp" if sharp else ""}" style="aspect-ratio:{aspect:.4g}{background}">{cells}</div>'
-
-
-def _uri(picture: bytes) -> str:
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
