@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
+from memlight.errors import at_least, below_one, positive
 from memlight.models.encoders import build_encoder, encoder_spec
 from memlight.modules.base import SSLModule, features_of_views
-from memlight.modules.checks import at_least, below_one, positive
 from memlight.modules.heads import dino_head
 from memlight.modules.optim import OptimConfig, cosine, ramp
 

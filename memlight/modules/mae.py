@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least
 from memlight.modules.base import SSLModule
-from memlight.modules.checks import at_least
 from memlight.modules.optim import OptimConfig
 from memlight.modules.pixels import patches, pixel_error, take_tokens
 from memlight.random import ANALYSIS, seeded, uniforms

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least, below_one
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule
-from memlight.modules.checks import at_least, below_one
 from memlight.modules.optim import OptimConfig
 from memlight.random import seeded
 

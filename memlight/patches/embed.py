@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from memlight.errors import UserError
-from memlight.features.hooks import capture, evaluating
+from memlight.features.discovery import evaluating
+from memlight.features.hooks import capture
 from memlight.patches.grid import patch_boxes
 from memlight.patches.maps import as_map, deepest_map
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from memlight.data.decode import Size
+from memlight.data.decode import Size, decode_chunk
 from memlight.data.files import Files
-from memlight.data.pool import decode_chunk
 
 
 class Decoded(NamedTuple):

@@ -14,7 +14,8 @@ from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError
-from memlight.features.hooks import check_layers, list_layers
+from memlight.features.discovery import list_layers
+from memlight.features.layers import check_layers
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import (

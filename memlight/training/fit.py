@@ -20,7 +20,7 @@ import memlight.modules  # noqa: F401 - registers the methods, so that `class_pa
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError, user_error_behind
-from memlight.features.hooks import check_layers
+from memlight.features.layers import check_layers
 from memlight.models.encoders import read_metadata
 from memlight.modules.base import SSLModule
 from memlight.runs.log import LoggerKind

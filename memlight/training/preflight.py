@@ -9,10 +9,9 @@ from torch import nn
 
 from memlight.data.augment import Views
 from memlight.data.recipes import VIEW_SETS
-from memlight.data.splits import SPLITS, role_splits
-from memlight.data.without import LeftOut
+from memlight.data.splits import SPLITS, LeftOut, role_splits
 from memlight.errors import UserError
-from memlight.features.hooks import evaluating
+from memlight.features.discovery import evaluating
 from memlight.models.encoders import read_metadata
 from memlight.runs.checkpoints import checkpoint_metadata, encoder_from_checkpoint
 from memlight.runs.launch import settle_devices

@@ -11,7 +11,7 @@ import scipy.io
 import torchvision.datasets as tv
 from numpy.typing import NDArray
 
-from memlight.data.named import NAMED, named_arrays
+from memlight.data.datasets import NAMED, named_arrays
 from memlight.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from memlight.data import pool
+from memlight.data.decode import decode_chunks
 from memlight.data.files import open_files
-from memlight.data.pool import decode_chunks
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from memlight.data.images import ImageDataModule
-from memlight.data.splits import ROLES
-from memlight.data.without import LeftOut
+from memlight.data.splits import ROLES, LeftOut
 from memlight.errors import UserError
 
 SIZES = {"num_shared": 20, "num_candidate": 12, "num_independent": 12, "num_external": 4, "batch_size": 1}

@@ -8,8 +8,7 @@ from torch import distributed
 from memlight.errors import UserError
 from memlight.metrics.functional import unitmem
 from memlight.metrics.null import TAIL
-from memlight.metrics.unitmem import UnitMem, measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views, one_by_one
 

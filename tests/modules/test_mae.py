@@ -7,7 +7,7 @@ from torch import Tensor
 
 from memlight.batch import ViewBatch
 from memlight.errors import UserError
-from memlight.features.hooks import evaluating
+from memlight.features.discovery import evaluating
 from memlight.models.encoders import build_encoder
 from memlight.modules import MAE
 from memlight.modules.pixels import patches, pixel_error

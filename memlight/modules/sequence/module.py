@@ -12,9 +12,8 @@ from torch.optim import Optimizer
 
 from memlight.batch import SequenceBlock
 from memlight.dist import world_size
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least, below_one, positive
 from memlight.models.sequence_model import SequenceModel
-from memlight.modules.checks import at_least, below_one, positive
 from memlight.modules.sequence.checkpoint import STATE_KEY, require_identity
 from memlight.modules.sequence.optim import OptimizerName, make_optimizer
 from memlight.modules.sequence.scores import measure, right_and_loss

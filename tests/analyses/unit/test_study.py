@@ -22,7 +22,7 @@ from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.interventions.parts import unit_entries
 from memlight.interventions.train_unit import train_unit
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
 from memlight.random import ANALYSIS
 from memlight.runs.log import AnalysisLog
@@ -261,7 +261,7 @@ def test_rank_counts_the_images_above_the_best_of_the_chosen() -> None:
 
 def test_the_median_unit_is_one_that_fires() -> None:
     top = torch.tensor([[4.0, 0.0, 9.0, 3.0, 1.0], [1.0] * 5]).double()[:, None]
-    result = UnitMemResult(top, top[0, 0] + 1, torch.tensor([1, 2]), topk=1)
+    result = UnitMemResult.of(top, top[0, 0] + 1, torch.tensor([1, 2]), topk=1)
     result.dead = torch.tensor([False, True, False, False, False])
     assert chosen_unit(result, None) == 3
     assert chosen_unit(result, 1) == 1

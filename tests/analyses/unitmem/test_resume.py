@@ -14,8 +14,7 @@ from memlight.analyses.unitmem.mu_table import rest_medians
 from memlight.analyses.unitmem.resume import PassProgress, UnitMemProgress
 from memlight.errors import UserError
 from memlight.metrics.functional import unitmem
-from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
 from tests.ddp import run_ddp
