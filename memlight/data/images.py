@@ -281,7 +281,9 @@ class ImageDataModule(L.LightningDataModule):
             own = own[~np.isin(own, self.left_out.ids)]
         order = TrainingOrder(self.split.shared, own, self.repeat, self.batch_size, self.seed)
         if len(order) == 0:
-            raise UserError("batch_size", self.batch_size, f"an epoch has {order.images_per_epoch} images", "choose fewer")
+            raise UserError(
+                "batch_size", self.batch_size, f"an epoch has {order.images_per_epoch} images", "choose fewer"
+            )
         return self._loader(order)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:

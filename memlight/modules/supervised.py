@@ -55,9 +55,9 @@ class Supervised(SSLModule):
             UserError: there are no classes, or another number of them.
         """
         if num_classes == 0:
-            raise UserError("--model Supervised: these images have no classes; give train/<class>/ folders.")
+            raise UserError("model", "Supervised", "these images have no classes", "give train/<class>/ folders")
         if num_classes != self.head.out_features:
-            raise UserError(f"--model.num_classes {self.head.out_features}: the images have {num_classes} classes.")
+            raise UserError("num_classes", self.head.out_features, f"the images have {num_classes} classes")
 
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the labels, averaged over views."""

@@ -10,7 +10,7 @@ from memlight.errors import UserError
 from memlight.features.discovery import evaluating
 from memlight.models.encoders import build_encoder
 from memlight.modules import MAE
-from memlight.modules.pixels import patches, pixel_error
+from memlight.modules.mae import patches, pixel_error
 from memlight.random import ANALYSIS
 from tests.modules.tiny import TINY_VIT, assert_gradients_reach_exactly, assert_starts_from_its_seed, view_batch
 
