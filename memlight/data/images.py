@@ -13,15 +13,7 @@ from torch.utils.data import DataLoader
 from memlight.batch import ImageBatch, ViewBatch, ViewMaker
 from memlight.data.augment import Views
 from memlight.data.datasets import open_sources
-from memlight.data.loading import (
-    Batches,
-    DrawnBatch,
-    FixedOrder,
-    Order,
-    TrainingOrder,
-    data_loader,
-    opened,
-)
+from memlight.data.loading import Batches, DrawnBatch, FixedOrder, Order, TrainingOrder, data_loader, opened
 from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.splits import SPLITS, Ids, LeftOut, PairSplit, role_splits
 from memlight.errors import UserError, at_least, named

@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from memlight.errors import UserError
-from memlight.models import architectures, encoders
+from memlight.models import encoders
 from memlight.models.encoders import (
     build_encoder,
     build_from_metadata,
@@ -222,7 +222,7 @@ def test_tensors_shared_by_two_names_are_kept_under_both(tmp_path, monkeypatch):
             self.b.weight = self.a.weight
             self.spec = encoders.EncoderSpec("tied", "cifar", 3, 4, 32)
 
-    monkeypatch.setitem(architectures._BUILDERS, "tied", lambda *_: Tied())
+    monkeypatch.setitem(encoders._BUILDERS, "tied", lambda *_: Tied())
     encoder, path = Tied(), tmp_path / "tied.safetensors"
     save_encoder(path, encoder, {})
     loaded = load_encoder(path)
