@@ -15,9 +15,9 @@ from tqdm import tqdm
 from memlight import dist
 from memlight.data.decode import Size
 from memlight.data.sources import require_whole
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.patches.embed import Embedder
-from memlight.patches.listing import ListedImages, called
+from memlight.patches.listing import ListedImages
 from memlight.patches.loader import Decoded, Part, decode_ahead
 from memlight.patches.store import Layout, PatchStore, open_store
 from memlight.patches.writer import StoreWriter
@@ -127,7 +127,7 @@ def _embedded(
     skipped: list[str] = []
     for batch in batches:
         if not options.skip_broken:
-            with called("--images"):
+            with named(root="images"):
                 require_whole(images.files, batch.broken)
         skipped.extend(batch.broken)
         if len(batch.images):

@@ -2,16 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memlight.data.datasets import common_size
 from memlight.data.decode import Size
-from memlight.data.files import Files, list_images, open_files
-from memlight.errors import UserError
+from memlight.data.files import Files
+from memlight.data.files import open_images as open_files
+from memlight.errors import UserError, named
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class ListedImages:
 
     def common_size(self) -> Size:
         """(height, width) that all share, or else the square of their median shorter side, 256 at most."""
-        with called("--images"):
+        with named(root="images"):
             return common_size(self.files, self.names)
 
     def identity(self) -> dict[str, Any]:
@@ -58,23 +57,11 @@ def open_images(root: str, *, limit: int | None = None, kept_index: Path | None 
         UserError: there is no such thing, or no image in it.
     """
     place = os.path.realpath(os.path.expanduser(root))
-    with called("--images"):
+    with named(root="images"):
         if not os.path.exists(place):
-            raise UserError(f"--images {root}: no such directory or archive.")
-        files = open_files(place, kept_index)
-        names = list_images(files.names)[0].names
-    if not names:
-        raise UserError(f"--images {root}: no images in it (looked for .jpg, .png, .webp and the like).")
+            raise UserError("root", root, "no such directory or archive")
+        files, listing, _ = open_files(place, kept_index)
+    names = listing.names
     if limit is not None and limit < len(names):
         names = [names[number * len(names) // limit] for number in range(limit)]
     return ListedImages(place, files, names)
-
-
-@contextmanager
-def called(flag: str) -> Iterator[None]:
-    """Errors of reading name the flags of this command."""
-    try:
-        yield
-    except UserError as error:
-        text = str(error).replace("--data.on_error", "--on-error").replace("--data.root", flag)
-        raise UserError(text) from error

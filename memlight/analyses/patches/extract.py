@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from memlight import dist
-from memlight.errors import UserError
+from memlight.errors import named
 from memlight.models.encoders import encoder_spec
 from memlight.models.foreign import load_weights
 from memlight.models.weight_files import read_record, weights_sha256
@@ -124,14 +124,12 @@ def open_extractor(flags: EncoderFlags) -> tuple[nn.Module, dict[str, Any], str]
     Raises:
         UserError: it cannot be built, or the file does not fit it.
     """
-    own = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
-    try:
+    with named(path="weights", encoder="extractor"):
+        own = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
         encoder = build_named(flags, own)
         weights = f"random weights, seed {SEED}"
         if flags.weights is not None:
             weights = load_weights(encoder, Path(flags.weights), prefix=flags.prefix).words
-    except UserError as error:
-        raise UserError(str(error).replace("--encoder", "--extractor")) from error
     spec = encoder_spec(encoder)
     mean, std = normalisation_of(flags, own.get("views", {"name": getattr(encoder, "view_set", "simclr")}), encoder)
     record = {
