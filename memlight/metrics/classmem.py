@@ -1,7 +1,6 @@
 """ClassMem: how far each unit's strongest class stands above the others ([P] App. D.2), in one streaming pass."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,10 @@ from memlight.features.hooks import Activation, Tokens
 from memlight.features.passes import device_of, one_pass
 from memlight.metrics.functional import Reference, max_and_rest, require_every_class, unitmem_from_extremes
 from memlight.metrics.ids import ImageMetric
-from memlight.metrics.unitmem import UnitMem, UnitMemResult, require_not_negative, tensors_of
+from memlight.metrics.unitmem import UnitMem, UnitMemResult, of_units, require_not_negative
 from memlight.random import ANALYSIS, permutation
 
 
-@dataclass(eq=False)
 class ClassMemResult:
     """ClassMem of the units of one layer.
 
@@ -30,25 +28,18 @@ class ClassMemResult:
         unitmem: UnitMem of the same units from the same activations; None where only the metric was asked.
     """
 
-    classmem: Tensor
-    max_class: Tensor
-    mu_max: Tensor
-    mu_rest: Tensor
-    dead: Tensor
-    null: Tensor
-    unitmem: UnitMemResult | None = None
-
-    @classmethod
-    def of(cls, means_RCU: Tensor, reference: Reference) -> "ClassMemResult":
-        """Score units from their means over each class, ``(R, C, U)``: under the true labels, then each relabelling."""
-        mu_max, mu_rest, max_class = max_and_rest(means_RCU[0], reference)
+    def __init__(self, means_RCU: Tensor, reference: Reference) -> None:
+        self.mu_max, self.mu_rest, self.max_class = max_and_rest(means_RCU[0], reference)
         scores = [unitmem_from_extremes(*max_and_rest(means_CU, reference)[:2]) for means_CU in means_RCU]
-        return cls(scores[0], max_class, mu_max, mu_rest, mu_max + mu_rest == 0, torch.stack(scores)[1:])
+        self.classmem, self.null = scores[0], torch.stack(scores)[1:]
+        self.dead = self.mu_max + self.mu_rest == 0
+        self.unitmem: UnitMemResult | None = None
 
     def units(self, which: slice) -> "ClassMemResult":
         """The result of some of the units."""
-        unitmem = None if self.unitmem is None else self.unitmem.units(which)
-        return replace(self, unitmem=unitmem, **{name: x[..., which] for name, x in tensors_of(self).items()})
+        part = of_units(self, which)
+        part.unitmem = None if self.unitmem is None else self.unitmem.units(which)
+        return part
 
 
 class ClassMem(ImageMetric):
@@ -104,7 +95,7 @@ class ClassMem(ImageMetric):
         for counts_C in self.counts:
             require_every_class(counts_C)
         self.require_disjoint()
-        result = ClassMemResult.of(self.sums / self.counts[..., None], self.reference)
+        result = ClassMemResult(self.sums / self.counts[..., None], self.reference)
         require_not_negative(result.mu_rest)
         return result
 

@@ -1,8 +1,8 @@
 """UnitMem: how far each unit's strongest image stands above all others ([P] eq 5-8), in one streaming pass."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from copy import copy
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,13 @@ from memlight.metrics.functional import Reference, max_and_rest, unitmem_from_ex
 from memlight.metrics.ids import ImageMetric
 from memlight.metrics.null import TAIL
 
+Result = TypeVar("Result")
 
-@dataclass(eq=False)
+
 class UnitMemResult:
     """UnitMem of the units of one layer. A unit's mu is its activation on an image, averaged over the views.
+
+    It is no dataclass, because torchmetrics would squeeze the tensors of one that has a single unit.
 
     Attributes:
         n: number of images.
@@ -38,64 +41,37 @@ class UnitMemResult:
             the averages, or had a single view.
     """
 
-    n: int
-    ids: Tensor
-    mu_max: Tensor
-    mu_rest: Tensor
-    unitmem: Tensor
-    max_id: Tensor
-    dead: Tensor
-    topk_ids: Tensor
-    topk_mu: Tensor
-    tail_mu: Tensor
-    mu: Tensor | None = None
-    mu_rest_median: Tensor | None = None
-    unitmem_median: Tensor | None = None
-    halves: Tensor | None = None
-
-    @classmethod
-    def of(
-        cls, top: Tensor, total: Tensor, ids: Tensor, mu: Tensor | None = None, *, topk: int, median: bool = False
-    ) -> "UnitMemResult":
-        """Score units from their strongest images and their sums.
-
-        Args:
-            top: ``(2, K, U)`` mu and ids of the strongest images, descending, float64.
-            total: ``(U,)`` sum of mu over all images.
-            ids: ``(N,)`` of all images, in any order.
-            mu: ``(N, U)`` of all images, in the order of ``ids``; None where it was not kept.
-            topk: how many of the strongest images the result names.
-            median: give the median forms too, which takes ``mu``.
-        """
-        n = ids.numel()
-        mu = None if mu is None else mu[ids.argsort()]
-        mu_max = top[0, 0]
-        mu_rest = (total - mu_max) / (n - 1)
-        of_median = max_and_rest(mu, "median")[1] if median and mu is not None else None
-        return cls(
-            n=n,
-            ids=ids.sort().values,
-            mu_max=mu_max,
-            mu_rest=mu_rest,
-            unitmem=unitmem_from_extremes(mu_max, mu_rest),
-            max_id=top[1, 0].long(),
-            dead=mu_max + mu_rest == 0,
-            topk_ids=top[1, : min(n, topk)].long(),
-            topk_mu=top[0, : min(n, topk)],
-            tail_mu=top[0, : min(n, TAIL)],
-            mu=mu,
-            mu_rest_median=of_median,
-            unitmem_median=None if of_median is None else unitmem_from_extremes(mu_max, of_median),
-        )
+    def __init__(
+        self, top: Tensor, total: Tensor, ids: Tensor, mu: Tensor | None = None, *, topk: int, median: bool = False
+    ) -> None:
+        self.n = ids.numel()
+        self.ids = ids.sort().values
+        self.tail_mu = top[0, : min(self.n, TAIL)]
+        self.topk_mu, self.topk_ids = top[0, : min(self.n, topk)], top[1, : min(self.n, topk)].long()
+        self.mu_max, self.max_id = self.topk_mu[0], self.topk_ids[0]
+        self.mu_rest = (total - self.mu_max) / (self.n - 1)
+        self.unitmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
+        self.dead = self.mu_max + self.mu_rest == 0
+        self.mu = None if mu is None else mu[ids.argsort()]
+        self.halves: Tensor | None = None
+        self.mu_rest_median: Tensor | None = None
+        self.unitmem_median: Tensor | None = None
+        if median and self.mu is not None:
+            self.mu_rest_median = max_and_rest(self.mu, "median")[1]
+            self.unitmem_median = unitmem_from_extremes(self.mu_max, self.mu_rest_median)
 
     def units(self, which: slice) -> "UnitMemResult":
         """The result of some of the units."""
-        return replace(self, **{name: x[..., which] for name, x in tensors_of(self).items() if name != "ids"})
+        return of_units(self, which)
 
 
-def tensors_of(result: object) -> dict[str, Any]:
-    """The attributes of a result that are tensors, by name."""
-    return {name: value for name, value in vars(result).items() if isinstance(value, Tensor)}
+def of_units(result: Result, which: slice) -> Result:
+    """A copy of a result whose tensors, ``ids`` aside, hold some of the units, which are the last axis."""
+    part = copy(result)
+    for name, value in vars(result).items():
+        if isinstance(value, Tensor) and name != "ids":
+            setattr(part, name, value[..., which])
+    return part
 
 
 class UnitMem(ImageMetric):
@@ -168,7 +144,7 @@ class UnitMem(ImageMetric):
         if ids.numel() < 2:
             raise UserError(f"UnitMem compares images, and {ids.numel()} was given; give two or more")
         mu = self.rows("table") if self.keep_table else None
-        result = UnitMemResult.of(self.top, self.total, ids, mu, topk=self.topk, median=self.reference == "median")
+        result = UnitMemResult(self.top, self.total, ids, mu, topk=self.topk, median=self.reference == "median")
         require_not_negative(result.mu_rest)
         return result
 

@@ -275,7 +275,7 @@ def test_rank_counts_the_images_above_the_best_of_the_chosen() -> None:
 
 def test_the_median_unit_is_one_that_fires() -> None:
     top = torch.tensor([[4.0, 0.0, 9.0, 3.0, 1.0], [1.0] * 5]).double()[:, None]
-    result = UnitMemResult.of(top, top[0, 0] + 1, torch.tensor([1, 2]), topk=1)
+    result = UnitMemResult(top, top[0, 0] + 1, torch.tensor([1, 2]), topk=1)
     result.dead = torch.tensor([False, True, False, False, False])
     assert chosen_unit(result, None) == 3
     assert chosen_unit(result, 1) == 1
