@@ -1,8 +1,5 @@
 """The images that an encoder is fine-tuned on: labelled, of another data set, seen as its own were."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +8,7 @@ import torch
 from memlight.batch import ImageBatch
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import Ids
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.random import ANALYSIS, permutation
 
 
@@ -46,7 +43,7 @@ def read_target(
         UserError: it cannot be read, has no labels, fewer than two classes or test images, or a class without a
             training image.
     """
-    with _called():
+    with named(root="dataset_root"):
         data = ImageDataModule(
             dataset,
             root,
@@ -88,17 +85,5 @@ def _drawn(ids: Ids, most: int, seed: int) -> Ids:
 
 
 def _read(data: ImageDataModule, ids: Ids) -> ImageBatch:
-    with _called():
+    with named(root="dataset_root"):
         return ImageBatch(data.images_of(ids), torch.from_numpy(data.labels_of(ids)), torch.from_numpy(ids))
-
-
-@contextmanager
-def _called() -> Iterator[None]:
-    """Errors of reading name what was typed, and offer no option that there is not."""
-    try:
-        yield
-    except UserError as error:
-        text = re.sub(r" \(add --data\.download true[^)]*\)", "", str(error))
-        text = text.replace("fetch them with --data.download true", "fetch them with torchvision")
-        text = re.sub(r", or leave such files out with \S+ skip", "", text)
-        raise UserError(text.replace("--data.root", "--dataset-root").replace("--data.dataset", "--dataset")) from error

@@ -20,8 +20,7 @@ from memlight.features.hooks import Activation, count_units
 from memlight.features.passes import images_at_once
 from memlight.interventions import prune_units
 from memlight.interventions.parts import prunable_layers, unit_weights
-from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array
 from memlight.storage.tables import Table, table_of

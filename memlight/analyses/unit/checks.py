@@ -7,7 +7,7 @@ from torch import nn
 
 from memlight import dist
 from memlight.data.splits import SPLITS, PairSplit
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.interventions.parts import unit_weights
 
 
@@ -27,7 +27,8 @@ def require_unit(encoder: nn.Module, layer: str, unit: int | None) -> None:
     Raises:
         UserError: names the flag.
     """
-    weights = unit_weights(encoder, [layer], flag="--layer")[layer]
+    with named(layers="layer"):
+        weights = unit_weights(encoder, [layer])[layer]
     units = len(encoder.get_parameter(f"{weights.producer}.weight"))
     if unit is not None and not 0 <= unit < units:
         raise UserError(f"--unit {unit}: {layer} has units 0 to {units - 1}.")

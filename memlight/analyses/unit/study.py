@@ -21,10 +21,9 @@ from memlight.errors import UserError
 from memlight.features.hooks import Activation
 from memlight.features.passes import device_of, images_at_once
 from memlight.interventions.parts import unit_entries
+from memlight.interventions.prune import restore_units
 from memlight.interventions.train_unit import train_unit
-from memlight.interventions.units import restore_units
-from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.modules.base import SSLModule
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table, table_of

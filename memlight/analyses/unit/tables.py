@@ -11,7 +11,7 @@ from torch import Tensor
 from memlight.analyses.unit.columns import UNIT_TABLE
 from memlight.analyses.unitmem.excess import layer_null
 from memlight.errors import UserError
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.storage.tables import Table
 
 
