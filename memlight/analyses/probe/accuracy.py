@@ -1,13 +1,13 @@
 """A fresh linear probe and nearest neighbours for each of many frozen encoders, which share passes over the images."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from memlight import dist
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.data.images import ImageDataModule
 from memlight.metrics.knn import embed_many, knn_accuracy
 from memlight.metrics.probe import ProbeResult, linear_probe
@@ -15,23 +15,6 @@ from memlight.runs.log import AnalysisLog
 
 BUDGET = 2 << 30
 """Bytes of weights and features that are held at once, which sets how many encoders share a pass."""
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """How frozen features are evaluated.
-
-    Attributes:
-        k: neighbours.
-        temperature: of the neighbours' votes.
-        l2: penalty of the linear probe.
-        max_forward: most images in one forward.
-    """
-
-    k: int = 20
-    temperature: float = 0.1
-    l2: float = 1e-3
-    max_forward: int = 1024
 
 
 class Accuracy(NamedTuple):

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from memlight.analyses.probe.accuracy import ProbeOptions, measure_accuracy
+from memlight.analyses.probe.accuracy import measure_accuracy
 from memlight.analyses.probe.columns import PROBE_TABLE
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.data.images import ImageDataModule
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table, table_of

@@ -7,7 +7,7 @@ import lightning.pytorch as L
 import torch
 
 from memlight.analyses.observe import ObserverCallback
-from memlight.analyses.probe.accuracy import ProbeOptions
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.prune import ANALYSIS
 from memlight.analyses.prune.study import PruneOptions, layers_to_prune, own_split, prune_headline, study_prune
 from memlight.data.images import ImageDataModule

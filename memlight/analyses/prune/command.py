@@ -52,7 +52,7 @@ def prune(
     if temperature <= 0:
         raise UserError(f"--temperature {temperature}: must be above 0.")
     trained.require_for(member)
-    from memlight.analyses.probe.accuracy import ProbeOptions
+    from memlight.analyses.probe.command import ProbeOptions
     from memlight.analyses.prune import ANALYSIS
     from memlight.analyses.prune.study import PruneOptions, layers_to_prune, own_split, study_prune
     from memlight.runs.opened import open_run

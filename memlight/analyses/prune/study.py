@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from memlight import dist
 from memlight.analyses.effects import effect_row
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
+from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.prune.chart import accuracy_lost
 from memlight.analyses.prune.choice import Mode, PrunedCopy, Scope, choose_units, require_pruned
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from memlight.analyses.probe.accuracy import ProbeOptions, measure_accuracy
+from memlight.analyses.probe.accuracy import measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.unit.chart import unit_training
 from memlight.analyses.unit.columns import UNIT_ACCURACY
 from memlight.analyses.unit.objectives import COMPARES_IMAGES, Objective, Steps, activation_loss, training_loss
