@@ -22,7 +22,7 @@ from torch import nn
 
 from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
 from memlight.analyses.probe.command import ProbeOptions
-from memlight.analyses.prune.choice import choose_units
+from memlight.analyses.prune.study import choose_units
 from memlight.data.images import ImageDataModule
 from memlight.features.hooks import count_units
 from memlight.interventions import prune_units

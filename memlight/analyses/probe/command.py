@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from memlight.errors import UserError
-from memlight.runs.flags import EncoderFlags, Member, Place, Results, Trained, at_least
+from memlight.errors import at_least, positive
+from memlight.runs.flags import EncoderFlags, Member, Place, Results, Trained
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class ProbeFlags:
     def __post_init__(self) -> None:
         at_least(1, k=self.k)
         at_least(0, l2=self.l2)
-        if self.temperature <= 0:
-            raise UserError("temperature", self.temperature, "must be above 0")
+        positive(temperature=self.temperature)
 
     def within(self, max_forward: int) -> "ProbeOptions":
         """The same evaluation with at most so many images in one forward, as `Place` and the encoder allow."""

@@ -8,7 +8,7 @@ import numpy as np
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.display import page
 from memlight.display.page import decimals, number, word
-from memlight.display.parts import POINTS, effect_cells, figures, heading, rows_of, section
+from memlight.display.parts import POINTS, drawn, effect_cells, figures, heading, rows_of, section
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 
@@ -42,7 +42,24 @@ def prune_html(analysis: AnalysisDir) -> str:
     """
     copies = read_table(analysis.table(), PRUNE_TABLE)
     effects = read_table(analysis.table("effects"), PRUNE_EFFECTS)
-    compared = [
+    html = heading(analysis) + "".join(map(page.paragraph, prune_words(copies, effects)))
+    if len(effects["mode"]):
+        html += _effects(effects)
+    return html + figures(analysis) + page.folded(f"All {len(copies['mode'])} copies", drawn(copies, PRUNE_TABLE))
+
+
+def _effects(effects: Table) -> str:
+    header = (
+        "share",
+        "units pruned",
+        "number",
+        "of them dead",
+        "lost",
+        "95 % interval",
+        "random lost",
+        "one more draw",
+    )
+    rows = [
         [
             word(f"{POINTS * row['ratio']:g} % of {'each layer' if row['scope'] == 'layer' else 'the model'}"),
             word(MODES[row["mode"]].removeprefix("the ")),
@@ -51,26 +68,7 @@ def prune_html(analysis: AnalysisDir) -> str:
         ]
         for row in rows_of(effects)
     ]
-    header = (
-        *("share", "units pruned", "number", "of them dead", "lost", "95 % interval", "random lost", "one more draw"),
-        *("excess", "95 % interval", "against random"),
-    )
-    every = [
-        [
-            *(word(row[name]) for name in ("mode", "scope")),
-            *(number(POINTS * row["ratio"], 0), number(row["trial"]), number(row["units"])),
-            *(number(POINTS * row[name], 2) for name in ("probe_top1", "knn_top1", "drop")),
-        ]
-        for row in rows_of(copies)
-    ]
-    names_of_all = ("mode", "scope", "share %", "draw", "units", "probe top-1 %", "kNN top-1 %", "probe lost (points)")
-    return (
-        heading(analysis)
-        + "".join(map(page.paragraph, prune_words(copies, effects)))
-        + (page.table(header, compared) if compared else "")
-        + figures(analysis)
-        + page.folded(f"All {len(every)} copies", page.table(names_of_all, every))
-    )
+    return page.table((*header, "excess", "95 % interval", "against random"), rows)
 
 
 def prune_words(copies: Table, effects: Table) -> list[str]:
@@ -87,8 +85,8 @@ def prune_words(copies: Table, effects: Table) -> list[str]:
         f"{len(copies['mode']) - 1} copies were pruned; the unpruned one's probe names "
         f"{decimals(POINTS * copies['probe_top1'][0], 2)} % of the external images rightly."
     ]
+    rows = rows_of(effects)
     for scope, ratio in dict.fromkeys(zip(copies["scope"][1:].tolist(), copies["ratio"][1:].tolist(), strict=True)):
-        rows = rows_of(effects)
         compared = {row["mode"]: row for row in rows if (row["scope"], row["ratio"]) == (scope, ratio)}
         text = _cost(scope, ratio, copies, compared)
         verdicts = {mode: row["verdict"] for mode, row in compared.items() if row["verdict"] != NO_DRAWS}
@@ -117,10 +115,10 @@ def order(top: str, low: str) -> str:
 
 
 def _cost(scope: str, ratio: float, copies: Table, compared: Mapping[str, Mapping[str, Any]]) -> str:
-    here = (copies["scope"] == scope) & (copies["ratio"] == ratio)
+    of_share = (copies["scope"] == scope) & (copies["ratio"] == ratio)
     parts = []
     for mode, name in (("top", MODES["top"]), ("random", "random units"), ("low", MODES["low"])):
-        drops = copies["drop"][here & (copies["mode"] == mode)]
+        drops = copies["drop"][of_share & (copies["mode"] == mode)]
         if len(drops) == 0:
             continue
         mean = POINTS * float(np.mean(drops))
