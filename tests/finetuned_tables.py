@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from memlight.analyses.finetune.effects import Arm, finetune_effects, finetune_table
+from memlight.analyses.finetune.arms import Arm, finetune_effects, finetune_table
 from memlight.storage.tables import Table
 
 TRIALS, IMAGES = 3, 100

@@ -1,17 +1,15 @@
 """The images that an encoder is fine-tuned on: labelled, of another data set, seen as its own were."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from memlight.analyses.finetune.command import TargetFlags
 from memlight.batch import ImageBatch
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import Ids
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.random import ANALYSIS, permutation
 
 
@@ -21,7 +19,7 @@ class Target(NamedTuple):
     Attributes:
         data: makes the views, at the size and with the normalisation that the encoder was trained with.
         train: labelled training images, in ascending order of id, in memory.
-        test: labelled test images, likewise.
+        test: labelled test images, in ascending order of id, in memory.
     """
 
     data: ImageDataModule
@@ -29,27 +27,22 @@ class Target(NamedTuple):
     test: ImageBatch
 
 
-def read_target(
-    like: ImageDataModule, dataset: str, root: str | None, *, train_images: int, test_images: int, seed: int
-) -> Target:
+def read_target(like: ImageDataModule, target: TargetFlags, seed: int) -> Target:
     """Open a data set and draw the images that are used.
 
     Args:
         like: the images that the encoder was trained on; size and normalisation are taken from it.
-        dataset: a name that ``--data.dataset`` takes.
-        root: where it is; None for digits.
-        train_images: at most so many, drawn from the labelled training images.
-        test_images: at most so many, drawn from the labelled test images.
+        target: which data set, and how many of its images.
         seed: of the draws.
 
     Raises:
         UserError: it cannot be read, has no labels, fewer than two classes or test images, or a class without a
             training image.
     """
-    with _called():
+    with named(root="dataset_root"):
         data = ImageDataModule(
-            dataset,
-            root,
+            target.dataset,
+            target.dataset_root,
             view_size=like.view_size,
             mean=like.mean,
             std=like.std,
@@ -62,24 +55,20 @@ def read_target(
             num_workers=like.num_workers,
         )
         data.open()
-    labels = data.source.labels.numpy()
-    first_test = len(data.source.train)
-    found = [np.flatnonzero(part >= 0) for part in np.split(labels, [first_test])]
-    where = f"--dataset {dataset}"
-    if data.num_classes < 2 or not len(found[0]):
-        raise UserError(f"{where}: fine-tuning needs images of two classes or more (train/<class>/, test/<class>/).")
-    if len(found[1]) < 2:
-        raise UserError(f"{where}: has {len(found[1])} test images with a class; two or more are needed to test on.")
-    train = _drawn(found[0], train_images, seed)
-    test = _drawn(first_test + found[1], test_images, seed)
-    missing = sorted(set(range(data.num_classes)) - set(labels[train].tolist()))
-    if missing:
-        name = data.classes[missing[0]]
-        raise UserError(
-            f"--train-images {train_images}: class {name} has no image among {len(train)}; ask for more, or leave "
-            "empty classes out."
-        )
-    return Target(data, _read(data, train), _read(data, test))
+        labels = data.source.labels.numpy()
+        first_test = len(data.source.train)
+        of_train, of_test = (np.flatnonzero(part >= 0) for part in np.split(labels, [first_test]))
+        if data.num_classes < 2 or not len(of_train):
+            why = "fine-tuning needs images of two classes or more (train/<class>/, test/<class>/)"
+            raise UserError("dataset", target.dataset, why)
+        if len(of_test) < 2:
+            why = f"has {len(of_test)} test images with a class; two or more are needed to test on"
+            raise UserError("dataset", target.dataset, why)
+        train = _drawn(of_train, target.train_images, seed)
+        if missing := sorted(set(range(data.num_classes)) - set(labels[train].tolist())):
+            why = f"class {data.classes[missing[0]]} has no image among {len(train)}"
+            raise UserError("train_images", target.train_images, why, ["ask for more", "leave empty classes out"])
+        return Target(data, _read(data, train), _read(data, _drawn(first_test + of_test, target.test_images, seed)))
 
 
 def _drawn(ids: Ids, most: int, seed: int) -> Ids:
@@ -88,17 +77,4 @@ def _drawn(ids: Ids, most: int, seed: int) -> Ids:
 
 
 def _read(data: ImageDataModule, ids: Ids) -> ImageBatch:
-    with _called():
-        return ImageBatch(data.images_of(ids), torch.from_numpy(data.labels_of(ids)), torch.from_numpy(ids))
-
-
-@contextmanager
-def _called() -> Iterator[None]:
-    """Errors of reading name what was typed, and offer no option that there is not."""
-    try:
-        yield
-    except UserError as error:
-        text = re.sub(r" \(add --data\.download true[^)]*\)", "", str(error))
-        text = text.replace("fetch them with --data.download true", "fetch them with torchvision")
-        text = re.sub(r", or leave such files out with \S+ skip", "", text)
-        raise UserError(text.replace("--data.root", "--dataset-root").replace("--data.dataset", "--dataset")) from error
+    return ImageBatch(data.images_of(ids), torch.from_numpy(data.labels_of(ids)), torch.from_numpy(ids))

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from memlight import dist
+from memlight.analyses.finetune.arms import Arm, finetune_effects, finetune_table
 from memlight.analyses.finetune.chart import finetune_chart
-from memlight.analyses.finetune.effects import Arm, finetune_effects, finetune_table
 from memlight.analyses.finetune.images import Target
 from memlight.data.augment import Views
 from memlight.interventions.finetune import (
@@ -45,7 +45,7 @@ def study_finetune(
         encoder: the encoder that is copied.
         target: the images.
         arms: which layers; the first trains the linear layer alone.
-        options: how.
+        options: how copies are trained.
         log: where the results go.
         views: of the training images; test images are seen as they are.
         seed: of order and views.
@@ -100,9 +100,9 @@ def study_finetune(
 def _gathered(right: Sequence[Tensor], mine: Sequence[int], classifier: Classifier, images: int) -> Tensor:
     """The answers of all jobs of all processes, bool ``(jobs, M)`` on the CPU."""
     device = classifier.mean_D.device
-    own = torch.stack(list(right)) if right else torch.empty((0, images), dtype=torch.bool, device=device)
+    answers = torch.stack(list(right)) if right else torch.empty((0, images), dtype=torch.bool, device=device)
     numbers = dist.gather_cat(torch.tensor(list(mine), dtype=torch.int64, device=device))
-    return dist.gather_cat(own.to(torch.uint8))[numbers.argsort()].bool().cpu()
+    return dist.gather_cat(answers.to(torch.uint8))[numbers.argsort()].bool().cpu()
 
 
 def _headline(effects: Table, target: Target) -> dict[str, object]:

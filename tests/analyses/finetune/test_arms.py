@@ -8,8 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
-from memlight.analyses.finetune.effects import (
+from memlight.analyses.finetune.arms import (
     Arm,
     finetune_effects,
     finetune_table,
@@ -17,6 +16,7 @@ from memlight.analyses.finetune.effects import (
     paired_gain,
     trials_interval,
 )
+from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 
 TRIALS, IMAGES = 4, 50
 
