@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from memlight.errors import UserError, at_least, positive
+from memlight.errors import UserError, at_least, named, positive
 from memlight.runs.flags import Member, Place, Results, Trained
 
 Ranking = Literal["delta", "layermem", "contrast", "random"]
@@ -96,7 +96,8 @@ def finetune(
     from memlight.storage.tables import read_table
 
     with open_run(run, place, network=trained.network) as opened:
-        Views(target.view_set, opened.data.view_size)  # refuses a name that there is not
+        with named(name="view_set"):
+            Views(target.view_set, opened.data.view_size)  # refuses a name that there is not
         layermem = None
         if rank_by is not None and set(rank_by) != {"random"}:
             table = opened.run.analysis("layermem", trained.tag).table()

@@ -51,7 +51,7 @@ class PruneCallback(ObserverCallback):
     ) -> None:
         super().__init__(every_n_epochs, layers, network)
         at_least(1, max_forward=max_forward)
-        with named(views="num_views"):
+        with named(views="trainer.callbacks.num_views"):
             self.options = PruneOptions(ratios, scope, modes, trials, num_views, activation)
         self.evaluation = ProbeOptions(max_forward=max_forward)
 
