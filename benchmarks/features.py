@@ -29,7 +29,7 @@ from unitmem import (
 from memlight.analyses.features.study import FeatureOptions, feature_shapes, write_features
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.features.hooks import Reduce, capture
-from memlight.storage.shards_writer import StoreWriter
+from memlight.storage.shards import FeatureWriter
 
 
 def one_at_a_time(
@@ -66,7 +66,7 @@ def main() -> None:
 
         def write(maker: ViewMaker) -> None:
             with tempfile.TemporaryDirectory() as folder:
-                writer = StoreWriter(Path(folder), {}, shapes, "float16", ids, ids, len(ids))
+                writer = FeatureWriter(Path(folder), {}, shapes, "float16", ids, ids, len(ids))
                 writer.begin()
                 write_features(encoder, batches, maker, writer, [0], stored, progress=False)
 

@@ -18,12 +18,12 @@ from memlight.data.images import ImageDataModule
 from memlight.data.loading import Draw, FixedOrder, data_loader, opened
 from memlight.data.sources import ImageSource
 from memlight.data.splits import Ids
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.features.hooks import Activation, Reduce, Tokens, capture, check_finite
 from memlight.features.passes import device_of, images_at_once, observing, view_batches
 from memlight.models.weight_files import weights_sha256
-from memlight.storage.shards import Dtype, FeatureStore
-from memlight.storage.shards_writer import StoreWriter, readable, writing_behind
+from memlight.storage.shards import FeatureStore, FeatureWriter, writing_behind
+from memlight.storage.store import Dtype
 
 CAPTURED_BYTES = 1 << 30
 """Most memory for the features of one forward, as float32: whole outputs of all layers are many times the images."""
@@ -124,7 +124,7 @@ def study_features(
     batches = data.batches(options.split)
     ids = batches.ids
     first = next(iter(ShardBatches(data.source, [ids[:1]], 1)))
-    writer = StoreWriter(
+    writer = FeatureWriter(
         out,
         {**made_from, **_fingerprint(encoder, data, views, options, ids)},
         feature_shapes(encoder, first, maker, layers, options),
@@ -133,24 +133,15 @@ def study_features(
         data.labels_of(ids),
         options.shard_size,
     )
-    missing = writer.missing()
-    writer.require_room(missing)
-    dist.barrier()  # nobody writes before everybody has looked
-    if dist.rank() == 0:
-        layout = writer.layout
-        there = f", {layout.shards - len(missing)} of {layout.shards} shards are there" if out.exists() else ""
-        size = readable(layout.bytes_of(range(layout.shards)))
-        print(f"{out}: {len(ids)} images, {len(layers)} layers, {size}{there}", flush=True)
-        writer.begin()
-    dist.barrier()
-    mine = missing[dist.rank() :: dist.world_size()]
-    of_image = sum(math.prod(shape) for shape in writer.layout.shapes.values()) * 4
+    mine = writer.begin_together(f"{len(ids)} images, {len(layers)} layers")
+    of_image = sum(math.prod(shape) for shape in writer.shapes.values()) * 4
     at_once = min(images_at_once(options.max_forward, options.num_views), max(1, CAPTURED_BYTES // of_image))
-    parts = [ids[writer.layout.rows(shard)] for shard in mine]
+    parts = [ids[writer.layout.images_of(shard)] for shard in mine]
     shares = ShardBatches(data.source, parts, at_once, batches.num_workers)
     write_features(encoder, shares, maker, writer, mine, options, progress=progress and bool(mine))
     dist.barrier()
-    return FeatureStore(out)
+    with named(root="out"):
+        return FeatureStore(out)
 
 
 def feature_shapes(
@@ -169,7 +160,7 @@ def write_features(
     encoder: nn.Module,
     batches: Iterable[ImageBatch],
     make_views: ViewMaker,
-    writer: StoreWriter,
+    writer: FeatureWriter,
     shards: Sequence[int],
     options: FeatureOptions,
     *,
@@ -190,10 +181,8 @@ def write_features(
         UserError: as `study_features`.
         ValueError: the batches are not those of the shards.
     """
-    layers, views = list(writer.layout.shapes), max(1, options.num_views)
-    expected = np.concatenate(
-        [np.empty(0, dtype=np.int64), *(writer.ids[writer.layout.rows(shard)] for shard in shards)]
-    )
+    layers, views = list(writer.shapes), max(1, options.num_views)
+    expected = writer.ids[[image for shard in shards for image in writer.layout.images_of(shard)]]
     done = 0
     with (
         observing(encoder),
