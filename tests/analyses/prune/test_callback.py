@@ -58,7 +58,10 @@ def test_training_is_left_as_it_was(pruned: RunDir, plain_pair: TinyPair) -> Non
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ratios": "[0.02]", "scope": "[layer]"}, "--trainer.callbacks.ratios 0.02: is none of the 32 units of layer1"),
+        (
+            {"ratios": "[0.02]", "scope": "[layer]"},
+            "--trainer.callbacks.ratios 0.02: is none of the 32 units of layer1",
+        ),
         ({"layers": "[res6]"}, "--trainer.callbacks.layers res6: its units are not rows of one layer's weights"),
         ({"trials": 0}, "--trainer.callbacks.trials 0: must be 1 or more"),
         ({"num_views": 0}, "--trainer.callbacks.num_views 0: must be 1 or more"),
