@@ -169,53 +169,38 @@ def _paired(right_TM: Tensor, baseline_TM: Tensor, share_of_variance: float, con
     return Interval(gain, gain - half, gain + half)
 
 
-def finetune_table(
+def finetune_tables(
     arms: Sequence[Arm], right: Mapping[str, Tensor], parameters: Mapping[tuple[str, ...], int]
-) -> Table:
-    """Every trial of every arm: the columns ``FINETUNE_TABLE``.
-
-    Args:
-        arms: the first trains the linear layer alone.
-        right: name of an arm -> bool ``(T, M)``.
-        parameters: layers -> number of trained parameters.
-    """
-    rows = []
-    baseline_T = right[arms[0].name].double().mean(1)
-    for arm in arms:
-        top1_T = right[arm.name].double().mean(1)
-        for trial, layers in enumerate(arm.draws):
-            top1 = float(top1_T[trial])
-            gain = float(top1_T[trial] - baseline_T[trial])
-            rows.append((arm.name, ",".join(layers), arm.rank_by, arm.count, trial, parameters[layers], top1, gain))
-    return table_of(FINETUNE_TABLE, rows)
-
-
-def finetune_effects(
-    arms: Sequence[Arm], right: Mapping[str, Tensor], parameters: Mapping[tuple[str, ...], int]
-) -> Table:
-    """Every arm over its trials: the columns ``FINETUNE_EFFECTS``.
+) -> tuple[Table, Table]:
+    """Every trial of every arm (``FINETUNE_TABLE``), and every arm over its trials (``FINETUNE_EFFECTS``).
 
     ``gain`` is over the linear layer alone, ``over_random`` over random layers of the same number; NaN for the arm
     itself, and where there are no random ones to compare a ranking with.
 
     Args:
         arms: the first trains the linear layer alone.
-        right: name of an arm -> bool ``(T, M)``.
+        right: name of an arm -> bool ``(T, M)``, which test images are named rightly in each trial.
         parameters: layers -> number of trained parameters.
     """
+    head = right[arms[0].name]
     random = {arm.count: right[arm.name] for arm in arms if arm.rank_by == RANDOM}
     unknown = Interval(math.nan, math.nan, math.nan)
-    rows = []
+    trials, effects = [], []
     for arm in arms:
         right_TM = right[arm.name]
-        layers = ",".join(arm.draws[0]) if arm.rank_by != RANDOM else "drawn in each trial"
+        top1_T = right_TM.double().mean(1)
+        gain_T = top1_T - head.double().mean(1)
+        for trial, layers in enumerate(arm.draws):
+            numbers = float(top1_T[trial]), float(gain_T[trial])
+            trials.append((arm.name, ",".join(layers), arm.rank_by, arm.count, trial, parameters[layers], *numbers))
+        named = ",".join(arm.draws[0]) if arm.rank_by != RANDOM else "drawn in each trial"
         trained = float(np.mean([parameters[layers] for layers in arm.draws]))
-        top1 = trials_interval(right_TM.double().mean(1).cpu())
-        gain = paired_gain(right_TM, right[arms[0].name]) if arm.count else unknown
-        compared = arm.rank_by not in (HEAD, NAMED, RANDOM) and arm.count in random
-        over_random = gain_over_random(right_TM, random[arm.count]) if compared else unknown
-        rows.append((arm.name, layers, arm.rank_by, arm.count, len(arm.draws), trained, *top1, *gain, *over_random))
-    return table_of(FINETUNE_EFFECTS, rows)
+        top1 = trials_interval(top1_T.cpu())
+        gain = paired_gain(right_TM, head) if arm.count else unknown
+        ranked = arm.rank_by not in (HEAD, NAMED, RANDOM) and arm.count in random
+        over_random = gain_over_random(right_TM, random[arm.count]) if ranked else unknown
+        effects.append((arm.name, named, arm.rank_by, arm.count, len(arm.draws), trained, *top1, *gain, *over_random))
+    return table_of(FINETUNE_TABLE, trials), table_of(FINETUNE_EFFECTS, effects)
 
 
 def _quantile_times_deviation(values_T: NDArray[Any], confidence: float) -> float:

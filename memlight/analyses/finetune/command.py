@@ -85,8 +85,7 @@ def finetune(
     trained.require_for(member)
     from memlight.analyses.finetune import ANALYSIS
     from memlight.analyses.finetune.arms import head_arm, named_arms, ranked_arms
-    from memlight.analyses.finetune.images import read_target
-    from memlight.analyses.finetune.study import study_finetune
+    from memlight.analyses.finetune.study import read_target, study_finetune
     from memlight.analyses.layermem.columns import LAYERMEM_TABLE
     from memlight.data.augment import Views
     from memlight.interventions.exchange import layer_tensors

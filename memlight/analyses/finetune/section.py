@@ -27,15 +27,10 @@ def finetune_section(run: RunDir) -> str:
         "random layers of the same number, and holds where one more random draw would hardly have done as well. Layers "
         "differ in their number of parameters, and a larger one can learn more whatever it has memorised."
     )
-    return section(run, "finetune", explained, finetune_html)
+    return section(run, "finetune", explained, _result)
 
 
-def finetune_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the arms and the figure.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+def _result(analysis: AnalysisDir) -> str:
     effects = read_table(analysis.table("effects"), FINETUNE_EFFECTS)
     layers = ("layers", lambda row: word(row["layers"] or "none"))
     size = ("trained parameters", lambda row: Cell(f"{row['trained_parameters']:,.0f}", row["trained_parameters"]))

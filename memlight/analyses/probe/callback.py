@@ -5,8 +5,8 @@ import lightning.pytorch as L
 from memlight import dist
 from memlight.analyses.observe import ObserverCallback
 from memlight.analyses.probe import ANALYSIS
+from memlight.analyses.probe.accuracy import study_probe
 from memlight.analyses.probe.command import ProbeOptions
-from memlight.analyses.probe.study import study_probe
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError, at_least
 from memlight.metrics.knn import embed, knn_accuracy

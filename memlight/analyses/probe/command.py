@@ -68,7 +68,7 @@ def probe(
         results: results
     """
     from memlight.analyses.probe import ANALYSIS
-    from memlight.analyses.probe.study import study_probe
+    from memlight.analyses.probe.accuracy import study_probe
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:

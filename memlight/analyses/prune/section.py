@@ -31,15 +31,10 @@ def prune_section(run: RunDir) -> str:
         "an excess above 0 is what units of this score cost beyond their number. Its interval (95 %, for each row by "
         "itself) holds the draws' spread and the test images'."
     )
-    return section(run, "prune", explained, prune_html)
+    return section(run, "prune", explained, _result)
 
 
-def prune_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the effects, the figure and every copy.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+def _result(analysis: AnalysisDir) -> str:
     copies = read_table(analysis.table(), PRUNE_TABLE)
     effects = read_table(analysis.table("effects"), PRUNE_EFFECTS)
     html = heading(analysis) + "".join(map(page.paragraph, prune_words(copies, effects)))

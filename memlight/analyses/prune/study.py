@@ -49,15 +49,6 @@ class PrunedCopy(NamedTuple):
     trial: int
     units: dict[str, list[int]]
 
-    def lost(self, dead: Mapping[str, NDArray[np.bool_]]) -> tuple[int, int]:
-        """How many units it loses, and how many of them are dead.
-
-        Args:
-            dead: ``(U,)`` of each layer, which units never fired on the images scored.
-        """
-        silent = sum(int(dead[layer][units].sum()) for layer, units in self.units.items())
-        return sum(map(len, self.units.values())), silent
-
 
 def own_split(member: str) -> str:
     """The images that a member alone was trained on; the candidates for every other encoder."""
@@ -196,63 +187,47 @@ def study_prune(
     encoders = (prune_units(encoder, units) for units in ({}, *(copy.units for copy in copies)))
     none, *pruned = measure_accuracy(encoders, data, evaluation, log, progress=progress, title="pruned copies")
     dead = {layer: as_array(result.dead) for layer, result in scores.items()}
-    table = prune_table(copies, none, pruned)
-    effects = prune_effects(copies, none.linear.right, [accuracy.linear.right for accuracy in pruned], dead)
+    table, effects, units = prune_tables(copies, none, pruned, dead)
     log.table("table", table)
     log.table("effects", effects)
-    log.table("units", pruned_units(copies, dead))
+    log.table("units", units)
     log.table("unitmem", unitmem_table(scores))
     log.figure("accuracy_lost", accuracy_lost(table, effects), "What the probe loses, by which units were pruned.")
     log.headline(prune_headline(table, effects))
     return table, effects
 
 
-def prune_table(copies: Sequence[PrunedCopy], none: Accuracy, pruned: Sequence[Accuracy]) -> Table:
-    """Accuracy of every copy, the unpruned one first (``PRUNE_TABLE``); accuracies and drops are shares."""
-    rows = [("none", "none", 0.0, 0, 0, none.linear.top1, none.knn, 0.0)]
-    for copy, accuracy in zip(copies, pruned, strict=True):
-        top1 = accuracy.linear.top1
-        count = sum(map(len, copy.units.values()))
-        rows.append((*copy[:4], count, top1, accuracy.knn, none.linear.top1 - top1))
-    return table_of(PRUNE_TABLE, rows)
-
-
-def pruned_units(copies: Sequence[PrunedCopy], dead: Mapping[str, NDArray[np.bool_]]) -> Table:
-    """What every copy lost, a row per layer (``PRUNE_UNITS``): how many units, how many dead ones, and their channels.
+def prune_tables(
+    copies: Sequence[PrunedCopy], none: Accuracy, pruned: Sequence[Accuracy], dead: Mapping[str, NDArray[np.bool_]]
+) -> tuple[Table, Table, Table]:
+    """Accuracies, what pruning by score costs against random draws of the same size, and what every copy lost.
 
     Args:
         copies: what was pruned.
+        none: of the unpruned copy.
+        pruned: of each of ``copies``.
         dead: ``(U,)`` of each layer, which units never fired on the images scored.
+
+    Returns:
+        ``PRUNE_TABLE``, the unpruned copy first; ``PRUNE_EFFECTS`` of the copies that are not random; ``PRUNE_UNITS``
+        with a row for each copy and layer. Accuracies and drops are shares.
     """
-    rows = [
-        (*copy[:4], layer, len(units), int(dead[layer][units].sum()), " ".join(map(str, units)))
-        for copy in copies
-        for layer, units in copy.units.items()
-    ]
-    return table_of(PRUNE_UNITS, rows)
-
-
-def prune_effects(
-    copies: Sequence[PrunedCopy], none: Tensor, pruned: Sequence[Tensor], dead: Mapping[str, NDArray[np.bool_]]
-) -> Table:
-    """What pruning by score costs, and how much more than random draws of the same size (``PRUNE_EFFECTS``).
-
-    Args:
-        copies: what was pruned.
-        none: ``(M,)`` bool, which test images the unpruned copy's probe names rightly.
-        pruned: ``(M,)`` bool of each of ``copies``, which ones its own probe names rightly.
-        dead: ``(U,)`` of each layer, which units never fired on the images scored.
-    """
+    accuracies = [("none", "none", 0.0, 0, 0, none.linear.top1, none.knn, 0.0)]
+    effects: list[tuple[object, ...]] = []
+    units = []
     draws: dict[tuple[Scope, float], list[Tensor]] = {}
-    for copy, right in zip(copies, pruned, strict=True):
+    for copy, accuracy in zip(copies, pruned, strict=True):
         if copy.mode == "random":
-            draws.setdefault((copy.scope, copy.ratio), []).append(right)
-    rows: list[tuple[object, ...]] = []
-    for copy, right in zip(copies, pruned, strict=True):
+            draws.setdefault((copy.scope, copy.ratio), []).append(accuracy.linear.right)
+    for copy, (linear, knn) in zip(copies, pruned, strict=True):
+        of_layers = [(layer, len(lost), int(dead[layer][lost].sum())) for layer, lost in copy.units.items()]
+        count, silent = (sum(numbers) for numbers in zip(*(row[1:] for row in of_layers), strict=True))
+        accuracies.append((*copy[:4], count, linear.top1, knn, none.linear.top1 - linear.top1))
+        units += [(*copy[:4], *row, " ".join(map(str, copy.units[row[0]]))) for row in of_layers]
         if copy.mode != "random":
-            effect = effect_row(none, right, draws.get((copy.scope, copy.ratio), []))
-            rows.append((copy.scope, copy.ratio, copy.mode, *copy.lost(dead), *effect))
-    return table_of(PRUNE_EFFECTS, rows)
+            effect = effect_row(none.linear.right, linear.right, draws.get((copy.scope, copy.ratio), []))
+            effects.append((copy.scope, copy.ratio, copy.mode, count, silent, *effect))
+    return table_of(PRUNE_TABLE, accuracies), table_of(PRUNE_EFFECTS, effects), table_of(PRUNE_UNITS, units)
 
 
 def prune_headline(table: Table, effects: Table) -> dict[str, float]:

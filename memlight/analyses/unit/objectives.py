@@ -4,6 +4,7 @@ The run's own loss needs the whole training method of a finished member: its enc
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -61,35 +62,30 @@ class OnlyFirstTeach(nn.Module):
         return torch.cat(of_views, dim=1).flatten(0, 1)
 
 
+@dataclass(eq=False)
 class Steps:
     """The batch of every step: all chosen images, and context images that are others in every epoch.
 
     Views are those of a training that goes on: a function of (seed, id, epoch), with epochs that come after the last.
 
-    Args:
+    Attributes:
         data: the images.
         ids: the chosen images.
-        others: where context images are drawn from; chosen ones among them are left out.
+        others: ids that context images are drawn from; chosen ones among them are left out.
         context: how many stand beside the chosen ones.
         first_epoch: the first epoch whose views no training step has seen.
         device: where views are made.
     """
 
-    def __init__(
-        self,
-        data: ImageDataModule,
-        ids: Sequence[int],
-        others: Ids,
-        context: int,
-        first_epoch: int,
-        device: torch.device,
-    ) -> None:
-        self.data = data
-        self.ids = list(ids)
-        self.context = context
-        self.first_epoch = first_epoch
-        self.device = device
-        self.others = np.setdiff1d(others, self.ids)
+    data: ImageDataModule
+    ids: Sequence[int]
+    others: Ids
+    context: int
+    first_epoch: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.others = np.setdiff1d(self.others, self.ids)
 
     def batch(self, epoch: int) -> ViewBatch:
         """The chosen images first, then the context images of this epoch, in the views of a training step."""
@@ -125,10 +121,9 @@ def training_loss(method: SSLModule, original: nn.Module, steps: Steps) -> Calla
         original: the encoder before training.
         steps: the batches.
     """
-    compares = isinstance(method, COMPARES_IMAGES)
-    if compares:
-        count = len(steps.ids) + steps.context
-        method.encoder = OnlyFirstTeach(method.encoder, original, len(steps.ids), count)
+    if isinstance(method, COMPARES_IMAGES):
+        images = len(steps.ids) + steps.context
+        method.encoder = OnlyFirstTeach(method.encoder, original, len(steps.ids), images)
 
     def loss(epoch: int) -> Tensor:
         return method.embed_and_loss(steps.batch(epoch))[0]

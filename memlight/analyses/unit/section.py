@@ -23,15 +23,10 @@ def unit_section(run: RunDir) -> str:
         "it is known who was made to answer to what. Masked trains the unit's own weights; restore trains its layer "
         "and puts the other units back."
     )
-    return section(run, "unit", explained, unit_html)
+    return section(run, "unit", explained, _result)
 
 
-def unit_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the figures, the measurements and the accuracy of probes.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+def _result(analysis: AnalysisDir) -> str:
     table = read_table(analysis.table(), UNIT_TABLE)
     others = read_table(analysis.table("units"), UNIT_OTHERS)
     summary = read_json(analysis.summary)["headline"]

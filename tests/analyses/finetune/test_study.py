@@ -9,7 +9,7 @@ import pytest
 from memlight.analyses.finetune.arms import head_arm, named_arms, ranked_arms
 from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.analyses.finetune.command import TargetFlags
-from memlight.analyses.finetune.images import read_target
+from memlight.analyses.finetune.study import read_target
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.storage.rundir import RunDir
