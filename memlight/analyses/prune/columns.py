@@ -17,11 +17,12 @@ PRUNE_EFFECTS: Schema = {
     **columns(str, "scope"),
     **columns(float, "ratio"),
     **columns(str, "mode"),
-    **columns(int, "units", "dead"),
-    **interval("drop"),
+    "units": Column(int, "number"),
+    "dead": Column(int, "of them dead"),
+    **interval("drop", title="lost", digits=2, percent=True),
     **interval("random"),
     **columns(int, "draws"),
-    **interval("excess"),
+    **interval("excess", title="excess", digits=2, percent=True),
     **columns(str, "verdict"),
 }
 

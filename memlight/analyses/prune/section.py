@@ -7,8 +7,8 @@ import numpy as np
 
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.display import page
-from memlight.display.page import decimals, number, word
-from memlight.display.parts import POINTS, drawn, effect_cells, figures, heading, rows_of, section
+from memlight.display.page import decimals, interval, number, word
+from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 
@@ -44,26 +44,18 @@ def _result(analysis: AnalysisDir) -> str:
 
 
 def _effects(effects: Table) -> str:
-    header = (
-        "share",
-        "units pruned",
-        "number",
-        "of them dead",
-        "lost",
-        "95 % interval",
-        "random lost",
-        "one more draw",
+    scopes = {"layer": "each layer", "model": "the model"}
+    return drawn(
+        effects,
+        PRUNE_EFFECTS,
+        ("share", lambda row: word(f"{POINTS * row['ratio']:g} % of {scopes[row['scope']]}")),
+        ("units pruned", lambda row: word(MODES[row["mode"]].removeprefix("the "))),
+        *("units", "dead", "drop"),
+        ("random lost", lambda row: number(POINTS * row["random"], 2)),
+        ("one more draw", lambda row: interval(POINTS * row["random_low"], POINTS * row["random_high"], 2)),
+        "excess",
+        ("against random", lambda row: word(row["verdict"], "yes" if row["verdict"].startswith("costs") else "no")),
     )
-    rows = [
-        [
-            word(f"{POINTS * row['ratio']:g} % of {'each layer' if row['scope'] == 'layer' else 'the model'}"),
-            word(MODES[row["mode"]].removeprefix("the ")),
-            *(number(row[name]) for name in ("units", "dead")),
-            *effect_cells(row),
-        ]
-        for row in rows_of(effects)
-    ]
-    return page.table((*header, "excess", "95 % interval", "against random"), rows)
 
 
 def prune_words(copies: Table, effects: Table) -> list[str]:
