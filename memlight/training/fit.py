@@ -19,7 +19,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-import memlight.modules  # noqa: F401 - registers the methods, so that `class_path: SimCLR` is found
+import memlight.callbacks
+import memlight.modules  # noqa: F401 - and the methods, so that `class_path: SimCLR` is found
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError, named, user_error_behind
@@ -101,6 +102,9 @@ class MemlightCLI(LightningCLI):
             raise UserError(in_one_line(str(error), flags)) from error
         given = self.config[str(self.config.subcommand)]
         self._known_flags |= {f"--{key.replace('.init_args', '')}" for key in given.keys(branches=True)}
+        callbacks = getattr(given.trainer, "callbacks", None)
+        for callback in callbacks if isinstance(callbacks, list) else ():
+            self._known_flags |= {f"--trainer.callbacks.{key}" for key, _ in callback.get("init_args", {}).items()}
         seed = self.config[str(self.config.subcommand)].seed_everything
         if not 0 <= seed < 2**32:
             raise UserError("seed_everything", seed, "must be 0 or more, and below 2^32")
