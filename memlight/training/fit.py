@@ -19,8 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-import memlight.callbacks
-import memlight.modules  # noqa: F401 - and the methods, so that `class_path: SimCLR` is found
+import memlight.modules  # noqa: F401 - registers the methods, so that `class_path: SimCLR` is found
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError, named, user_error_behind
