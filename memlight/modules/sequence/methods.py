@@ -2,9 +2,9 @@
 
 from typing import Literal
 
+from memlight.errors import at_least
 from memlight.models.dam import AttentionDAM
 from memlight.models.transformer import GPT, OneLayerAttention
-from memlight.modules.checks import at_least
 from memlight.modules.sequence.module import OptimizerName, SequenceModule
 
 

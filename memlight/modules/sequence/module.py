@@ -15,9 +15,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from memlight.batch import SequenceBlock
 from memlight.dist import world_size
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least, below_one, positive
 from memlight.models.sequence_model import SequenceModel
-from memlight.modules.checks import at_least, below_one, positive
 from memlight.modules.sequence.shares import gathered, own_share, require_independent, taken
 
 OptimizerName = Literal["adam", "adamw", "sgd"]
