@@ -14,7 +14,8 @@ STOREYS = (
     {"runs", "patches", "modules"},
     {"sequences"},
     {"analyses"},
-    {"training", "report", "callbacks"},
+    {"callbacks"},
+    {"training", "report"},
     {"cli", "analyze"},
 )
 """From the ground up; rooms of one storey do not import each other."""
