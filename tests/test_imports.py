@@ -14,8 +14,7 @@ STOREYS = (
     {"runs", "patches", "modules"},
     {"sequences"},
     {"analyses"},
-    {"callbacks"},
-    {"training", "report"},
+    {"training", "report", "callbacks"},
     {"cli", "analyze"},
 )
 """From the ground up; rooms of one storey do not import each other."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.runs.flags import Place, Results, Trained, at_least
 
 
@@ -86,10 +86,12 @@ def exchange(
 def _about_the_donor(donor: str) -> Iterator[None]:
     """Errors that name the donor's flags."""
     try:
-        yield
+        with named(run="donor", root="donor_root"):
+            yield
     except UserError as error:
-        text = str(error).replace("--root", "--donor-root").replace("--run", "--donor")
-        raise UserError(text if text.startswith("--donor") else f"--donor {donor}: {text}") from error
+        if error.argument not in ("donor", "donor_root"):
+            raise UserError("donor", donor, str(error)) from error
+        raise
 
 
 def _require_one_architecture(run: str, mine: Mapping[str, Any], donor: str, theirs: Mapping[str, Any]) -> None:

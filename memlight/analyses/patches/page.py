@@ -165,7 +165,7 @@ def _browser(found: PatchResults, queries: PatchStore, index: PatchStore) -> str
         background = f";background-image:url({picture})" if picture else ""
         return f'<div class="cells{sharp}" style="aspect-ratio:{width / height:.4g}{background}">{covers}</div>'
 
-    wall, sources = "", {}
+    wall, sources = "", dict[int, list[str]]()
     for image in chosen:
         rows = found.indices[image * queries.patches : (image + 1) * queries.patches, 0]
         of_image, places = (numbers.tolist() for numbers in np.divmod(rows, index.patches))

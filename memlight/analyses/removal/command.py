@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memlight.analyses.removal.columns import REMOVAL_WITHOUT
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.runs.flags import Place, Results, at_least
 from memlight.storage.rundir import RemovalDir
 from memlight.storage.tables import read_table
@@ -84,7 +84,8 @@ def _arms(opened: "OpenedRun", study: RemovalDir) -> "tuple[list[Arm], str, list
     own = opened.metadata["candidate"]
     for name in study.arms():
         place = study.arm(name)
-        made = read_metadata(place.member("candidate").encoder, flag="--run")
+        with named(path="run"):
+            made = read_metadata(place.member("candidate").encoder)
         alike = all(made.get(key) == own.get(key) for key in ("split_sha256", "epochs", "architecture", "init_seed"))
         if not alike or made.get("without", {}).get("sha256") != file_sha256(place.without):
             raise UserError(

@@ -25,10 +25,9 @@ from memlight.display.pictures import rows_grid
 from memlight.errors import UserError, named
 from memlight.features.passes import device_of, images_at_once
 from memlight.interventions.parts import unit_entries, unit_weights
+from memlight.interventions.prune import restore_units
 from memlight.interventions.train_unit import train_unit
-from memlight.interventions.units import restore_units
-from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.modules.base import SSLModule
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array

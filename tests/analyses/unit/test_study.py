@@ -28,7 +28,7 @@ from memlight.errors import UserError
 from memlight.features.hooks import capture
 from memlight.interventions.parts import unit_entries
 from memlight.interventions.train_unit import train_unit
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
 from memlight.random import ANALYSIS
 from memlight.runs.log import AnalysisLog
