@@ -10,7 +10,8 @@ from torch import nn
 
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
-from memlight.features.hooks import check_layers, list_layers
+from memlight.features.discovery import list_layers
+from memlight.features.layers import check_layers
 from memlight.modules.base import SSLModule
 from memlight.runs.analysis import Analysis
 from memlight.runs.log import AnalysisLog

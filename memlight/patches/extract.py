@@ -21,9 +21,8 @@ from tqdm import tqdm
 
 from memlight import dist
 from memlight.data.datasets import common_size
-from memlight.data.decode import Size
+from memlight.data.decode import Size, decode_chunk
 from memlight.data.files import Files, list_images, open_files
-from memlight.data.pool import decode_chunk
 from memlight.data.sources import require_whole
 from memlight.errors import UserError, named
 from memlight.patches.embed import Embedder

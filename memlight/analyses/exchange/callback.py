@@ -10,10 +10,10 @@ from memlight.analyses.exchange import ANALYSIS
 from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
 from memlight.analyses.exchange.subsets import named_subsets
 from memlight.analyses.observe import ObserverCallback
-from memlight.analyses.probe.accuracy import ProbeOptions
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.interventions.exchange import exchange_layers
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.runs.checkpoints import encoder_from_checkpoint, require_network
@@ -58,10 +58,8 @@ class ExchangeCallback(ObserverCallback):
         """Also refuse, before the first step, a donor whose layers do not fit and images that cannot be probed."""
         super().setup(trainer, pl_module, stage)
         encoder, role = self.encoder(pl_module).cpu(), self.data(trainer).role
-        try:
+        with named(layers="trainer.callbacks.subsets"):
             chosen = named_subsets(encoder, self.subsets)
-        except UserError as error:
-            raise UserError(str(error).replace("--layers", "--trainer.callbacks.subsets")) from error
         try:
             self.given, self.donor_data = self._open(role)
             for subset in chosen:
@@ -74,7 +72,8 @@ class ExchangeCallback(ObserverCallback):
     def _open(self, role: str) -> tuple[nn.Module, ImageDataModule]:
         directory = RunDir.open(self.donor).member(role)
         path = require_network(directory, self.network)
-        return load_encoder(path, flag="--donor"), ImageDataModule(**read_metadata(path, flag="--donor")["data"])
+        with named(path="donor"):
+            return load_encoder(path), ImageDataModule(**read_metadata(path)["data"])
 
     def require_images(self, data: ImageDataModule) -> None:
         """Refuse images that no probe can be trained on or tested with.

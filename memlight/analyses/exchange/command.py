@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.runs.flags import Place, Results, Trained, at_least
 
 
@@ -49,7 +49,7 @@ def exchange(
     from memlight.analyses.exchange import ANALYSIS
     from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
     from memlight.analyses.exchange.subsets import all_subsets, named_subsets
-    from memlight.analyses.probe.accuracy import ProbeOptions
+    from memlight.analyses.probe.command import ProbeOptions
     from memlight.data.splits import PARTNERS
     from memlight.runs.opened import open_run, read_run
     from memlight.storage.rundir import member_tag
@@ -86,10 +86,12 @@ def exchange(
 def _about_the_donor(donor: str) -> Iterator[None]:
     """Errors that name the donor's flags."""
     try:
-        yield
+        with named(run="donor", root="donor_root"):
+            yield
     except UserError as error:
-        text = str(error).replace("--root", "--donor-root").replace("--run", "--donor")
-        raise UserError(text if text.startswith("--donor") else f"--donor {donor}: {text}") from error
+        if error.argument not in ("donor", "donor_root"):
+            raise UserError("donor", donor, str(error)) from error
+        raise
 
 
 def _require_one_architecture(run: str, mine: Mapping[str, Any], donor: str, theirs: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from torch import nn
 
 from memlight.batch import ImageBatch, ViewMaker
+from memlight.errors import named
 from memlight.features.hooks import capture, check_finite
 from memlight.features.passes import device_of, observing, require_images, view_batches
 from memlight.metrics.layermem import LayerMem, LayerMemResult, aligner
@@ -61,7 +62,8 @@ def measure_layermem_of_copies(
             check_finite(align_g)
             for (copy, _), aligned, scores in zip(copies, align_f, metrics, strict=True):
                 copy(views)
-                check_finite(aligned, "--donor")
+                with named(encoder="donor"):
+                    check_finite(aligned)
                 for layer, score in scores.items():
                     score.update(aligned[layer], align_g[layer], batch.ids)
     require_images(seen, device)

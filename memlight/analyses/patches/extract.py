@@ -106,9 +106,9 @@ def open_extractor(extractor: ExtractorFlags) -> tuple[nn.Module, str, Channels,
         UserError: it cannot be built, or the file does not fit it.
     """
     flags = extractor.encoder
-    recorded: dict[str, Any] = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
     weights = f"random weights, seed {SEED}"
-    with named(encoder="extractor"):
+    with named(path="weights", encoder="extractor"):
+        recorded: dict[str, Any] = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
         encoder = build_named(flags, recorded)
         if flags.weights is not None:
             weights = load_weights(encoder, Path(flags.weights), prefix=flags.prefix).words

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memlight.analyses.removal.columns import REMOVAL_WITHOUT
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.runs.flags import Place, Results, at_least
 from memlight.storage.rundir import RemovalDir
 from memlight.storage.tables import read_table
@@ -45,7 +45,7 @@ def removal(
     at_least(0, l2=l2)
     if temperature <= 0:
         raise UserError(f"--temperature {temperature}: must be above 0.")
-    from memlight.analyses.probe.accuracy import ProbeOptions
+    from memlight.analyses.probe.command import ProbeOptions
     from memlight.analyses.removal import ANALYSIS
     from memlight.analyses.removal.study import study_removal
     from memlight.runs.opened import open_run
@@ -84,7 +84,8 @@ def _arms(opened: "OpenedRun", study: RemovalDir) -> "tuple[list[Arm], str, list
     own = opened.metadata["candidate"]
     for name in study.arms():
         place = study.arm(name)
-        made = read_metadata(place.member("candidate").encoder, flag="--run")
+        with named(path="run"):
+            made = read_metadata(place.member("candidate").encoder)
         alike = all(made.get(key) == own.get(key) for key in ("split_sha256", "epochs", "architecture", "init_seed"))
         if not alike or made.get("without", {}).get("sha256") != file_sha256(place.without):
             raise UserError(

@@ -35,8 +35,7 @@ from memlight.data.splits import PARTNERS
 from memlight.features.hooks import Activation, Tokens
 from memlight.features.passes import Precision, device_of, images_at_once
 from memlight.metrics.functional import Reference, unitmem_from_extremes
-from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from memlight.analyses.features.study import FeatureOptions, feature_shapes, write_features
+from memlight.analyses.features.command import FeatureOptions
+from memlight.analyses.features.study import feature_shapes, write_features
 from memlight.analyze import COMMANDS, main
 from memlight.batch import ImageBatch
 from memlight.commands import build_parser
@@ -194,7 +195,7 @@ class Tiny:
 
 def test_one_forward_gives_all_layers_and_leaves_the_encoder_as_it_was(tmp_path: Path) -> None:
     encoder = TinyEncoder().train()
-    tiny = Tiny(tmp_path / "tiny", encoder, FeatureOptions(dtype="float32", num_views=2), shards=3)
+    tiny = Tiny(tmp_path / "tiny", encoder, FeatureOptions(dtype="float32", views=2), shards=3)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     random_state, forwards = torch.get_rng_state(), []
     hook = encoder.register_forward_pre_hook(lambda _, inputs: forwards.append(len(inputs[0])))
@@ -217,7 +218,7 @@ def test_numbers_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         with torch.no_grad():
             encoder.head.weight.mul_(1e7)
         half = Tiny(tmp_path / f"half-{reduce}", encoder, FeatureOptions(reduce=reduce))
-        with pytest.raises(UserError, match=r"^--dtype float16: layer head reaches .*e\+0\d, more than float16 holds"):
+        with pytest.raises(UserError, match=r"^dtype='float16': layer head reaches .*e\+0\d, more than float16 holds"):
             half.write()
         assert not list(half.writer.layout.root.rglob("*.npy"))
         Tiny(tmp_path / f"full-{reduce}", encoder, FeatureOptions(reduce=reduce, dtype="float32")).write()

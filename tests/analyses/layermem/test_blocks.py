@@ -8,7 +8,7 @@ from memlight.analyses.layermem.blocks import PARTS, layermem_blocks, layers_by_
 from memlight.analyses.layermem.chart_blocks import layermem_by_block
 from memlight.analyses.layermem.columns import LAYERMEM_BLOCKS
 from memlight.analyses.layermem.tables import layermem_table
-from memlight.features.hooks import list_layers
+from memlight.features.discovery import list_layers
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.models.encoders import build_encoder
 

@@ -13,8 +13,7 @@ from memlight.analyses.unitmem import resume as unitmem_progress
 from memlight.analyses.unitmem.resume import PassProgress, UnitMemProgress, rest_medians
 from memlight.errors import UserError
 from memlight.metrics.functional import unitmem
-from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
 from tests.close import SCORES
