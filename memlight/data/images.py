@@ -132,9 +132,14 @@ class ImageDataModule(L.LightningDataModule):
             UserError: the images cannot be opened, the splits do not fit, or the run has other ones.
         """
         self.open()
-        if self.run is not None and not self._settled:
-            self._settle(self.split, RunDir(Path(self.run)).splits)
-            self._settled = True
+        if self.run is None or self._settled:
+            return
+        path = RunDir(Path(self.run)).splits
+        if path.exists():
+            PairSplit.load(path).require_equal(self.split, path)
+        elif self._rank == 0:
+            self.split.save(path)
+        self._settled = True
 
     def open(self) -> None:
         """Open the images and deal out the ids, without touching the run directory; the second call does nothing.
@@ -323,12 +328,6 @@ class ImageDataModule(L.LightningDataModule):
             download=download,
         )
         return JoinedSource(train, test)
-
-    def _settle(self, split: PairSplit, path: Path) -> None:
-        if path.exists():
-            PairSplit.load(path).require_equal(split, path)
-        elif self._rank == 0:
-            split.save(path)
 
     def _loader(self, order: Order) -> DataLoader[Any]:
         if self.batch_size % self._world_size:
