@@ -7,7 +7,7 @@ from contextlib import contextmanager
 _TOKEN = re.compile(r"`([A-Za-z_][\w.]*)(=[^`]*)?`")
 """An argument in the text of an error: `` `views` ``, or with a value that helps, `` `download=True` ``."""
 
-_PARTS = ("", "data.", "model.", "trainer.", "model.optim.")
+_PARTS = ("", "data.", "model.", "trainer.", "model.optim.", "trainer.callbacks.")
 """Where the arguments of the library's classes stand on the command line of train.py."""
 
 FlagOf = Callable[[str], str | None]

@@ -101,6 +101,9 @@ class MemlightCLI(LightningCLI):
             raise UserError(in_one_line(str(error), flags)) from error
         given = self.config[str(self.config.subcommand)]
         self._known_flags |= {f"--{key.replace('.init_args', '')}" for key in given.keys(branches=True)}
+        callbacks = getattr(given.trainer, "callbacks", None)
+        for callback in callbacks if isinstance(callbacks, list) else ():
+            self._known_flags |= {f"--trainer.callbacks.{key}" for key, _ in callback.get("init_args", {}).items()}
         seed = self.config[str(self.config.subcommand)].seed_everything
         if not 0 <= seed < 2**32:
             raise UserError("seed_everything", seed, "must be 0 or more, and below 2^32")

@@ -10,7 +10,7 @@ from memlight.analyses.exchange import ANALYSIS
 from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
 from memlight.analyses.exchange.subsets import named_subsets
 from memlight.analyses.observe import ObserverCallback
-from memlight.analyses.probe.accuracy import ProbeOptions
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
 from memlight.errors import UserError, named

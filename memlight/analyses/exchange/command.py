@@ -49,7 +49,7 @@ def exchange(
     from memlight.analyses.exchange import ANALYSIS
     from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
     from memlight.analyses.exchange.subsets import all_subsets, named_subsets
-    from memlight.analyses.probe.accuracy import ProbeOptions
+    from memlight.analyses.probe.command import ProbeOptions
     from memlight.data.splits import PARTNERS
     from memlight.runs.opened import open_run, read_run
     from memlight.storage.rundir import member_tag

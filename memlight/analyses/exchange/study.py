@@ -21,7 +21,8 @@ from memlight.analyses.exchange.tables import (
     layers_table,
     scores_by_layer,
 )
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
+from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS

@@ -45,7 +45,7 @@ def removal(
     at_least(0, l2=l2)
     if temperature <= 0:
         raise UserError(f"--temperature {temperature}: must be above 0.")
-    from memlight.analyses.probe.accuracy import ProbeOptions
+    from memlight.analyses.probe.command import ProbeOptions
     from memlight.analyses.removal import ANALYSIS
     from memlight.analyses.removal.study import study_removal
     from memlight.runs.opened import open_run

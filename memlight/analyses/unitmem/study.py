@@ -16,10 +16,9 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_CURVE,
 )
 from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
-from memlight.analyses.unitmem.mu_table import MuTable, rest_medians
 from memlight.analyses.unitmem.pictures import draw_units
 from memlight.analyses.unitmem.reliability import split_half, unitmem_curve
-from memlight.analyses.unitmem.resume import UnitMemProgress
+from memlight.analyses.unitmem.resume import MuTable, UnitMemProgress, rest_medians
 from memlight.analyses.unitmem.tables import excess_table, null_table, unitmem_layers, unitmem_table, unitmem_top
 from memlight.analyses.unitmem.tables_overall import (
     ALL,
