@@ -273,10 +273,10 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             UserError: the batch size does not divide among the processes or exceeds the number of images.
         """
-        own = self.split.own_ids(self.role)
+        ids = self.split.own_ids(self.role)
         if self.left_out is not None:
-            own = own[~np.isin(own, self.left_out.ids)]
-        order = TrainingOrder(self.split.shared, own, self.repeat, self.batch_size, self.seed)
+            ids = ids[~np.isin(ids, self.left_out.ids)]
+        order = TrainingOrder(self.split.shared, ids, self.repeat, self.batch_size, self.seed)
         if len(order) == 0:
             raise UserError(
                 "batch_size", self.batch_size, f"an epoch has {order.images_per_epoch} images", "choose fewer"

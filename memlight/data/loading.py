@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -82,6 +82,16 @@ def opened(batch: DrawnBatch | UserError) -> DrawnBatch:
     return batch
 
 
+class Order(Protocol):
+    """Global batches: what all processes together do at each step."""
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+
+    def draws(self, epoch: int) -> Iterator[Draw]:
+        """The batches of one epoch."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingOrder:
     """Every image once an epoch, a member's own ones ``repeat`` times, in an order of the epoch.
@@ -141,10 +151,6 @@ class FixedOrder:
         for start in range(0, len(self.ids), self.batch_size):
             ids = self.ids[start : start + self.batch_size]
             yield Draw(ids, np.full_like(ids, ANALYSIS))
-
-
-Order = TrainingOrder | FixedOrder
-"""Global batches: what all processes together do at each step."""
 
 
 class RankSampler(DistributedSampler[Draw]):

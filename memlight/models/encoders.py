@@ -187,11 +187,11 @@ def load_state(encoder: nn.Module, state: Mapping[str, Tensor], *, path: str | P
     Raises:
         UserError: lists what is missing, unexpected or of another shape, grouped by module.
     """
-    own = encoder.state_dict()
+    wanted = encoder.state_dict()
     problems = {
-        "missing": own.keys() - state.keys(),
-        "unexpected": state.keys() - own.keys(),
-        "other shape": {name for name in own.keys() & state.keys() if own[name].shape != state[name].shape},
+        "missing": wanted.keys() - state.keys(),
+        "unexpected": state.keys() - wanted.keys(),
+        "other shape": {name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape},
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_by_module(names)}" for what, names in problems.items() if names)
