@@ -100,6 +100,8 @@ class MemlightCLI(LightningCLI):
             raise UserError(in_one_line(str(error), flags)) from error
         given = self.config[str(self.config.subcommand)]
         self._known_flags |= {f"--{key.replace('.init_args', '')}" for key in given.keys(branches=True)}
+        for callback in given.trainer.callbacks or ():
+            self._known_flags |= {f"--trainer.callbacks.{name}" for name in callback.as_dict().get("init_args", {})}
         seed = self.config[str(self.config.subcommand)].seed_everything
         if not 0 <= seed < 2**32:
             raise UserError(f"--seed_everything {seed}: must be 0 or more, and below 2^32.")

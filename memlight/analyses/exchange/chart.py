@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from memlight.display.figures import BLUE, ORANGE, STYLE
+from memlight.display.figures import BLUE, ORANGE, STYLE, value_and_error
 from memlight.storage.tables import Table
 
 MOST_ROWS = 100
@@ -34,22 +34,22 @@ def exchange_accuracy(effects: Table) -> Figure:
         effects: columns ``EXCHANGE_EFFECTS``.
     """
     datasets = list(dict.fromkeys(effects["dataset"].tolist()))
-    own = (effects["dataset"] == datasets[0]) & ~effects["recalibrated"]
-    copies = np.flatnonzero(own & (effects["layers"] != "none") & (effects["layers"] != "donor"))
+    first = (effects["dataset"] == datasets[0]) & ~effects["recalibrated"]
+    copies = np.flatnonzero(first & (effects["layers"] != "none") & (effects["layers"] != "donor"))
     order = copies[np.argsort(effects["drop"][copies], kind="stable")]
     names, left_out = _shown(effects["layers"][order].tolist())
     figure, axes = _rows(names, len(datasets))
     for ax, dataset in zip(axes, datasets, strict=True):
         for form in _forms(effects):
-            label, colour, marker, shift = FORMS[form]
-            here = (effects["dataset"] == dataset) & (effects["recalibrated"] == form)
-            row_of = {name: row for row, name in zip(np.flatnonzero(here), effects["layers"][here], strict=True)}
+            label, colour, _, shift = FORMS[form]
+            of_form = (effects["dataset"] == dataset) & (effects["recalibrated"] == form)
+            row_of = {name: row for row, name in zip(np.flatnonzero(of_form), effects["layers"][of_form], strict=True)}
             rows = [row_of[name] for name in names]
-            top1, drop = 100 * effects["top1"][rows], 100 * effects["drop"][rows]
-            error = (100 * effects["drop_high"][rows] - drop, drop - 100 * effects["drop_low"][rows])  # of the accuracy
-            ax.axvline(100 * effects["top1"][row_of["none"]], color=colour, lw=1.1, label=f"unexchanged, {label}")
-            ax.axvline(100 * effects["top1"][row_of["donor"]], color=colour, lw=1.1, ls=":", label=f"donor, {label}")
-            _points(ax, top1, error, shift, colour, marker, f"exchanged, {label}", colour)
+            top1 = 100 * effects["top1"]
+            _, error_of_drop = value_and_error(effects, "drop", rows, 100)
+            ax.axvline(top1[row_of["none"]], color=colour, lw=1.1, label=f"unexchanged, {label}")
+            ax.axvline(top1[row_of["donor"]], color=colour, lw=1.1, ls=":", label=f"donor, {label}")
+            _points(ax, top1[rows], error_of_drop[::-1], form, shift, f"exchanged, {label}")
         ax.set_title(f"Accuracy on {dataset}")
         ax.set_xlabel("linear probe, % of test images")
     _finish(figure, axes, names, f"subsets exchanged, the least costly first{left_out}")
@@ -69,14 +69,12 @@ def exchange_layermem(layers: Table) -> Figure:
     names, left_out = _shown(list(dict.fromkeys(layers["layers"].tolist())))
     figure, axes = _rows(names, 2)
     for form in _forms(layers):
-        label, colour, marker, shift = FORMS[form]
+        label, _, _, shift = FORMS[form]
         rows = [last[name, form] for name in names]
-        for when, fill, nearby in (("before", "white", shift - 0.09), ("after", colour, shift + 0.09)):
-            contrast = f"contrast_{when}"
-            bounds = [np.abs(layers[contrast] - layers[f"{contrast}_{end}"])[rows] for end in ("low", "high")]
-            named = f"{when}, {label}"
-            _points(axes[0], layers[f"layermem_{when}"][rows], None, nearby, colour, marker, named, fill)
-            _points(axes[1], layers[contrast][rows], bounds, nearby, colour, marker, named, fill)
+        for when, nearby in (("before", shift - 0.09), ("after", shift + 0.09)):
+            layermem = (layers[f"layermem_{when}"][rows], None)
+            for ax, (x, error) in zip(axes, (layermem, value_and_error(layers, f"contrast_{when}", rows)), strict=True):
+                _points(ax, x, error, form, nearby, f"{when}, {label}", filled=when == "after")
     for ax in axes:
         ax.axvline(0, color="black", lw=0.8)
     axes[0].set_title("LayerMem of the exchanged layers")
@@ -105,17 +103,12 @@ def _rows(names: Sequence[str], panels: int) -> tuple[Figure, list[Axes]]:
 
 
 def _points(
-    ax: Axes,
-    x: NDArray[Any],
-    error: Sequence[NDArray[Any]] | None,
-    shift: float,
-    colour: str,
-    marker: str,
-    label: str,
-    fill: str,
+    ax: Axes, x: NDArray[Any], error: NDArray[Any] | None, form: bool, shift: float, label: str, filled: bool = True
 ) -> None:
-    rows = np.arange(len(x)) + shift
-    ax.errorbar(x, rows, xerr=error, fmt=marker, color=colour, mfc=fill, ms=3.6, elinewidth=1, capsize=0, label=label)
+    """A point for each row, with its interval where there is one; hollow ones are those before the exchange."""
+    _, colour, marker, _ = FORMS[form]
+    style: dict[str, Any] = {"fmt": marker, "color": colour, "mfc": colour if filled else "white", "ms": 3.6}
+    ax.errorbar(x, np.arange(len(x)) + shift, xerr=error, **style, elinewidth=1, capsize=0, label=label)
 
 
 def _short(subset: str) -> str:

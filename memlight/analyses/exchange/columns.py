@@ -1,6 +1,6 @@
 """Columns of the tables of exchanged layers."""
 
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
 
 EXCHANGE_TABLE: Schema = {
     **columns(str, "layers", "dataset"),
@@ -17,9 +17,11 @@ EXCHANGE_EFFECTS: Schema = {
 }
 
 EXCHANGE_LAYERS: Schema = {
-    **columns(str, "layers", "layer"),
+    "layers": Column(str, "layers"),
+    "layer": Column(str, "layer"),
     **columns(bool, "recalibrated"),
-    **columns(float, "layermem_before", "layermem_after"),
-    **interval("contrast_before"),
-    **interval("contrast_after"),
+    "layermem_before": Column(float, "LayerMem before"),
+    "layermem_after": Column(float, "after"),
+    **interval("contrast_before", title="contrast before"),
+    **interval("contrast_after", title="after"),
 }

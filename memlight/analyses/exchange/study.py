@@ -1,7 +1,7 @@
 """Layers of one encoder exchanged for another's: the study behind `analyze.py exchange` and the callback."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn
 
 from torch import nn
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from memlight import dist
 from memlight.analyses.exchange.chart import exchange_accuracy, exchange_layermem
+from memlight.analyses.exchange.command import ExchangeOptions
 from memlight.analyses.exchange.layermem import measure_layermem_of_copies
 from memlight.analyses.exchange.subsets import Subset
 from memlight.analyses.exchange.tables import (
@@ -40,21 +41,6 @@ AT_ONCE = 4
 
 
 @dataclass(frozen=True)
-class ExchangeOptions:
-    """How copies are measured.
-
-    Attributes:
-        num_views: views of each image, for LayerMem.
-        seed: of the views; None is the data module's.
-        probe: of the probes; its ``max_forward`` holds for every pass.
-    """
-
-    num_views: int = 10
-    seed: int | None = None
-    probe: ProbeOptions = field(default_factory=ProbeOptions)
-
-
-@dataclass(frozen=True)
 class Exchange:
     """Who gets whose layers, and the images on which that is measured.
 
@@ -79,6 +65,7 @@ def study_exchange(
     options: ExchangeOptions,
     log: AnalysisLog,
     *,
+    max_forward: int = 1024,
     progress: bool = True,
 ) -> Table:
     """Exchange each subset of layers in a copy, and write what that does to accuracy and to LayerMem.
@@ -91,8 +78,9 @@ def study_exchange(
     Args:
         exchange: who, and on which images.
         subsets: layers that are exchanged together.
-        options: how.
+        options: how LayerMem is measured.
         log: where the results go.
+        max_forward: most views or images in one forward.
         progress: say how much there is to do, and show a bar.
 
     Returns:
@@ -109,7 +97,7 @@ def study_exchange(
         )
     bar: tqdm[NoReturn] = tqdm(total=encoders, desc="exchange", unit="encoder", disable=not shown)
     with bar:
-        measured = [_Form(exchange, options, log, again).measure(subsets, bar) for again in forms]
+        measured = [_Form(exchange, options, log, max_forward, again).measure(subsets, bar) for again in forms]
     plain, recalibrated = measured[0], measured[1] if len(forms) > 1 else []
     table = exchange_table(plain)
     log.table("table", table)
@@ -117,21 +105,19 @@ def study_exchange(
         log.table("recalibrated", exchange_table(recalibrated))
     effects = effects_table(plain, recalibrated)
     log.table("effects", effects)
-    log.figure(
-        "accuracy",
-        exchange_accuracy(effects),
+    caption = (
         "Accuracy of a new linear probe after layers were exchanged; each interval is that of the difference to the "
-        "unexchanged encoder (line) on the same test images.",
+        "unexchanged encoder (line) on the same test images."
     )
+    log.figure("accuracy", exchange_accuracy(effects), caption)
     if exchange.partner is not None:
         by_layer = layers_table(plain, recalibrated)
         log.table("layers", by_layer)
-        log.figure(
-            "layermem",
-            exchange_layermem(by_layer),
+        caption = (
             "The exchanged layers before and after; their mean where several were exchanged. The partner's memory of "
-            "its own images is a part of the contrast too, and stays when the recipient's layers go.",
+            "its own images is a part of the contrast too, and stays when the recipient's layers go."
         )
+        log.figure("layermem", exchange_layermem(by_layer), caption)
     log.headline(exchange_headline(effects))
     return table
 
@@ -141,7 +127,7 @@ def dataset_names(recipients: tuple[str, ImageDataModule], donors: tuple[str, Im
 
     Args:
         recipients: name of the recipient's run and its images.
-        donors: likewise the donor's.
+        donors: name of the donor's run and its images.
     """
     runs, sets = (recipients[0], donors[0]), (recipients[1].dataset, donors[1].dataset)
     if sets[0] != sets[1]:
@@ -149,70 +135,75 @@ def dataset_names(recipients: tuple[str, ImageDataModule], donors: tuple[str, Im
     return runs if runs[0] != runs[1] else (runs[0], f"{runs[1]} (donor)")
 
 
+@dataclass
 class _Form:
     """All encoders in one form: as they are, or with the statistics of every BatchNorm measured anew."""
 
-    def __init__(self, exchange: Exchange, options: ExchangeOptions, log: AnalysisLog, recalibrate: bool) -> None:
-        self.exchange = exchange
-        self.options = options
-        self.log = log
-        self.recalibrate = recalibrate
-        self.own = next(iter(exchange.data.values()))
-        self.partner = None if exchange.partner is None else self._in_form([exchange.partner])[0]
+    exchange: Exchange
+    options: ExchangeOptions
+    log: AnalysisLog
+    max_forward: int
+    recalibrate: bool
+
+    def __post_init__(self) -> None:
+        self.images = next(iter(self.exchange.data.values()))
+        self.make_views = self.images.view_maker(seed=self.options.seed)
+        partner = self.exchange.partner
+        self.partner = None if partner is None else self._in_form([partner])[0]
 
     def measure(self, subsets: Sequence[Subset], bar: "tqdm[NoReturn]") -> list[Measured]:
         """The unexchanged encoder, the donor, and a copy for each subset."""
         recipient, donor = self._in_form([self.exchange.recipient, self.exchange.donor])
         every: Subset = tuple(dict.fromkeys(layer for subset in subsets for layer in subset))
         before = self._layermem([recipient], [every])[0]
-        found = [
+        measured = [
             Measured(name, accuracy, {}, {})
             for name, accuracy in zip((NONE, DONOR), self._accuracy([recipient, donor]), strict=True)
         ]
-        bar.update(len(found))
+        bar.update(len(measured))
         for start in range(0, len(subsets), AT_ONCE):
             group = subsets[start : start + AT_ONCE]
             exchanged = [exchange_layers(self.exchange.recipient, self.exchange.donor, subset) for subset in group]
             copies = self._in_form(exchanged)
             accuracies, after = self._accuracy(copies), self._layermem(copies, group)
             for subset, accuracy, scored in zip(group, accuracies, after, strict=True):
-                scores = [scores_by_layer(*pair, subset) if pair is not None else {} for pair in (before, scored)]
-                found.append(Measured(",".join(subset), accuracy, *scores))
+                scores = [scores_by_layer(*results, subset) if results else {} for results in (before, scored)]
+                measured.append(Measured(",".join(subset), accuracy, *scores))
             bar.update(len(group))
-        return found
+        return measured
 
     def _in_form(self, encoders: list[nn.Module]) -> list[nn.Module]:
         if not self.recalibrate:
             return encoders
-        batches = self._batches("shared", self.options.probe.max_forward)
-        views = self.own.view_maker(seed=self.options.seed)
-        return recalibrate_batchnorm(encoders, batches, views, max_forward=self.options.probe.max_forward)
+        batches = self._batches("shared", self.max_forward)
+        return recalibrate_batchnorm(encoders, batches, self.make_views, max_forward=self.max_forward)
 
     def _accuracy(self, encoders: list[nn.Module]) -> list[dict[str, Accuracy]]:
-        by_dataset = {
-            name: list(measure_accuracy(encoders, data, self.options.probe, self.log, progress=False))
-            for name, data in self.exchange.data.items()
-        }
-        return [{name: found[position] for name, found in by_dataset.items()} for position in range(len(encoders))]
+        """Of each encoder the accuracy on every data set."""
+        options = ProbeOptions(max_forward=self.max_forward)
+        by_dataset = [
+            list(measure_accuracy(encoders, data, options, self.log, progress=False))
+            for data in self.exchange.data.values()
+        ]
+        return [dict(zip(self.exchange.data, of_encoder, strict=True)) for of_encoder in zip(*by_dataset, strict=True)]
 
     def _layermem(self, encoders: Sequence[nn.Module], layers: Sequence[Subset]) -> list[OwnAndOther | None]:
         if self.partner is None:
             return [None] * len(encoders)
-        at_once = images_at_once(self.options.probe.max_forward, self.options.num_views)
         own, other = (
             measure_layermem_of_copies(
                 list(zip(encoders, layers, strict=True)),
                 self.partner,
-                self._batches(split, at_once),
-                self.own.view_maker(seed=self.options.seed),
-                num_views=self.options.num_views,
-                max_forward=self.options.probe.max_forward,
+                self._batches(split, images_at_once(self.max_forward, self.options.views)),
+                self.make_views,
+                num_views=self.options.views,
+                max_forward=self.max_forward,
             )
             for split in (self.exchange.member, PARTNERS[self.exchange.member])
         )
         return list(zip(own, other, strict=True))
 
     def _batches(self, split: str, batch_size: int) -> Batches:
-        batches = self.own.batches(split, batch_size, dist.rank(), dist.world_size())
+        batches = self.images.batches(split, batch_size, dist.rank(), dist.world_size())
         self.log.images += len(batches.ids)
         return batches

@@ -8,10 +8,10 @@ import torch
 
 from memlight.analyses.effects import paired_drop
 from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
+from memlight.analyses.layermem.tables import contrast_interval
 from memlight.analyses.probe.accuracy import Accuracy
-from memlight.metrics.functional import contrast
 from memlight.metrics.layermem import LayerMemResult
-from memlight.stats import Interval, normal_interval
+from memlight.stats import Interval
 from memlight.storage.tables import Table, table_of
 
 NONE, DONOR = "none", "donor"
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
         name: the exchanged layers, joined by commas; `NONE` or `DONOR`.
         accuracy: data set -> accuracy.
         before: exchanged layer (and `MEAN` of several) -> its scores in the unexchanged pair.
-        after: likewise with the copy in the recipient's place.
+        after: the same layers' scores with the copy in the recipient's place.
     """
 
     name: str
@@ -58,11 +58,9 @@ def scores_by_layer(
     if len(layers) > 1:
         a, b = (torch.stack([pair[side] for pair in images.values()]).mean(0) for side in (0, 1))
         images[MEAN] = a, b
-    found = {}
-    for name, (a, b) in images.items():
-        value, error = contrast(a, b)
-        found[name] = Scores(float(a.mean(dtype=torch.float64)), normal_interval(float(value), float(error)))
-    return found
+    return {
+        name: Scores(float(a.mean(dtype=torch.float64)), contrast_interval(a, b)) for name, (a, b) in images.items()
+    }
 
 
 def exchange_table(measured: Sequence[Measured]) -> Table:
@@ -97,7 +95,12 @@ def effects_table(plain: Sequence[Measured], recalibrated: Sequence[Measured]) -
 
 
 def layers_table(plain: Sequence[Measured], recalibrated: Sequence[Measured]) -> Table:
-    """LayerMem and contrast of every exchanged layer before and after: ``EXCHANGE_LAYERS``; arguments as above."""
+    """LayerMem and contrast of every exchanged layer before and after: ``EXCHANGE_LAYERS``.
+
+    Args:
+        plain: the encoders as they are.
+        recalibrated: the same with BatchNorm statistics measured anew; none where there is no BatchNorm.
+    """
     rows = [
         (
             *(one.name, layer, again, one.before[layer].layermem, after.layermem),
@@ -116,19 +119,20 @@ def exchange_headline(effects: Table) -> dict[str, float | str]:
     Args:
         effects: columns ``EXCHANGE_EFFECTS``; encoders as they are count, and those with new statistics do not.
     """
-    found: dict[str, float | str] = {}
-    copies = (effects["layers"] != NONE) & (effects["layers"] != DONOR) & ~effects["recalibrated"]
+    numbers: dict[str, float | str] = {}
     for dataset in dict.fromkeys(effects["dataset"].tolist()):
-        here = effects["dataset"] == dataset
+        of_dataset = (effects["dataset"] == dataset) & ~effects["recalibrated"]
+        copies = of_dataset
         for name in (NONE, DONOR):
-            row = np.flatnonzero(here & (effects["layers"] == name) & ~effects["recalibrated"])[0]
-            found[f"{name}_top1/{dataset}"] = float(effects["top1"][row])
-        rows = np.flatnonzero(here & copies)
+            of_name = effects["layers"] == name
+            numbers[f"{name}_top1/{dataset}"] = float(effects["top1"][of_dataset & of_name][0])
+            copies = copies & ~of_name
+        rows = np.flatnonzero(copies)
         ranked = rows[np.argsort(effects["drop"][rows], kind="stable")]
         for name, row in (("largest_drop", ranked[-1]), ("smallest_drop", ranked[0])):
-            found[f"{name}/{dataset}"] = float(effects["drop"][row])
-            found[f"{name}_layers/{dataset}"] = str(effects["layers"][row])
-    return found
+            numbers[f"{name}/{dataset}"] = float(effects["drop"][row])
+            numbers[f"{name}_layers/{dataset}"] = str(effects["layers"][row])
+    return numbers
 
 
 def _layermem(scores: Mapping[str, Scores]) -> float:

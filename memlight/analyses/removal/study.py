@@ -25,7 +25,7 @@ def study_removal(
     log: AnalysisLog,
     *,
     progress: bool = True,
-) -> tuple[Table, Table]:
+) -> None:
     """Train a new probe for the run's candidate and for every arm; write tables and the figure.
 
     Args:
@@ -36,9 +36,6 @@ def study_removal(
         options: how encoders are tested.
         log: where the results go.
         progress: show bars.
-
-    Returns:
-        Every arm (``REMOVAL_TABLE``), and what top and low cost against random (``REMOVAL_EFFECTS``).
     """
     arms = [arm for arm, _ in encoders]
     trained = (none, *(encoder for _, encoder in encoders))
@@ -53,7 +50,6 @@ def study_removal(
     caption = "What the probe loses when candidates are left out of the training, and which classes these were of."
     log.figure("costs", removal_costs(table, effects, classes), caption)
     log.headline(removal_headline(table, effects))
-    return table, effects
 
 
 def removal_table(arms: Sequence[Arm], none: Accuracy, without: Sequence[Accuracy]) -> Table:
@@ -71,14 +67,14 @@ def removal_effects(arms: Sequence[Arm], none: Tensor, without: Sequence[Tensor]
     Args:
         arms: what was left out.
         none: ``(M,)`` bool, which test images the probe of the run's own candidate names rightly.
-        without: likewise for each of ``arms``.
+        without: ``(M,)`` bool for each of ``arms``, which of the same images its probe names rightly.
     """
     drawn = [right for arm, right in zip(arms, without, strict=True) if arm.kind == "random"]
-    rows = []
-    for arm, right in zip(arms, without, strict=True):
-        if arm.kind == "random":
-            continue
-        rows.append((arm.kind, len(arm.ids), *effect_row(none, right, drawn)))
+    rows = [
+        (arm.kind, len(arm.ids), *effect_row(none, right, drawn))
+        for arm, right in zip(arms, without, strict=True)
+        if arm.kind != "random"
+    ]
     return table_of(REMOVAL_EFFECTS, rows)
 
 
@@ -94,10 +90,10 @@ def removal_arms(arms: Sequence[Arm], layer: str, data: ImageDataModule) -> Tabl
     top = next((arm.ids for arm in arms if arm.kind == "top"), np.empty(0, np.int64))
     rows = [("none", 0, 0, layer, np.nan, 0, 0.0, *_epoch(data, 0))]
     for arm in arms:
+        in_top = int(np.isin(arm.ids, top).sum())
         shift = class_shift(data.labels_of(arm.ids), labels, data.num_classes)
-        shared = int(np.isin(arm.ids, top).sum())
-        epoch = _epoch(data, len(arm.ids))
-        rows.append((arm.kind, arm.trial, len(arm.ids), layer, float(arm.scores.mean()), shared, shift, *epoch))
+        count, mean_score = len(arm.ids), float(arm.scores.mean())
+        rows.append((arm.kind, arm.trial, count, layer, mean_score, in_top, shift, *_epoch(data, count)))
     return table_of(REMOVAL_ARMS, rows)
 
 
