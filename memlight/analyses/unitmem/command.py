@@ -59,7 +59,7 @@ def unitmem(
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
-        opened.require_images(split, flag="--split")
+        opened.require_images(split, argument="split")
         options = UnitMemOptions(
             split=split,
             num_views=views,
