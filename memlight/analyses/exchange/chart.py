@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from memlight.analyses.exchange.columns import DONOR, NONE, by_cost
 from memlight.display.figures import BLUE, ORANGE, STYLE, value_and_error
 from memlight.storage.tables import Table
 
@@ -34,21 +35,16 @@ def exchange_accuracy(effects: Table) -> Figure:
         effects: columns ``EXCHANGE_EFFECTS``.
     """
     datasets = list(dict.fromkeys(effects["dataset"].tolist()))
-    first = (effects["dataset"] == datasets[0]) & ~effects["recalibrated"]
-    copies = np.flatnonzero(first & (effects["layers"] != "none") & (effects["layers"] != "donor"))
-    order = copies[np.argsort(effects["drop"][copies], kind="stable")]
-    names, left_out = _shown(effects["layers"][order].tolist())
+    names, left_out = _shown([*by_cost(effects, datasets[0])][2:])
     figure, axes = _rows(names, len(datasets))
     for ax, dataset in zip(axes, datasets, strict=True):
         for form in _forms(effects):
             label, colour, _, shift = FORMS[form]
-            of_form = (effects["dataset"] == dataset) & (effects["recalibrated"] == form)
-            row_of = {name: row for row, name in zip(np.flatnonzero(of_form), effects["layers"][of_form], strict=True)}
+            row_of, top1 = by_cost(effects, dataset, form), 100 * effects["top1"]
             rows = [row_of[name] for name in names]
-            top1 = 100 * effects["top1"]
             _, error_of_drop = value_and_error(effects, "drop", rows, 100)
-            ax.axvline(top1[row_of["none"]], color=colour, lw=1.1, label=f"unexchanged, {label}")
-            ax.axvline(top1[row_of["donor"]], color=colour, lw=1.1, ls=":", label=f"donor, {label}")
+            ax.axvline(top1[row_of[NONE]], color=colour, lw=1.1, label=f"unexchanged, {label}")
+            ax.axvline(top1[row_of[DONOR]], color=colour, lw=1.1, ls=":", label=f"donor, {label}")
             _points(ax, top1[rows], error_of_drop[::-1], form, shift, f"exchanged, {label}")
         ax.set_title(f"Accuracy on {dataset}")
         ax.set_xlabel("linear probe, % of test images")

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
+from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, by_cost
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
 from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
@@ -73,20 +71,16 @@ def exchange_words(effects: Table) -> str:
     Args:
         effects: columns ``EXCHANGE_EFFECTS``.
     """
-    plain = {name: column[~effects["recalibrated"]] for name, column in effects.items()}
     sentences = []
-    for dataset in dict.fromkeys(plain["dataset"].tolist()):
-        of_dataset = {name: column[plain["dataset"] == dataset] for name, column in plain.items()}
-        layers = of_dataset["layers"]
-        none, donor = (POINTS * of_dataset["top1"][layers == name][0] for name in ("none", "donor"))
-        copies = np.flatnonzero((layers != "none") & (layers != "donor"))
-        order = copies[np.argsort(of_dataset["drop"][copies], kind="stable")]
-        fell, rose = (of_dataset["drop_low"][copies] > 0).sum(), (of_dataset["drop_high"][copies] < 0).sum()
-        least = f", {_extreme(of_dataset, order[0])}." if len(order) > 1 else "."
+    for dataset in dict.fromkeys(effects["dataset"].tolist()):
+        none, donor, *copies = by_cost(effects, dataset).values()
+        before, others = (POINTS * effects["top1"][row] for row in (none, donor))
+        fell, rose = (effects["drop_low"][copies] > 0).sum(), (effects["drop_high"][copies] < 0).sum()
+        least = f", {_extreme(effects, copies[0])}." if len(copies) > 1 else "."
         sentences.append(
-            f"On {dataset} the unexchanged encoder names {none:.1f} % of the test images rightly, the donor "
-            f"{donor:.1f} %. Accuracy fell in {fell} of {len(copies)} exchanges and rose in {rose}, by intervals that "
-            f"leave out 0; {_extreme(of_dataset, order[-1])}{least}"
+            f"On {dataset} the unexchanged encoder names {before:.1f} % of the test images rightly, the donor "
+            f"{others:.1f} %. Accuracy fell in {fell} of {len(copies)} exchanges and rose in {rose}, by intervals that "
+            f"leave out 0; {_extreme(effects, copies[-1])}{least}"
         )
     return " ".join(sentences)
 

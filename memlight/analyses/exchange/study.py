@@ -9,19 +9,11 @@ from tqdm import tqdm
 
 from memlight import dist
 from memlight.analyses.exchange.chart import exchange_accuracy, exchange_layermem
+from memlight.analyses.exchange.columns import DONOR, NONE
 from memlight.analyses.exchange.command import ExchangeOptions
 from memlight.analyses.exchange.layermem import measure_layermem_of_copies
 from memlight.analyses.exchange.subsets import Subset
-from memlight.analyses.exchange.tables import (
-    DONOR,
-    NONE,
-    Measured,
-    effects_table,
-    exchange_headline,
-    exchange_table,
-    layers_table,
-    scores_by_layer,
-)
+from memlight.analyses.exchange.tables import Measured, exchange_headline, exchange_tables, scores_by_layer
 from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
@@ -98,28 +90,22 @@ def study_exchange(
     bar: tqdm[NoReturn] = tqdm(total=encoders, desc="exchange", unit="encoder", disable=not shown)
     with bar:
         measured = [_Form(exchange, options, log, max_forward, again).measure(subsets, bar) for again in forms]
-    plain, recalibrated = measured[0], measured[1] if len(forms) > 1 else []
-    table = exchange_table(plain)
-    log.table("table", table)
-    if recalibrated:
-        log.table("recalibrated", exchange_table(recalibrated))
-    effects = effects_table(plain, recalibrated)
-    log.table("effects", effects)
+    tables = exchange_tables(measured[0], measured[1] if len(forms) > 1 else [])
+    for name, table in tables.items():
+        log.table(name, table)
     caption = (
         "Accuracy of a new linear probe after layers were exchanged; each interval is that of the difference to the "
         "unexchanged encoder (line) on the same test images."
     )
-    log.figure("accuracy", exchange_accuracy(effects), caption)
-    if exchange.partner is not None:
-        by_layer = layers_table(plain, recalibrated)
-        log.table("layers", by_layer)
+    log.figure("accuracy", exchange_accuracy(tables["effects"]), caption)
+    if "layers" in tables:
         caption = (
             "The exchanged layers before and after; their mean where several were exchanged. The partner's memory of "
             "its own images is a part of the contrast too, and stays when the recipient's layers go."
         )
-        log.figure("layermem", exchange_layermem(by_layer), caption)
-    log.headline(exchange_headline(effects))
-    return table
+        log.figure("layermem", exchange_layermem(tables["layers"]), caption)
+    log.headline(exchange_headline(tables["effects"]))
+    return tables["table"]
 
 
 def dataset_names(recipients: tuple[str, ImageDataModule], donors: tuple[str, ImageDataModule]) -> tuple[str, str]:

@@ -7,15 +7,12 @@ import numpy as np
 import torch
 
 from memlight.analyses.effects import paired_drop
-from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
+from memlight.analyses.exchange.columns import DONOR, EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, NONE, by_cost
 from memlight.analyses.layermem.tables import contrast_interval
 from memlight.analyses.probe.accuracy import Accuracy
 from memlight.metrics.layermem import LayerMemResult
 from memlight.stats import Interval
 from memlight.storage.tables import Table, table_of
-
-NONE, DONOR = "none", "donor"
-"""In place of layers: the recipient as it was trained, and the donor."""
 
 MEAN = "mean"
 """In place of a layer: the mean over the layers that are exchanged together."""
@@ -63,54 +60,44 @@ def scores_by_layer(
     }
 
 
-def exchange_table(measured: Sequence[Measured]) -> Table:
-    """Accuracy on each data set and LayerMem of the exchanged layers (their mean): ``EXCHANGE_TABLE``."""
-    rows = [
-        (one.name, dataset, accuracy.linear.top1, _layermem(one.before), _layermem(one.after))
-        for one in measured
-        for dataset, accuracy in one.accuracy.items()
-    ]
-    return table_of(EXCHANGE_TABLE, rows)
+def exchange_tables(plain: Sequence[Measured], recalibrated: Sequence[Measured]) -> dict[str, Table]:
+    """Every table of an exchange by name; those without a row are left out.
 
-
-def effects_table(plain: Sequence[Measured], recalibrated: Sequence[Measured]) -> Table:
-    """Accuracy lost against the unexchanged encoder of the same form, paired over test images: ``EXCHANGE_EFFECTS``.
+    ``table`` and ``recalibrated`` hold accuracy and LayerMem of the exchanged layers (their mean) in one form each,
+    ``layers`` holds LayerMem and contrast of every exchanged layer, and ``effects`` the accuracy lost against the
+    unexchanged encoder of the same form, paired over test images.
 
     Args:
         plain: the encoders as they are, the unexchanged one first.
         recalibrated: the same with BatchNorm statistics measured anew; none where there is no BatchNorm.
     """
-    rows = [
+    forms = ((False, plain), (True, recalibrated))
+    effects = [
         (
             *(one.name, dataset, again, accuracy.linear.top1),
-            *paired_drop(none.accuracy[dataset].linear.right, accuracy.linear.right),
+            *paired_drop(form[0].accuracy[dataset].linear.right, accuracy.linear.right),
             *(accuracy.knn, accuracy.linear.n_train, accuracy.linear.n_test),
         )
-        for again, form in ((False, plain), (True, recalibrated))
-        for none in form[:1]
+        for again, form in forms
         for one in form
         for dataset, accuracy in one.accuracy.items()
     ]
-    return table_of(EXCHANGE_EFFECTS, rows)
-
-
-def layers_table(plain: Sequence[Measured], recalibrated: Sequence[Measured]) -> Table:
-    """LayerMem and contrast of every exchanged layer before and after: ``EXCHANGE_LAYERS``.
-
-    Args:
-        plain: the encoders as they are.
-        recalibrated: the same with BatchNorm statistics measured anew; none where there is no BatchNorm.
-    """
-    rows = [
+    layers = [
         (
             *(one.name, layer, again, one.before[layer].layermem, after.layermem),
             *(*one.before[layer].contrast, *after.contrast),
         )
-        for again, form in ((False, plain), (True, recalibrated))
+        for again, form in forms
         for one in form
         for layer, after in one.after.items()
     ]
-    return table_of(EXCHANGE_LAYERS, rows)
+    tables = {
+        "table": _by_dataset(plain),
+        "recalibrated": _by_dataset(recalibrated),
+        "effects": table_of(EXCHANGE_EFFECTS, effects),
+        "layers": table_of(EXCHANGE_LAYERS, layers),
+    }
+    return {name: table for name, table in tables.items() if len(table["layers"])}
 
 
 def exchange_headline(effects: Table) -> dict[str, float | str]:
@@ -121,20 +108,23 @@ def exchange_headline(effects: Table) -> dict[str, float | str]:
     """
     numbers: dict[str, float | str] = {}
     for dataset in dict.fromkeys(effects["dataset"].tolist()):
-        of_dataset = (effects["dataset"] == dataset) & ~effects["recalibrated"]
-        copies = of_dataset
+        row_of = by_cost(effects, dataset)
         for name in (NONE, DONOR):
-            of_name = effects["layers"] == name
-            numbers[f"{name}_top1/{dataset}"] = float(effects["top1"][of_dataset & of_name][0])
-            copies = copies & ~of_name
-        rows = np.flatnonzero(copies)
-        ranked = rows[np.argsort(effects["drop"][rows], kind="stable")]
-        for name, row in (("largest_drop", ranked[-1]), ("smallest_drop", ranked[0])):
-            numbers[f"{name}/{dataset}"] = float(effects["drop"][row])
-            numbers[f"{name}_layers/{dataset}"] = str(effects["layers"][row])
+            numbers[f"{name}_top1/{dataset}"] = float(effects["top1"][row_of[name]])
+        copies = [*row_of][2:]
+        for name, layers in (("largest_drop", copies[-1]), ("smallest_drop", copies[0])):
+            numbers[f"{name}/{dataset}"] = float(effects["drop"][row_of[layers]])
+            numbers[f"{name}_layers/{dataset}"] = layers
     return numbers
 
 
-def _layermem(scores: Mapping[str, Scores]) -> float:
-    """Of the mean over layers; NaN where nothing was exchanged, or there is no partner."""
-    return list(scores.values())[-1].layermem if scores else np.nan
+def _by_dataset(form: Sequence[Measured]) -> Table:
+    rows = [
+        (
+            *(one.name, dataset, accuracy.linear.top1),
+            *(list(scores.values())[-1].layermem if scores else np.nan for scores in (one.before, one.after)),
+        )
+        for one in form
+        for dataset, accuracy in one.accuracy.items()
+    ]
+    return table_of(EXCHANGE_TABLE, rows)
