@@ -44,7 +44,7 @@ def all_subsets(model: nn.Module, subsets: Sequence[int], max_subsets: int) -> l
     Args:
         model: the recipient.
         subsets: numbers of layers in a subset, from 1.
-        max_subsets: how many subsets there may be.
+        max_subsets: the most subsets that are given.
 
     Raises:
         UserError: a number of layers that no subset has or that is given twice, or too many subsets.
@@ -66,5 +66,5 @@ def all_subsets(model: nn.Module, subsets: Sequence[int], max_subsets: int) -> l
 def layers_with_weights(model: nn.Module) -> list[str]:
     """Of the layers worth measuring those with weights of their own, in execution order, none within another."""
     state = model.state_dict()
-    own = [layer for layer in list_layers(model) if any(name.startswith(f"{layer}.") for name in state)]
-    return [layer for layer in own if not any(other.startswith(f"{layer}.") for other in own)]
+    weighted = [layer for layer in list_layers(model) if any(name.startswith(f"{layer}.") for name in state)]
+    return [layer for layer in weighted if not any(other.startswith(f"{layer}.") for other in weighted)]
