@@ -1,38 +1,24 @@
 """What the measuring callbacks share: they work on a copy, so training is bit-identical with and without them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import ClassVar
 
 import lightning.pytorch as L
 from torch import nn
 
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
-from memlight.errors import UserError
-from memlight.features.hooks import check_layers, list_layers
+from memlight.errors import UserError, at_least
+from memlight.features.discovery import list_layers
+from memlight.features.layers import check_layers
 from memlight.modules.base import SSLModule
 from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import encoder_from_checkpoint
-from memlight.runs.flags import at_least
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir
-
-
-@contextmanager
-def callback_arguments(**names: str) -> Iterator[None]:
-    """Errors within it name a callback's arguments: ``num_views`` is ``trainer.callbacks.num_views``.
-
-    Args:
-        names: those that the callback calls otherwise, such as ``views="num_views"``.
-    """
-    try:
-        yield
-    except UserError as error:
-        name = error.argument
-        raise error.renamed({name: f"trainer.callbacks.{names.get(name, name)}"}) from error
 
 
 class ObserverCallback(L.Callback, ABC):
@@ -44,9 +30,11 @@ class ObserverCallback(L.Callback, ABC):
         network: which network of methods that have several; the default one if None.
     """
 
+    labelled: ClassVar[Mapping[str, int]] = {}
+    """Splits that must hold images with classes, and how many at least."""
+
     def __init__(self, every_n_epochs: int, layers: list[str] | None, network: str | None = None) -> None:
-        with callback_arguments():
-            at_least(1, every_n_epochs=every_n_epochs)
+        at_least(1, every_n_epochs=every_n_epochs)
         self.every_n_epochs = every_n_epochs
         self.layers = layers
         self.network = network
@@ -55,8 +43,7 @@ class ObserverCallback(L.Callback, ABC):
         """Refuse a network or layers that do not exist before the first step."""
         self.observed(pl_module)
         if self.layers is not None:
-            with callback_arguments():
-                check_layers(self.encoder(pl_module), self.layers)
+            check_layers(self.encoder(pl_module), self.layers)
         self.require_images(self.data(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -67,19 +54,12 @@ class ObserverCallback(L.Callback, ABC):
             self.observe(trainer, pl_module)
 
     def require_images(self, data: ImageDataModule) -> None:
-        """Refuse images that cannot be measured, before anything is written; by default all can."""
-
-    def require_labelled(self, data: ImageDataModule, at_least: Mapping[str, int]) -> None:
-        """Refuse splits that are too small, or hold images without a class.
-
-        Args:
-            data: the images.
-            at_least: split -> fewest images.
+        """Refuse, before anything is written, splits of `labelled` that are too small or hold images without a class.
 
         Raises:
             UserError: names the first.
         """
-        for split, least in at_least.items():
+        for split, least in self.labelled.items():
             labels = data.labels_of(data.split.ids(split))
             if len(labels) < least:
                 raise UserError(f"num_{split}", len(labels), f"{type(self).__name__} needs {least} or more")
@@ -103,8 +83,7 @@ class ObserverCallback(L.Callback, ABC):
         if self.network == next(iter(networks)):
             self.network = None
         if self.network is not None and self.network not in networks:
-            why = f"{type(pl_module).__name__} has {', '.join(networks)}"
-            raise UserError("trainer.callbacks.network", self.network, why)
+            raise UserError("network", self.network, f"{type(pl_module).__name__} has {', '.join(networks)}")
         return networks[self.network or next(iter(networks))]
 
     def encoder(self, pl_module: L.LightningModule) -> nn.Module:

@@ -118,7 +118,20 @@ def open_files(root: str, kept_index: Path | None = None) -> Files:
         return Folder(root)
     if os.path.isfile(root):
         return open_archive(root, kept_index)
-    raise UserError(f"--data.root {root}: no such directory or archive.")
+    raise UserError("root", root, "no such directory or archive")
+
+
+def open_images(root: str, kept_index: Path | None = None) -> tuple[Files, Listing, Listing]:
+    """A directory, zip or tar with its training images and its test images; arguments as for `open_files`.
+
+    Raises:
+        UserError: there is no such thing, it cannot be read, or it has no training image.
+    """
+    files = open_files(root, kept_index)
+    train, test = list_images(files.names)
+    if not train.names:
+        raise UserError("root", root, "no images in it (looked for .jpg, .png, .webp and the like)")
+    return files, train, test
 
 
 def list_images(names: Iterable[str]) -> tuple[Listing, Listing]:
@@ -165,7 +178,7 @@ def _classify(train_names: list[str], test_names: list[str], depth: int) -> tupl
 
 def _refuse(error: OSError) -> None:
     """A directory that cannot be listed would otherwise just be missing."""
-    raise UserError(f"--data.root: {error.filename} cannot be listed ({error.strerror}).") from error
+    raise UserError("root", None, f"{error.filename} cannot be listed ({error.strerror})") from error
 
 
 def _is_image(name: str) -> bool:

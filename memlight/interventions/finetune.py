@@ -40,7 +40,7 @@ class FinetuneOptions:
             UserError: there are fewer images than a batch.
         """
         if images < self.batch_size:
-            raise UserError(f"--batch-size {self.batch_size}: there are {images} training images; choose fewer.")
+            raise UserError("batch_size", self.batch_size, f"there are {images} training images", "choose fewer")
         return images // self.batch_size
 
 
@@ -134,7 +134,7 @@ def finetune(
         layers: module paths in ``classifier.encoder``; none trains the linear layer alone.
         train: labelled images, on any device.
         make_views: ``(batch, view index) -> (B, 3, h, w)``; epoch e of trial t asks for view ``t * epochs + e``.
-        options: how.
+        options: number of epochs, learning rates and batch size.
         seed: of the order; that of the views is in ``make_views``.
         trial: which repetition.
         image_size: image side in pixels; None takes ``classifier.encoder.spec.input_size``.
@@ -171,8 +171,8 @@ def finetune(
     tuned.eval().requires_grad_(False)
     if not all(parameter.isfinite().all() for parameter in trained.values()):
         which = ",".join(layers) or "the linear layer"
-        flags = f"--lr {options.lr} --head-lr {options.head_lr}"
-        raise UserError(f"{flags}: fine-tuning {which} diverged; choose lower ones.")
+        why = f"fine-tuning {which} diverged with {options.lr} and {options.head_lr}"
+        raise UserError("lr, head_lr", None, why, "choose lower ones")
     _require_frozen(classifier, tuned, own)
     return tuned
 

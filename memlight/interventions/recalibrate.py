@@ -56,13 +56,7 @@ def recalibrate_batchnorm(
                 stack.enter_context(uncompiled(copy))
                 stack.enter_context(_inputs_of(copy.get_submodule(name), mine))
             for views, _ in view_batches(
-                batches,
-                make_views,
-                num_views=1,
-                max_forward=max_forward,
-                device=device,
-                progress=False,
-                title=name,
+                batches, make_views, num_views=1, max_forward=max_forward, device=device, progress=False, title=name
             ):
                 for copy in copies:
                     with suppress(_Reached):

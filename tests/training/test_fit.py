@@ -17,7 +17,7 @@ from memlight.batch import ViewBatch
 from memlight.cli import main
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PairSplit
-from memlight.features.hooks import list_layers
+from memlight.features.discovery import list_layers
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.modules import SimCLR
 from memlight.runs.checkpoints import encoder_from_checkpoint, initial_encoder

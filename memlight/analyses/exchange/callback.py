@@ -1,6 +1,7 @@
 """What exchanging layers with a finished encoder does while a member trains."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import lightning.pytorch as L
 import torch
@@ -10,12 +11,12 @@ from memlight.analyses.exchange import ANALYSIS
 from memlight.analyses.exchange.command import ExchangeOptions, about_the_donor
 from memlight.analyses.exchange.study import Exchange, dataset_names, study_exchange
 from memlight.analyses.exchange.subsets import named_subsets
-from memlight.analyses.observe import ObserverCallback, callback_arguments
+from memlight.analyses.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
+from memlight.errors import at_least, named
 from memlight.interventions.exchange import exchange_layers
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.runs.checkpoints import require_network
-from memlight.runs.flags import at_least
 from memlight.storage.rundir import RunDir, member_tag
 
 
@@ -36,6 +37,8 @@ class ExchangeCallback(ObserverCallback):
         max_forward: most views or images in one forward.
     """
 
+    labelled: ClassVar = {"shared": 2, "external": 2}
+
     def __init__(
         self,
         donor: str,
@@ -46,9 +49,9 @@ class ExchangeCallback(ObserverCallback):
         max_forward: int = 1024,
     ) -> None:
         super().__init__(every_n_epochs, None, network)
-        with callback_arguments(views="num_views"):
+        with named(views="trainer.callbacks.num_views"):
             self.options = ExchangeOptions(views=num_views)
-            at_least(1, max_forward=max_forward)
+        at_least(1, max_forward=max_forward)
         self.donor = donor
         self.subsets = subsets
         self.max_forward = max_forward
@@ -57,9 +60,9 @@ class ExchangeCallback(ObserverCallback):
         """Also refuse, before the first step, a donor whose layers do not fit and images that cannot be probed."""
         super().setup(trainer, pl_module, stage)
         encoder, role = self.encoder(pl_module).cpu(), self.data(trainer).role
-        with callback_arguments(layers="subsets"):
+        with named(layers="subsets"):
             chosen = named_subsets(encoder, self.subsets)
-        with about_the_donor(self.donor, "trainer.callbacks.donor"):
+        with about_the_donor(self.donor):
             path = require_network(RunDir.open(self.donor).member(role), self.network)
             self.given = load_encoder(path)
             for subset in chosen:
@@ -67,14 +70,6 @@ class ExchangeCallback(ObserverCallback):
             self.donor_data = ImageDataModule(**read_metadata(path)["data"])
             self.donor_data.setup()
             self.require_images(self.donor_data)
-
-    def require_images(self, data: ImageDataModule) -> None:
-        """Refuse images that no probe can be trained on or tested with.
-
-        Raises:
-            UserError: a split is too small, or holds images without a class.
-        """
-        self.require_labelled(data, {"shared": 2, "external": 2})
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Exchange layers in copies of this epoch's encoder."""

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from memlight.errors import UserError, named
-from memlight.runs.flags import Place, Results, Trained, at_least
+from memlight.errors import UserError, at_least, named
+from memlight.runs.flags import Place, Results, Trained
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def exchange(
 
     with open_run(run, place, network=trained.network) as opened:
         recipient = opened.encoder(member, trained.checkpoint)
-        with about_the_donor(donor, "donor", root="donor_root"):
+        with about_the_donor(donor, root="donor_root"):
             other = read_run(
                 donor, root=donor_root, network=trained.network, external=place.external, device=opened.device
             )
@@ -87,7 +87,7 @@ def exchange(
             partner = g if member == "candidate" else f
         opened.hashes |= {f"donor {name}": digest for name, digest in other.hashes.items()}
         opened.read_images(labelled=True)
-        with about_the_donor(donor, "donor", root="donor_root"):
+        with about_the_donor(donor, root="donor_root"):
             other.read_images(labelled=True)
         names = dataset_names((opened.run.name, opened.data), (other.run.name, other.data))
         data = dict(zip(names, (opened.data, other.data), strict=True))
@@ -98,15 +98,14 @@ def exchange(
 
 
 @contextmanager
-def about_the_donor(donor: str, argument: str, **names: str) -> Iterator[None]:
+def about_the_donor(donor: str, **names: str) -> Iterator[None]:
     """Errors within it are about the donor's run: they name its arguments, or the donor before any other.
 
     Args:
         donor: its run directory.
-        argument: what names it.
         names: arguments of a run -> what the donor's are called.
     """
-    names = {"run": argument, "donor": argument, **names}
+    names = {"run": "donor", "path": "donor", "donor": "donor", **names}
     try:
         with named(**names):
             yield
@@ -115,4 +114,4 @@ def about_the_donor(donor: str, argument: str, **names: str) -> Iterator[None]:
             raise
         value = "" if error.value is None else f"={error.value}"
         why = f"`{error.argument}{value}`: {error.why}" if error.why else error.argument
-        raise UserError(argument, donor, why, error.way_out) from error
+        raise UserError("donor", donor, why, error.way_out) from error

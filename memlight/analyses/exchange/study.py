@@ -1,6 +1,6 @@
 """Layers of one encoder exchanged for another's: the study behind `analyze.py exchange` and the callback."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -11,17 +11,19 @@ from memlight import dist
 from memlight.analyses.exchange.chart import exchange_accuracy, exchange_layermem
 from memlight.analyses.exchange.columns import DONOR, NONE
 from memlight.analyses.exchange.command import ExchangeOptions
-from memlight.analyses.exchange.layermem import measure_layermem_of_copies
 from memlight.analyses.exchange.subsets import Subset
 from memlight.analyses.exchange.tables import Measured, exchange_headline, exchange_tables, scores_by_layer
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
+from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
+from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS
-from memlight.features.passes import images_at_once
+from memlight.errors import named
+from memlight.features.passes import device_of, images_at_once, one_pass
 from memlight.interventions.exchange import exchange_layers
 from memlight.interventions.recalibrate import batchnorms, recalibrate_batchnorm
-from memlight.metrics.layermem import LayerMemResult
+from memlight.metrics.layermem import LayerMem, LayerMemResult, aligner
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table
 
@@ -106,6 +108,56 @@ def study_exchange(
         log.figure("layermem", exchange_layermem(tables["layers"]), caption)
     log.headline(exchange_headline(tables["effects"]))
     return tables["table"]
+
+
+def measure_layermem_of_copies(
+    copies: Sequence[tuple[nn.Module, Sequence[str]]],
+    partner: nn.Module,
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    *,
+    num_views: int = 10,
+    max_forward: int = 512,
+) -> list[dict[str, LayerMemResult]]:
+    """Score every image on the layers of each copy: `measure_layermem` of (copy, partner), in one pass for all.
+
+    Distances are l2 between normalised features, over all pairs of views, and the score is the ratio ([P] eq 2). The
+    encoders are left as they were; with a process group up, every process gets the whole result.
+
+    Args:
+        copies: each with the layers to score, which the partner has too; they take the place of ``f``.
+        partner: ``g``, the encoder that did not see what the copies were trained on.
+        batches: images of one split (this process's share of them).
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
+        num_views: V, at least 2.
+        max_forward: most views in one forward.
+
+    Returns:
+        For each copy a result by layer, in the order of its layers.
+
+    Raises:
+        UserError: no image, an unknown layer, or activations that are not finite.
+    """
+    every = list(dict.fromkeys(layer for _, layers in copies for layer in layers))
+    metrics = [{layer: LayerMem().to(device_of(partner)) for layer in layers} for _, layers in copies]
+    with (
+        named(encoder="donor"),
+        one_pass(
+            [partner, *(copy for copy, _ in copies)],
+            [every, *(layers for _, layers in copies)],
+            batches,
+            make_views,
+            num_views=num_views,
+            reduce=aligner(num_views),
+            max_forward=max_forward,
+            progress=False,
+        ) as parts,
+    ):
+        for batch, (align_g, *align_f), _ in parts:
+            for aligned, scores in zip(align_f, metrics, strict=True):
+                for layer, score in scores.items():
+                    score.update(aligned[layer], align_g[layer], batch.ids)
+    return [{layer: score.compute() for layer, score in scores.items()} for scores in metrics]
 
 
 def dataset_names(recipients: tuple[str, ImageDataModule], donors: tuple[str, ImageDataModule]) -> tuple[str, str]:

@@ -6,8 +6,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from memlight.analyses.layermem import ANALYSIS
 from memlight.analyses.layermem.command import LayerMemOptions
 from memlight.analyses.layermem.study import layermem_headline, study_layermem
-from memlight.analyses.observe import ObserverCallback, callback_arguments
+from memlight.analyses.observe import ObserverCallback
 from memlight.data.splits import PARTNERS
+from memlight.errors import named
 
 
 class LayerMemCallback(ObserverCallback):
@@ -35,7 +36,7 @@ class LayerMemCallback(ObserverCallback):
     ) -> None:
         super().__init__(every_n_epochs, layers, network)
         self.max_forward = max_forward
-        with callback_arguments(views="num_views"):
+        with named(views="trainer.callbacks.num_views"):
             self.options = LayerMemOptions(views=num_views)
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from memlight.runs.flags import Place, Results, Trained, at_least
+from memlight.errors import at_least
+from memlight.runs.flags import Place, Results, Trained
 
 
 @dataclass(frozen=True)

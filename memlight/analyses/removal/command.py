@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memlight.analyses.probe.command import ProbeFlags
 from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.errors import UserError
-from memlight.runs.flags import Place, Results, at_least
+from memlight.runs.flags import Place, Results
 from memlight.storage.rundir import RemovalDir
 from memlight.storage.tables import read_table
 
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 def evaluate_removal(
     run: str,
     studies: list[str] | None = None,
-    k: int = 20,
-    temperature: float = 0.1,
-    l2: float = 1e-3,
+    evaluation: ProbeFlags = ProbeFlags(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
     results: Results = Results(),  # noqa: B008 - frozen
 ) -> None:
@@ -34,22 +33,14 @@ def evaluate_removal(
     Args:
         run: run directory.
         studies: which studies, such as 100 for removal-100; all that are there if unset.
-        k: neighbours.
-        temperature: of the neighbours' votes.
-        l2: penalty of the linear probe.
+        evaluation: how the features are evaluated
         place: data and device
         results: results
     """
-    at_least(1, k=k)
-    at_least(0, l2=l2)
-    if temperature <= 0:
-        raise UserError("temperature", temperature, "must be above 0")
-    from memlight.analyses.probe.accuracy import ProbeOptions
     from memlight.analyses.removal import ANALYSIS
     from memlight.analyses.removal.study import study_removal
     from memlight.runs.opened import open_run
 
-    options = ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=place.max_forward)
     with open_run(run, place) as opened:
         opened.require_images("external")
         opened.require_images(opened.probe_split, at_least=1)
@@ -65,7 +56,7 @@ def evaluate_removal(
         for study, arms, layer in trained:
             tag = "-".join(filter(None, (study, results.tag)))
             with opened.log(ANALYSIS, tag, results.logger, None) as log:
-                study_removal(none, arms, layer, opened.data, options, log)
+                study_removal(none, arms, layer, opened.data, evaluation.within(place.max_forward), log)
 
 
 def _arms(opened: "OpenedRun", study: RemovalDir) -> "tuple[list[tuple[Arm, nn.Module]], str]":

@@ -6,7 +6,8 @@ import numpy as np
 from torch import nn
 
 from memlight.analyses.effects import effect_row
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
+from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.removal.arms import Arm, class_shift
 from memlight.analyses.removal.chart import removal_costs
 from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE

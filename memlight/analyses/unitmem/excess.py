@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlight.metrics.null import null_draw, unitmem_null
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import Interval, clustered_mean
 
 

@@ -10,7 +10,7 @@ from memlight import dist
 from memlight.data.images import ImageDataModule
 from memlight.display.figures import spread_over
 from memlight.display.pictures import rows_grid
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table
 

@@ -8,7 +8,7 @@ from scipy import stats
 from torch import Tensor
 
 from memlight.metrics.functional import unitmem_from_extremes
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.storage.tables import Table
 
 

@@ -16,10 +16,9 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_CURVE,
 )
 from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
-from memlight.analyses.unitmem.mu_table import MuTable, rest_medians
 from memlight.analyses.unitmem.pictures import draw_units
 from memlight.analyses.unitmem.reliability import split_half, unitmem_curve
-from memlight.analyses.unitmem.resume import UnitMemProgress
+from memlight.analyses.unitmem.resume import MuTable, UnitMemProgress, rest_medians
 from memlight.analyses.unitmem.tables import excess_table, null_table, unitmem_layers, unitmem_table, unitmem_top
 from memlight.analyses.unitmem.tables_overall import (
     ALL,
@@ -36,8 +35,7 @@ from memlight.data.splits import PARTNERS
 from memlight.features.hooks import Activation, Tokens
 from memlight.features.passes import Precision, device_of, images_at_once
 from memlight.metrics.functional import Reference, unitmem_from_extremes
-from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from memlight.analyses.unitmem.columns import UNITMEM_NULL
 from memlight.analyses.unitmem.contrast import UnitContrast
 from memlight.analyses.unitmem.excess import layer_excess, layer_null, layer_null_draw
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import as_array, mean_of, welch
 from memlight.storage.tables import Table
 

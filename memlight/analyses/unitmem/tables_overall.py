@@ -10,7 +10,7 @@ from scipy import stats
 from memlight.analyses.unitmem.columns import UNITMEM_EXTREMES, UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_TESTS
 from memlight.analyses.unitmem.tables import tenths
 from memlight.metrics.null import unitmem_null
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import as_array, mean_of, welch
 from memlight.storage.tables import Table, table_of
 

@@ -13,7 +13,7 @@ from memlight.analyses.layermem.tables import (
     layers_by_block,
     mlp_minus_attention,
 )
-from memlight.features.hooks import list_layers
+from memlight.features.discovery import list_layers
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.models.encoders import build_encoder
 

@@ -7,8 +7,7 @@ from scipy import stats
 
 from memlight.analyses.unitmem.reliability import split_half, unitmem_curve
 from memlight.metrics.functional import unitmem
-from memlight.metrics.unitmem import UnitMem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult
 
 
 def result(keep_table: bool = True) -> UnitMemResult:

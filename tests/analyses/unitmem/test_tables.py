@@ -11,8 +11,7 @@ from memlight.analyses.unitmem.columns import UNITMEM_EXCESS, UNITMEM_LAYERS, UN
 from memlight.analyses.unitmem.contrast import UnitContrast
 from memlight.analyses.unitmem.excess import layer_excess, layer_null
 from memlight.metrics.layermem import LayerMem, LayerMemResult
-from memlight.metrics.unitmem import UnitMem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult
 from memlight.stats import Interval, bootstrap_means, welch
 
 SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}

@@ -18,8 +18,7 @@ from memlight.analyses.unitmem.tables_overall import (
     unit_scores,
 )
 from memlight.metrics.null import unitmem_null
-from memlight.metrics.unitmem import UnitMem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult
 
 UNITS = {"a": 40, "b": 25}
 
