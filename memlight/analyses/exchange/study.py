@@ -1,18 +1,21 @@
 """Layers of one encoder exchanged for another's: the study behind `analyze.py exchange` and the callback."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from memlight import dist
+from memlight.analyses.effects import paired_drop
 from memlight.analyses.exchange.chart import exchange_accuracy, exchange_layermem
-from memlight.analyses.exchange.columns import DONOR, NONE
+from memlight.analyses.exchange.columns import DONOR, EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, NONE, by_cost
 from memlight.analyses.exchange.command import ExchangeOptions
 from memlight.analyses.exchange.subsets import Subset
-from memlight.analyses.exchange.tables import Measured, exchange_headline, exchange_tables, scores_by_layer
+from memlight.analyses.layermem.tables import contrast_interval
 from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
 from memlight.analyses.probe.command import ProbeOptions
 from memlight.batch import ImageBatch, ViewMaker
@@ -25,10 +28,22 @@ from memlight.interventions.exchange import exchange_layers
 from memlight.interventions.recalibrate import batchnorms, recalibrate_batchnorm
 from memlight.metrics.layermem import LayerMem, LayerMemResult, aligner
 from memlight.runs.log import AnalysisLog
-from memlight.storage.tables import Table
+from memlight.stats import Interval
+from memlight.storage.tables import Table, table_of
 
-OwnAndOther = tuple[dict[str, LayerMemResult], dict[str, LayerMemResult]]
-"""LayerMem by layer on the images that only the recipient, and on those that only its partner was trained on."""
+ImageScores = Mapping[str, tuple[Tensor, Tensor]]
+"""Layer -> scores of the images that only the recipient, and of those that only its partner was trained on."""
+
+LayerScores = Mapping[str, tuple[float, Interval]]
+"""Layer -> LayerMem, and the contrast with its 95 % interval over images."""
+
+Accuracies = Mapping[str, Accuracy]
+"""Data set -> accuracy of one encoder."""
+
+Rows = list[tuple[object, ...]]
+
+MEAN = "mean"
+"""In place of a layer: the mean over the layers that are exchanged together."""
 
 AT_ONCE = 4
 """Copies that are in memory together and share each pass over the images."""
@@ -89,25 +104,49 @@ def study_exchange(
             + (", all of them also with BatchNorm statistics measured anew" if len(forms) > 1 else "")
             + f": {encoders} encoders, each with a new probe on {' and '.join(exchange.data)}"
         )
-    bar: tqdm[NoReturn] = tqdm(total=encoders, desc="exchange", unit="encoder", disable=not shown)
-    with bar:
-        measured = [_Form(exchange, options, log, max_forward, again).measure(subsets, bar) for again in forms]
-    tables = exchange_tables(measured[0], measured[1] if len(forms) > 1 else [])
-    for name, table in tables.items():
-        log.table(name, table)
+    with tqdm(total=encoders, desc="exchange", unit="encoder", disable=not shown) as bar:
+        measured = [_Form(exchange, options, log, max_forward, again) for again in forms]
+        for form in measured:
+            form.measure(subsets, bar)
+    table = table_of(EXCHANGE_TABLE, measured[0].rows)
+    log.table("table", table)
+    for form in measured[1:]:
+        log.table("recalibrated", table_of(EXCHANGE_TABLE, form.rows))
+    effects = table_of(EXCHANGE_EFFECTS, [row for form in measured for row in form.effects])
+    log.table("effects", effects)
     caption = (
         "Accuracy of a new linear probe after layers were exchanged; each interval is that of the difference to the "
         "unexchanged encoder (line) on the same test images."
     )
-    log.figure("accuracy", exchange_accuracy(tables["effects"]), caption)
-    if "layers" in tables:
+    log.figure("accuracy", exchange_accuracy(effects), caption)
+    if exchange.partner is not None:
+        layers = table_of(EXCHANGE_LAYERS, [row for form in measured for row in form.layers])
+        log.table("layers", layers)
         caption = (
             "The exchanged layers before and after; their mean where several were exchanged. The partner's memory of "
             "its own images is a part of the contrast too, and stays when the recipient's layers go."
         )
-        log.figure("layermem", exchange_layermem(tables["layers"]), caption)
-    log.headline(exchange_headline(tables["effects"]))
-    return tables["table"]
+        log.figure("layermem", exchange_layermem(layers), caption)
+    log.headline(exchange_headline(effects))
+    return table
+
+
+def exchange_headline(effects: Table) -> dict[str, float | str]:
+    """Accuracy of both encoders on every data set, and which exchange costs most and least there.
+
+    Args:
+        effects: columns ``EXCHANGE_EFFECTS``; encoders as they are count, and those with new statistics do not.
+    """
+    numbers: dict[str, float | str] = {}
+    for dataset in dict.fromkeys(effects["dataset"].tolist()):
+        row_of = by_cost(effects, dataset)
+        for name in (NONE, DONOR):
+            numbers[f"{name}_top1/{dataset}"] = float(effects["top1"][row_of[name]])
+        copies = [*row_of][2:]
+        for name, layers in (("largest_drop", copies[-1]), ("smallest_drop", copies[0])):
+            numbers[f"{name}/{dataset}"] = float(effects["drop"][row_of[layers]])
+            numbers[f"{name}_layers/{dataset}"] = layers
+    return numbers
 
 
 def measure_layermem_of_copies(
@@ -175,13 +214,23 @@ def dataset_names(recipients: tuple[str, ImageDataModule], donors: tuple[str, Im
 
 @dataclass
 class _Form:
-    """All encoders in one form: as they are, or with the statistics of every BatchNorm measured anew."""
+    """All encoders in one form: as they are, or with the statistics of every BatchNorm measured anew.
+
+    Attributes:
+        rows: of ``EXCHANGE_TABLE``.
+        effects: of ``EXCHANGE_EFFECTS``: accuracy lost against the unexchanged encoder of the same form, paired over
+            test images.
+        layers: of ``EXCHANGE_LAYERS``.
+    """
 
     exchange: Exchange
     options: ExchangeOptions
     log: AnalysisLog
     max_forward: int
     recalibrate: bool
+    rows: Rows = field(default_factory=list)
+    effects: Rows = field(default_factory=list)
+    layers: Rows = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.images = next(iter(self.exchange.data.values()))
@@ -189,26 +238,36 @@ class _Form:
         partner = self.exchange.partner
         self.partner = None if partner is None else self._in_form([partner])[0]
 
-    def measure(self, subsets: Sequence[Subset], bar: "tqdm[NoReturn]") -> list[Measured]:
-        """The unexchanged encoder, the donor, and a copy for each subset."""
-        recipient, donor = self._in_form([self.exchange.recipient, self.exchange.donor])
+    def measure(self, subsets: Sequence[Subset], bar: "tqdm[NoReturn]") -> None:
+        """Add rows of the unexchanged encoder, of the donor, and of a copy for each subset."""
+        recipient, donor = self.exchange.recipient, self.exchange.donor
+        originals = self._in_form([recipient, donor])
         every: Subset = tuple(dict.fromkeys(layer for subset in subsets for layer in subset))
-        before = self._layermem([recipient], [every])[0]
-        measured = [
-            Measured(name, accuracy, {}, {})
-            for name, accuracy in zip((NONE, DONOR), self._accuracy([recipient, donor]), strict=True)
-        ]
-        bar.update(len(measured))
+        before = self._layermem(originals[:1], [every])[0]
+        none, of_donor = self._accuracy(originals)
+        self._add(NONE, none, none, {}, {})
+        self._add(DONOR, of_donor, none, {}, {})
+        bar.update(len(originals))
         for start in range(0, len(subsets), AT_ONCE):
             group = subsets[start : start + AT_ONCE]
-            exchanged = [exchange_layers(self.exchange.recipient, self.exchange.donor, subset) for subset in group]
-            copies = self._in_form(exchanged)
-            accuracies, after = self._accuracy(copies), self._layermem(copies, group)
-            for subset, accuracy, scored in zip(group, accuracies, after, strict=True):
-                scores = [scores_by_layer(*results, subset) if results else {} for results in (before, scored)]
-                measured.append(Measured(",".join(subset), accuracy, *scores))
+            copies = self._in_form([exchange_layers(recipient, donor, subset) for subset in group])
+            measured = zip(group, self._accuracy(copies), self._layermem(copies, group), strict=True)
+            for subset, accuracy, after in measured:
+                self._add(",".join(subset), accuracy, none, _scores_of(before, subset), _scores_of(after, subset))
             bar.update(len(group))
-        return measured
+
+    def _add(self, name: str, accuracy: Accuracies, none: Accuracies, before: LayerScores, after: LayerScores) -> None:
+        """Add the rows of one encoder; ``none`` is the accuracy of the unexchanged one."""
+        layermem = [[*scores.values()][-1][0] if scores else np.nan for scores in (before, after)]  # last: the mean
+        for dataset, (linear, knn) in accuracy.items():
+            self.rows.append((name, dataset, linear.top1, *layermem))
+            drop = paired_drop(none[dataset].linear.right, linear.right)
+            about = (knn, linear.n_train, linear.n_test)
+            self.effects.append((name, dataset, self.recalibrate, linear.top1, *drop, *about))
+        for layer, (score, contrast) in after.items():
+            score_before, contrast_before = before[layer]
+            scores = (score_before, score, *contrast_before, *contrast)
+            self.layers.append((name, layer, self.recalibrate, *scores))
 
     def _in_form(self, encoders: list[nn.Module]) -> list[nn.Module]:
         if not self.recalibrate:
@@ -216,7 +275,7 @@ class _Form:
         batches = self._batches("shared", self.max_forward)
         return recalibrate_batchnorm(encoders, batches, self.make_views, max_forward=self.max_forward)
 
-    def _accuracy(self, encoders: list[nn.Module]) -> list[dict[str, Accuracy]]:
+    def _accuracy(self, encoders: list[nn.Module]) -> list[Accuracies]:
         """Of each encoder the accuracy on every data set."""
         options = ProbeOptions(max_forward=self.max_forward)
         by_dataset = [
@@ -225,9 +284,10 @@ class _Form:
         ]
         return [dict(zip(self.exchange.data, of_encoder, strict=True)) for of_encoder in zip(*by_dataset, strict=True)]
 
-    def _layermem(self, encoders: Sequence[nn.Module], layers: Sequence[Subset]) -> list[OwnAndOther | None]:
+    def _layermem(self, encoders: Sequence[nn.Module], layers: Sequence[Subset]) -> list[ImageScores]:
+        """Of each encoder the scores of all images on its layers; none without a partner."""
         if self.partner is None:
-            return [None] * len(encoders)
+            return [{} for _ in encoders]
         own, other = (
             measure_layermem_of_copies(
                 list(zip(encoders, layers, strict=True)),
@@ -239,9 +299,21 @@ class _Form:
             )
             for split in (self.exchange.member, PARTNERS[self.exchange.member])
         )
-        return list(zip(own, other, strict=True))
+        return [{layer: (a[layer].scores, b[layer].scores) for layer in a} for a, b in zip(own, other, strict=True)]
 
     def _batches(self, split: str, batch_size: int) -> Batches:
         batches = self.images.batches(split, batch_size, dist.rank(), dist.world_size())
         self.log.images += len(batches.ids)
         return batches
+
+
+def _scores_of(images: ImageScores, layers: Subset) -> LayerScores:
+    """LayerMem and contrast of each layer, then of the mean over layers where there are several."""
+    of_layers = {layer: images[layer] for layer in layers if images}
+    if len(of_layers) > 1:
+        own, other = (torch.stack(scores).mean(0) for scores in zip(*of_layers.values(), strict=True))
+        of_layers[MEAN] = own, other
+    return {
+        name: (float(own.mean(dtype=torch.float64)), contrast_interval(own, other))
+        for name, (own, other) in of_layers.items()
+    }
