@@ -9,7 +9,8 @@ from memlight.analyses.images.columns import (
     IMAGES_SILHOUETTES,
     IMAGES_TABLE,
 )
-from memlight.analyses.images.command import images
+from memlight.analyses.images.command import images, look_at_images
+from memlight.analyses.unitmem.command import FOLLOW_UPS
 from memlight.runs.analysis import Analysis, later
 
 ANALYSIS = Analysis(
@@ -27,3 +28,5 @@ ANALYSIS = Analysis(
     heading="What the images that drive units look like",
     section=later("memlight.analyses.images.section", "images_section"),
 )
+
+FOLLOW_UPS.append(look_at_images)

@@ -5,11 +5,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memlight.analyses.images.columns import FOUND
 from memlight.display.figures import BLUE, GREEN, GREY, STYLE, layer_ticks
 from memlight.storage.tables import Table
-
-FOUND = 0.05
-"""A descriptor counts as found where its false-discovery rate is below this."""
 
 
 @rc_context(STYLE)

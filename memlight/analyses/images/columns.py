@@ -1,6 +1,6 @@
 """Columns of the tables of images that drive units."""
 
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
 
 IMAGES_DESCRIBED = (
     "spectral_slope",
@@ -14,34 +14,30 @@ IMAGES_DESCRIBED = (
 )
 """What is computed of every image."""
 
+FOUND = 0.05
+"""What has a false-discovery rate below this counts as found."""
+
 IMAGES_TABLE: Schema = {
     **columns(int, "id"),
     **columns(str, "split"),
     **columns(int, "label", "units", "top_units"),
-    **columns(
-        float,
-        "spectral_slope",
-        "high_frequency",
-        "edge_density",
-        "bytes_per_pixel",
-        "colourfulness",
-        "foreground_share",
-        "brightness",
-        "rms_contrast",
-    ),
+    **columns(float, *IMAGES_DESCRIBED),
     **columns(int, "cluster"),
 }
 
 IMAGES_OWNERSHIP: Schema = {
-    **columns(str, "split", "layer", "which"),
-    **columns(int, "units", "images"),
-    **columns(float, "owners"),
+    "split": Column(str, "images of"),
+    "layer": Column(str, "layer"),
+    "which": Column(str, "units by score"),
+    "units": Column(int, "units"),
+    "images": Column(int, "images"),
+    "owners": Column(float, "images that own any, %", digits=1, percent=True),
     **interval("owners_null"),
-    **columns(float, "top_1"),
+    "top_1": Column(float, "units of the top 1 % of images, %", digits=1, percent=True),
     **interval("top_1_null"),
-    **columns(float, "top_10"),
+    "top_10": Column(float, "of the top 10 %, %", digits=1, percent=True),
     **interval("top_10_null"),
-    **columns(float, "most"),
+    "most": Column(float, "of the one that owns most, %", digits=1, percent=True),
     **interval("most_null"),
 }
 
@@ -53,38 +49,45 @@ IMAGES_CURVE: Schema = {
 
 IMAGES_DESCRIPTORS: Schema = {
     **columns(str, "descriptor"),
-    **columns(
-        float,
-        "rho",
-        "null_low",
-        "null_high",
-        "p",
-        "q",
-        "held_out_rho",
-        "held_out_p",
-        "held_out_q",
-        "beyond",
-        "beyond_p",
-        "beyond_q",
-    ),
+    "rho": Column(float, "rho", digits=3),
+    **columns(float, "null_low", "null_high"),
+    "p": Column(float, "p"),
+    **columns(float, "q"),
+    "held_out_rho": Column(float, "held-out rho", digits=3),
+    **columns(float, "held_out_p", "held_out_q"),
+    "beyond": Column(float, "rho minus held-out", digits=3),
+    **columns(float, "beyond_p", "beyond_q"),
 }
 
 IMAGES_MATCHED: Schema = {
     **columns(str, "descriptor"),
-    **columns(int, "pairs"),
-    **columns(bool, "within_class"),
-    **columns(float, "difference", "null_low", "null_high", "p", "q", "unmatched", "imbalance", "imbalance_unmatched"),
-    **columns(int, "held_out_pairs"),
-    **columns(float, "held_out_difference", "held_out_p", "held_out_q"),
+    "pairs": Column(int, "pairs"),
+    "within_class": Column(bool, "within class"),
+    "difference": Column(float, "difference", digits=3),
+    **columns(float, "null_low", "null_high"),
+    "p": Column(float, "p"),
+    **columns(float, "q"),
+    "unmatched": Column(float, "not matched", digits=3),
+    "imbalance": Column(float, "imbalance of the others", digits=3),
+    "imbalance_unmatched": Column(float, "before matching", digits=3),
+    "held_out_pairs": Column(int, "held-out pairs"),
+    "held_out_difference": Column(float, "held-out difference", digits=3),
+    **columns(float, "held_out_p", "held_out_q"),
 }
 
 IMAGES_CLUSTERS: Schema = {
-    **columns(int, "cluster", "images", "drivers", "controls"),
-    **columns(float, "driver_share", "null_low", "null_high", "p", "q"),
-    **columns(int, "units"),
-    **columns(float, "unit_share"),
-    **columns(str, "class_name"),
-    **columns(float, "class_share"),
+    "cluster": Column(int, "cluster"),
+    "images": Column(int, "images"),
+    "drivers": Column(int, "driving"),
+    "controls": Column(int, "others"),
+    "driver_share": Column(float, "driving, %", digits=1, percent=True),
+    **columns(float, "null_low", "null_high"),
+    "p": Column(float, "p"),
+    **columns(float, "q"),
+    "units": Column(int, "top units owned"),
+    "unit_share": Column(float, "of all, %", digits=1, percent=True),
+    "class_name": Column(str, "most frequent class of the driving"),
+    "class_share": Column(float, "its share, %", digits=1, percent=True),
 }
 
 IMAGES_SILHOUETTES: Schema = {

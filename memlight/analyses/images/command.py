@@ -56,7 +56,7 @@ def look_at_images(
     max_forward: int,
     logger: Logger,
 ) -> None:
-    """Look at the images behind one result of unitmem; the result goes beside it.
+    """Look at the images behind one result of unitmem; the result goes beside it. `analyze.py unitmem` ends so as well.
 
     Args:
         opened: the run, its images read.
@@ -71,13 +71,12 @@ def look_at_images(
     """
     from memlight import dist
     from memlight.analyses.images import ANALYSIS
-    from memlight.analyses.images.study import ImagesOptions, study_images
+    from memlight.analyses.images.study import study_images
 
     dist.barrier()  # the first process may just have written the result
     units = measured_units(opened, measured, split)
-    options = ImagesOptions(split=split, seed=opened.data.seed, max_forward=opened.at_once(max_forward))
     with opened.log(ANALYSIS, measured.tag, logger, None) as log:
-        study_images(encoder, opened.data, units, options, log)
+        study_images(encoder, opened.data, units, split, log, max_forward=opened.at_once(max_forward))
 
 
 def measured_units(opened: "OpenedRun", measured: "AnalysisDir", split: str) -> dict[str, "Table"]:
@@ -91,12 +90,13 @@ def measured_units(opened: "OpenedRun", measured: "AnalysisDir", split: str) -> 
     from memlight.analyses.unitmem.columns import UNITMEM_TABLE
     from memlight.storage.tables import read_json, read_table
 
-    again = f"make it again with `python analyze.py unitmem --run {opened.run.root}` and the same flags"
+    root = opened.run.root
+    again = f"make it again with `python analyze.py unitmem --run {root}` and the same flags"
     if not measured.summary.is_file():
-        raise UserError(f"--run {opened.run.root}: no {measured.dir}, whose units this command looks at; {again}.")
+        raise UserError("run", root, f"no {measured.dir}, whose units this command looks at", again)
     hashes = read_json(measured.summary)["checkpoints"]  # a callback measures before there is a file to hash
     if hashes and any(hashes.get(role) != digest for role, digest in opened.hashes.items()):
-        raise UserError(f"--run {opened.run.root}: {measured.dir} is of another encoder than the run has now; {again}.")
+        raise UserError("run", root, f"{measured.dir} is of another encoder than the run has now", again)
     units = {split: read_table(measured.table(), UNITMEM_TABLE)}
     if split != "external" and measured.table("held_out").is_file():
         units["external"] = read_table(measured.table("held_out"), UNITMEM_TABLE)
@@ -104,6 +104,6 @@ def measured_units(opened: "OpenedRun", measured: "AnalysisDir", split: str) -> 
         limit = None if name == split else len(opened.split.ids(split))
         ids = opened.data.batches(name, limit=limit).ids
         if not np.isin(table["max_id"][~table["dead"]], ids).all():
-            flag = "--external" if name == "external" and split != "external" else f"--split {split}"
-            raise UserError(f"{flag}: {measured.dir} was measured on other {name} images; {again}.")
+            argument, value = ("split", split) if name == split else ("external", None)
+            raise UserError(argument, value, f"{measured.dir} was measured on other {name} images", again)
     return units

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
 
 UNITMEM_TABLE: Schema = {
     **columns(str, "layer"),
@@ -16,13 +16,22 @@ UNITMEM_TABLE: Schema = {
 }
 
 UNITMEM_LAYERS: Schema = {
-    **columns(str, "layer"),
-    **columns(int, "depth", "units", "dead"),
-    **columns(
-        float, "mean", "p95", "max", "top_mean", "bottom_mean", "null_mean", "null_p95", "held_out_mean", "t", "p"
-    ),
-    **interval("unit_contrast", optional=True),
-    **columns(float, "own_max_share", "own_max_low", "own_max_high", optional=True),
+    "layer": Column(str, "layer"),
+    **columns(int, "depth"),
+    "units": Column(int, "units"),
+    "dead": Column(int, "dead"),
+    "mean": Column(float, "mean", digits=3),
+    **columns(float, "p95"),
+    "max": Column(float, "max", digits=3),
+    "top_mean": Column(float, "top 10 %", digits=3),
+    "bottom_mean": Column(float, "bottom 10 %", digits=3),
+    "null_mean": Column(float, "null mean", digits=3),
+    "null_p95": Column(float, "null 95 %", digits=3),
+    "held_out_mean": Column(float, "held-out mean", digits=3),
+    **columns(float, "t", "p"),
+    **interval("unit_contrast", title="unit contrast", optional=True),
+    "own_max_share": Column(float, "own-max share", digits=3, optional=True),
+    **columns(float, "own_max_low", "own_max_high", optional=True),
 }
 
 UNITMEM_EXCESS: Schema = {
@@ -33,25 +42,39 @@ UNITMEM_EXCESS: Schema = {
 }
 
 UNITMEM_NULL: Schema = {
-    **columns(str, "layer"),
-    **columns(float, "mean", "null_mean"),
-    **interval("excess"),
-    **columns(float, "held_out_excess", "held_out_low", "held_out_high", "above_null_p95"),
+    "layer": Column(str, "layer"),
+    "mean": Column(float, "mean", digits=3),
+    "null_mean": Column(float, "null mean", digits=3),
+    **interval("excess", title="excess"),
+    "held_out_excess": Column(float, "held-out excess"),
+    **columns(float, "held_out_low", "held_out_high"),
+    "above_null_p95": Column(float, "units above null 95 %", digits=3),
 }
 
 UNITMEM_HIGHEST: Schema = {
-    **columns(int, "rank"),
-    **columns(str, "layer"),
-    **columns(int, "unit"),
-    **columns(float, "unitmem", "null", "null_p95", "held_out", "mu_max", "mu_rest"),
-    **columns(int, "max_id"),
-    **columns(float, "unitmem_median", optional=True),
+    "rank": Column(int, "rank"),
+    "layer": Column(str, "layer"),
+    "unit": Column(int, "unit"),
+    "unitmem": Column(float, "UnitMem", digits=3),
+    "null": Column(float, "null", digits=3),
+    "null_p95": Column(float, "null 95 %", digits=3),
+    "held_out": Column(float, "held out", digits=3),
+    "mu_max": Column(float, "mu max"),
+    "mu_rest": Column(float, "mu rest"),
+    "max_id": Column(int, "image id of the max"),
+    "unitmem_median": Column(float, "median form", digits=3, optional=True),
 }
 
 UNITMEM_TESTS: Schema = {
-    **columns(str, "layer", "scores"),
-    **columns(int, "k"),
-    **columns(float, "top_mean", "top_std", "bottom_mean", "bottom_std", "t", "p"),
+    "layer": Column(str, "layer"),
+    "scores": Column(str, "scores"),
+    "k": Column(int, "units each"),
+    "top_mean": Column(float, "top mean"),
+    "top_std": Column(float, "std"),
+    "bottom_mean": Column(float, "bottom mean"),
+    "bottom_std": Column(float, "std"),
+    "t": Column(float, "t", digits=2),
+    "p": Column(float, "p"),
 }
 
 UNITMEM_EXTREMES: Schema = {
@@ -61,9 +84,15 @@ UNITMEM_EXTREMES: Schema = {
 }
 
 UNITMEM_MEDIANS: Schema = {
-    **columns(str, "layer", "scores"),
-    **columns(int, "units"),
-    **columns(float, "mean", "median", "null", "null_median", "pearson", "spearman"),
+    "layer": Column(str, "layer"),
+    "scores": Column(str, "scores"),
+    "units": Column(int, "living units"),
+    "mean": Column(float, "mean, against the mean", digits=3),
+    "median": Column(float, "mean, against the median", digits=3),
+    "null": Column(float, "its null", digits=3),
+    "null_median": Column(float, "its null", digits=3),
+    "pearson": Column(float, "correlation", digits=3),
+    "spearman": Column(float, "rank correlation", digits=3),
 }
 
 UNITMEM_TOP: Schema = {
@@ -89,14 +118,9 @@ def headline(tables: Mapping[str, Any]) -> dict[str, float]:
     if "layers" not in tables:
         return {}
     layers = tables["layers"]
-    found = {"unitmem/last": float(layers["mean"][-1])}
+    numbers = {"unitmem/last": float(layers["mean"][-1])}
     if "unit_contrast" in layers:
-        share = {
-            "own_max_share": "own_max_share",
-            "own_max_share_low": "own_max_low",
-            "own_max_share_high": "own_max_high",
-        }
-        shares = {name: layers[column] for name, column in share.items()}
-        found |= with_ends(layers, -1, "unit_contrast", "unit_contrast/last")
-        found |= with_ends(shares, -1, "own_max_share", "own_max_share/last")
-    return found
+        numbers |= with_ends(layers, -1, "unit_contrast", "unit_contrast/last")
+        columns_of = {"": "own_max_share", "_low": "own_max_low", "_high": "own_max_high"}
+        numbers |= {f"own_max_share/last{end}": float(layers[column][-1]) for end, column in columns_of.items()}
+    return numbers

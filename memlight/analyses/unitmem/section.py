@@ -5,17 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from memlight.analyses.unitmem.columns import UNITMEM_HIGHEST, UNITMEM_LAYERS, UNITMEM_MEDIANS, UNITMEM_TESTS
-from memlight.analyses.unitmem.section_excess import excess_html
+from memlight.analyses.unitmem.columns import (
+    UNITMEM_HIGHEST,
+    UNITMEM_LAYERS,
+    UNITMEM_MEDIANS,
+    UNITMEM_NULL,
+    UNITMEM_TESTS,
+)
 from memlight.display import page
-from memlight.display.page import Cell, decimals, interval, number, word
-from memlight.display.parts import figures, heading, rows_of, section
+from memlight.display.page import Cell, decimals, interval, word
+from memlight.display.parts import Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import joined
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
 
 SCORES = {"scored": "images scored", "null": "null", "held_out": "held-out images"}
 """Whose scores a row is of, by the word that the tables have for it."""
+
+WHOSE: Shown = ("scores", lambda row: word(SCORES[row["scores"]]))
 
 
 def unitmem_section(run: RunDir) -> str:
@@ -71,32 +78,52 @@ def overall_words(headline: Mapping[str, Any]) -> str:
 
 
 def _layers(layers: Table) -> str:
-    pair = "unit_contrast" in layers
-    rows = [
-        [
-            Cell(row["layer"], row["depth"], word=True),
-            *(number(row[name]) for name in ("units", "dead")),
-            *(number(row[name], 3) for name in ("mean", "held_out_mean", "null_mean", "null_p95", "max")),
-            *(_pair_cells(row) if pair else ()),
-            *(number(row[name], 3) for name in ("top_mean", "bottom_mean")),
-        ]
-        for row in rows_of(layers)
-    ]
-    header = (
-        *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "max"),
-        *(("unit contrast", "95 % interval", "own-max share", "95 % interval") if pair else ()),
-        *("top 10 %", "bottom 10 %"),
+    pair: list[Shown] = []
+    if "unit_contrast" in layers:
+        share = ("95 % interval", lambda row: interval(row["own_max_low"], row["own_max_high"], 3))
+        pair = ["unit_contrast", "own_max_share", share]
+    scores = ("mean", "held_out_mean", "null_mean", "null_p95", "max")
+    return drawn(layers, UNITMEM_LAYERS, "layer", "units", "dead", *scores, *pair, "top_mean", "bottom_mean")
+
+
+def excess_html(analysis: AnalysisDir) -> str:
+    """Words and the table of one result of UnitMem; empty where it was made before there was one.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    if not analysis.table("null").is_file():
+        return ""
+    null = read_table(analysis.table("null"), UNITMEM_NULL)
+    unseen = ("95 % interval", lambda row: interval(row["held_out_low"], row["held_out_high"]))
+    names = ("layer", "mean", "null_mean", "excess", "held_out_excess")
+    shown = drawn(null, UNITMEM_NULL, *names, unseen, "above_null_p95")
+    explained = page.paragraph(
+        "Excess is UnitMem minus its null, the mean over a layer's units; intervals are clustered by the units' "
+        "strongest image, for each layer by itself. The null is fitted to the tail of the other images. Where it "
+        "misfits, images that nobody was trained on exceed it too: that is the held-out excess.",
+        "soft",
     )
-    return page.table(header, rows)
+    return "<h3>Excess over the null</h3>" + page.paragraph(excess_words(null)) + shown + explained
 
 
-def _pair_cells(row: Mapping[str, Any]) -> list[Cell]:
-    return [
-        number(row["unit_contrast"]),
-        interval(row["unit_contrast_low"], row["unit_contrast_high"]),
-        number(row["own_max_share"], 3),
-        interval(row["own_max_low"], row["own_max_high"], 3),
-    ]
+def excess_words(null: Table) -> str:
+    """What the excess shows, in words that follow the numbers.
+
+    Args:
+        null: columns ``UNITMEM_NULL``.
+    """
+    above = null["excess_low"] > 0
+    if not above.any():
+        return "UnitMem lies above what exchangeable images would score in no layer: no excess has an interval above 0."
+    names = null["layer"][above].tolist()
+    text = f"UnitMem lies above what exchangeable images would score in {joined(names)}"
+    if not np.isfinite(null["held_out_excess"]).any():
+        return f"{text}; there are no held-out images to tell memorisation from a misfit of the null."
+    beyond = null["layer"][above & (null["excess_low"] > null["held_out_high"])].tolist()
+    if not beyond:
+        return f"{text}; nowhere does it exceed the null by more than held-out images, which nobody was trained on, do."
+    return f"{text}; in {joined(beyond)} its excess lies above that of held-out images, which nobody was trained on."
 
 
 def _highest(analysis: AnalysisDir) -> str:
@@ -104,23 +131,10 @@ def _highest(analysis: AnalysisDir) -> str:
     if not analysis.table("highest").is_file():
         return ""
     table = read_table(analysis.table("highest"), UNITMEM_HIGHEST)
-    median = ("unitmem_median",) if "unitmem_median" in table else ()
-    rows = [
-        [
-            number(row["rank"]),
-            word(row["layer"]),
-            number(row["unit"]),
-            *(number(row[name], 3) for name in ("unitmem", "null", "null_p95", "held_out", *median)),
-            *(number(row[name]) for name in ("mu_max", "mu_rest")),
-            number(row["max_id"]),
-        ]
-        for row in rows_of(table)
-    ]
-    header = (
-        *("rank", "layer", "unit", "UnitMem", "null", "null 95 %", "held out", *(("median form",) if median else ())),
-        *("mu max", "mu rest", "image id of the max"),
-    )
-    return f"<h3>The {len(rows)} units with the highest scores</h3>" + page.table(header, rows)
+    median = [name for name in ("unitmem_median",) if name in table]
+    scores = ("unitmem", "null", "null_p95", "held_out", *median)
+    shown = drawn(table, UNITMEM_HIGHEST, "rank", "layer", "unit", *scores, "mu_max", "mu_rest", "max_id")
+    return f"<h3>The {len(table['rank'])} units with the highest scores</h3>{shown}"
 
 
 def _tests(analysis: AnalysisDir) -> str:
@@ -128,20 +142,14 @@ def _tests(analysis: AnalysisDir) -> str:
     if not analysis.table("tests").is_file():
         return ""
     tests = read_table(analysis.table("tests"), UNITMEM_TESTS)
-    rows = [
-        [
-            word(row["layer"]),
-            word(SCORES[row["scores"]]),
-            number(row["k"]),
-            *(number(row[name], 4) for name in ("top_mean", "top_std", "bottom_mean", "bottom_std")),
-            number(row["t"], 2),
-            Cell(f"{row['p']:.1e}" if np.isfinite(row["p"]) else "", row["p"] if np.isfinite(row["p"]) else None),
-        ]
-        for row in rows_of(tests)
-    ]
-    header = ("layer", "scores", "units each", "top mean", "std", "bottom mean", "std", "t", "p")
+    names = ("k", "top_mean", "top_std", "bottom_mean", "bottom_std", "t")
+    shown = drawn(tests, UNITMEM_TESTS, "layer", WHOSE, *names, ("p", lambda row: _p(row["p"])))
     title = "Welch's t-test of each layer's top against its bottom 10 % of units, as published"
-    return page.folded(title, page.paragraph(welch_words(tests), "soft") + page.table(header, rows))
+    return page.folded(title, page.paragraph(welch_words(tests), "soft") + shown)
+
+
+def _p(value: float) -> Cell:
+    return Cell(f"{value:.1e}", value) if np.isfinite(value) else Cell("", None)
 
 
 def welch_words(tests: Table) -> str:
@@ -158,7 +166,7 @@ def welch_words(tests: Table) -> str:
     text = (
         "The test chooses both groups by the quantity that it compares, so it finds a difference where there is none:"
     )
-    found = [
+    parts = [
         f"{words} give p < .05 in {below(name)[0]} of {below(name)[1]} layers"
         for name, words in (
             ("scored", "the scores"),
@@ -167,7 +175,7 @@ def welch_words(tests: Table) -> str:
         )
         if below(name)[1]
     ]
-    return f"{text} {'; '.join(found)}." if found else "Layers have too few units for the test."
+    return f"{text} {'; '.join(parts)}." if parts else "Layers have too few units for the test."
 
 
 def _medians(analysis: AnalysisDir) -> str:
@@ -175,22 +183,10 @@ def _medians(analysis: AnalysisDir) -> str:
     if not analysis.table("medians").is_file():
         return ""
     medians = read_table(analysis.table("medians"), UNITMEM_MEDIANS)
-    rows = [
-        [
-            word(row["layer"]),
-            word(SCORES[row["scores"]]),
-            number(row["units"]),
-            *(number(row[name], 3) for name in ("mean", "null", "median", "null_median")),
-            *(number(row[name], 3) for name in ("pearson", "spearman")),
-        ]
-        for row in rows_of(medians)
-    ]
-    header = (
-        *("layer", "scores", "living units", "mean, against the mean", "its null"),
-        *("mean, against the median", "its null", "correlation", "rank correlation"),
-    )
+    names = ("units", "mean", "null", "median", "null_median", "pearson", "spearman")
+    shown = drawn(medians, UNITMEM_MEDIANS, "layer", WHOSE, *names)
     title = "<h3>The strongest image against the median of the others</h3>"
-    return title + page.paragraph(medians_words(medians)) + page.folded("By layer", page.table(header, rows))
+    return title + page.paragraph(medians_words(medians)) + page.folded("By layer", shown)
 
 
 def medians_words(medians: Table) -> str:
