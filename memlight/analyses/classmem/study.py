@@ -208,7 +208,7 @@ class _Passes:
         )
         mu, ids = mu_NR.cpu().numpy(), ids_N.cpu().numpy()
         classes = self.labels.of(ids)
-        strongest = {}
+        strongest: dict[Unit, Driving] = {}
         for column, (unit, number) in enumerate(class_of.items()):
             of_class = np.flatnonzero(classes == number)
             order = of_class[np.argsort(-mu[of_class, column], kind="stable")[:COLUMNS]]

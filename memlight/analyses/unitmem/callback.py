@@ -1,6 +1,7 @@
 """UnitMem of the encoder while it trains."""
 
 from dataclasses import replace
+from typing import cast
 
 import lightning.pytorch as L
 
@@ -49,7 +50,7 @@ class UnitMemCallback(ObserverCallback):
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure this epoch."""
         data = self.data(trainer)
-        own = data.role if data.role != "all" else "candidate"
+        own = cast(Split, data.role if data.role != "all" else "candidate")
         options = replace(self.options, split=self.split or own)
         encoder = self.encoder(pl_module)
         tag = unitmem_tag(data.role, options.split, self.moment(trainer))

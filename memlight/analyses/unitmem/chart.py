@@ -126,7 +126,7 @@ def unitmem_histogram(table: Table, layers: Sequence[str] | None = None) -> Figu
     """
     names = spread_over(_layers_of(table), MOST_PANELS) if layers is None else list(layers)
     figure, axes = small_panels(names, 1.5, sharex=True)
-    bins = np.linspace(0, 1, 41)
+    bins = np.linspace(0, 1, 41).tolist()
     for ax, name in zip(axes, names, strict=True):
         rows_of_layer = table["layer"] == name
         alive = table["unitmem"][rows_of_layer & ~table["dead"]]

@@ -71,7 +71,7 @@ def of_layer(table: Table, layer: str) -> Table:
 def test_tables_are_what_one_image_at_a_time_gives(trained: RunDir, done: AnalysisDir) -> None:
     tables = {name: read_table(done.table(name)) for name in TABLES}
     for name, columns in (("table", CLASSMEM_TABLE), ("layers", CLASSMEM_LAYERS), ("classes", CLASSMEM_CLASSES)):
-        assert tuple(tables[name]) == columns
+        assert list(tables[name]) == list(columns)
     assert list(tables["unitmem"]) == [*UNITMEM_TABLE][:8]
     (mu, ids), (unseen, external) = mu_of(trained, "candidate"), mu_of(trained, "external")
     assert tables["classes"]["class_name"].tolist() == NAMES
