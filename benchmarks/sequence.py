@@ -24,7 +24,7 @@ from memlight.data.sequences import SequenceDataModule
 from memlight.models.sequence_model import SequenceModel
 from memlight.modules import SequenceAttention, SequenceDAM
 from memlight.modules.sequence.module import SequenceModule
-from memlight.training.quiet import silence
+from memlight.training.fit import silence
 
 Make = Callable[[int], SequenceModule]
 

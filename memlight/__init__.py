@@ -1,0 +1,1 @@
+"""memlight: where, and what, does a network memorise?"""

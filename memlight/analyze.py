@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from memlight.analyses.registry import ANALYSES
 from memlight.commands import Command, CommandGroup, build_parser, run_command
 from memlight.errors import UserError, flag_among
-from memlight.report.command import report
-from memlight.report.compare.command import compare
+from memlight.report.command import compare, report
 
 COMMANDS: dict[str, Command | CommandGroup] = {
     **{analysis.name: analysis.command for analysis in ANALYSES},

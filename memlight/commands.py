@@ -85,13 +85,13 @@ def run_command(parser: argparse.ArgumentParser, commands: Commands, argv: Seque
     function = commands[options["command"]]
     if isinstance(function, CommandGroup):
         function = function.commands[options["subcommand"]]
-    arguments = {
-        parameter.name: hint(**{field.name: options[field.name] for field in fields(hint)})
-        if _is_group(hint)
-        else options[parameter.name]
-        for parameter, hint in _parameters(function)
-    }
     try:
+        arguments = {
+            parameter.name: hint(**{field.name: options[field.name] for field in fields(hint)})
+            if _is_group(hint)
+            else options[parameter.name]
+            for parameter, hint in _parameters(function)
+        }
         return function(**arguments)
     except UserError as error:
         error.flags = flags_of(parser, [options["command"], *filter(None, [options.get("subcommand")])])

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two workers share two cores
 
+from memlight.errors import FlagOf, UserError
 from tests.tiny_pair import TinyPair, train_pair
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -29,3 +31,17 @@ def observed_pair(tmp_path_factory: pytest.TempPathFactory) -> TinyPair:
 def run(plain_pair: TinyPair, tmp_path: Path) -> Path:
     """A run directory of one's own, with a trained pair."""
     return plain_pair.copy(tmp_path / "run")
+
+
+@pytest.fixture(autouse=True)
+def every_flag_in_a_message_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a main says names only flags that its parser has; commands in backticks are those of other parsers."""
+    in_flags = UserError.in_flags
+
+    def checked(self: UserError, flag_of: FlagOf) -> str:
+        text = in_flags(self, flag_of)
+        named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", re.sub(r"`[^`]*`", "", text)))
+        assert self.flags is None or named <= set(self.flags), (sorted(named - set(self.flags)), text)
+        return text
+
+    monkeypatch.setattr(UserError, "in_flags", checked)

@@ -1,5 +1,6 @@
 """train.py and analyze.py as a user meets them: help, configurations, shorthands, places, interruptions."""
 
+import logging
 import os
 import shutil
 import signal
@@ -159,8 +160,11 @@ def test_a_finished_encoder_without_checkpoints_is_not_trained_over(
     assert "already holds checkpoints" in capsys.readouterr().err
 
 
-def test_libraries_chatter_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_libraries_chatter_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Warnings are errors in this suite, so those that a training at its defaults makes would end it."""
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "propagate", True)  # off where pytest 8 imported it
     default = fit_flags(tmp_path / "run", "--trainer.max_epochs=1")
     default.remove("--trainer.log_every_n_steps=1")
     assert main(default) == 0
@@ -253,7 +257,7 @@ def side_by_side(tmp_path: Path, *behaviours: str) -> subprocess.Popen[str]:
         for role, behaviour in zip(pair.MEMBERS, behaviours, strict=True)
     }
     code = (
-        "import os; from memlight import processes; processes.PATIENCE = 0.2\n"
+        "import os; from memlight.training import processes; processes.PATIENCE = 0.2\n"
         f"raise SystemExit(processes.side_by_side({commands!r}, [{{}}, {{}}], dict(os.environ)))"
     )
     return subprocess.Popen(

@@ -58,3 +58,13 @@ def headline_words() -> list[str]:
 def curves() -> dict[str, Curve]:
     """Every number by layer that runs are compared by."""
     return {name: curve for analysis in ANALYSES for name, curve in analysis.curves.items()}
+
+
+def as_markdown(docs: str = "") -> str:
+    """The rows that list every analysis in README.md (``docs/``) and in docs/README.md.
+
+    Args:
+        docs: where the pages lie, seen from the file that the rows are for.
+    """
+    rows = (f"| [`analyze.py {analysis.name}`]({docs}{analysis.docs}) | {analysis.answers} |" for analysis in ANALYSES)
+    return "\n".join(rows)

@@ -1,0 +1,1 @@
+"""Encoders, sequence models, and the files that hold their weights."""

@@ -57,6 +57,8 @@ class Analysis:
         name: the command of ``analyze.py``, and the name of its results' directory.
         command: a function whose signature gives the flags and whose docstring gives the help; or several of them.
         tables: name of each table that it may write -> its columns.
+        docs: its page in ``docs/``.
+        answers: what it answers, as a phrase for the lists of analyses in README.md and docs/README.md.
         heading: of its section in the report; an analysis without one has none.
         section: gives the HTML of its section from a run; empty where the run has no such results.
         missed: whether the report says how to make it where a run does not have it.
@@ -70,6 +72,8 @@ class Analysis:
     name: str
     command: Command | CommandGroup
     tables: Mapping[str, Schema] = field(default_factory=dict)
+    docs: str = ""
+    answers: str = ""
     heading: str = ""
     section: Callable[[Any], str] | None = None
     missed: Literal["never", "in pairs", "always"] = "never"

@@ -23,6 +23,8 @@ from memlight.storage.rundir import MemberDir, RunDir
 ENCODER_PREFIX = "encoder."
 """Where a training module keeps its encoder, and so how its tensors' names begin in a checkpoint that says no other."""
 
+_GIVE = "give a checkpoint that `train.py fit` wrote"
+
 METADATA_KEY = "memlight"
 """Where a training module puts its encoder's metadata in a checkpoint."""
 
@@ -63,17 +65,19 @@ def load_pair(
     paths = [require_network(member, network) for member in members]
     for role, path in zip((member_a, member_b), paths, strict=True):
         if not path.is_file():
-            raise UserError(f"--run {run}: no {role}/{path.name}; `train.py pair` trains both members")
+            raise UserError("run", run, f"no {role}/{path.name}", "`train.py pair` trains both members")
     metadata_f, metadata_g = (read_metadata(path, flag="--run") for path in paths)
     for role, metadata in ((member_a, metadata_f), (member_b, metadata_g)):
         if metadata.get("role", role) != role:
-            raise UserError(f"--run {run}: {role}/ holds an encoder trained as {metadata['role']}; train it again")
+            raise UserError("run", run, f"{role}/ holds an encoder trained as {metadata['role']}", "train it again")
     for key, what in (("architecture", "architectures"), ("layers", "layers"), ("split_sha256", "splits")):
         a, b = metadata_f.get(key), metadata_g.get(key)
         if a != b:
             raise UserError(
-                f"--run {run}: {member_a} and {member_b} have different {what} ({_difference(a, b)}), "
-                "so their scores cannot be compared; train both with one `train.py pair`"
+                "run",
+                run,
+                f"{member_a} and {member_b} have different {what} ({_difference(a, b)}), which cannot be compared",
+                "train both with one `train.py pair`",
             )
     f, g = (load_encoder(path, flag="--run") for path in paths)
     return Pair(f, g, metadata_f, metadata_g)
@@ -91,12 +95,12 @@ def require_network(member: MemberDir, network: str | None) -> Path:
         if network == default:
             return member.encoder
         known = ", ".join([default, *member.networks()])
-        raise UserError(f"--network {network}: {member.role}/ has no such network; it has {known}")
+        raise UserError("network", network, f"{member.role}/ has no such network", f"it has {known}")
     return path
 
 
 def encoder_from_checkpoint(
-    ckpt_path: Path, like: nn.Module | None = None, *, network: str | None = None, flag: str = "--run"
+    ckpt_path: Path, like: nn.Module | None = None, *, network: str | None = None, argument: str = "run"
 ) -> nn.Module:
     """Take the encoder out of a Lightning checkpoint, on the CPU and in eval mode.
 
@@ -105,16 +109,16 @@ def encoder_from_checkpoint(
         like: an encoder of the same architecture, which is copied, not changed. None builds what the
             checkpoint's metadata say.
         network: which network of methods that have several; None is the default one.
-        flag: what the user typed to name the file, for the error messages.
+        argument: what the file is called in errors.
 
     Raises:
         UserError: no such file, truncated, holds code, holds no encoder, or one of another architecture.
     """
-    source = f"{flag} {ckpt_path}"
-    checkpoint = _read_checkpoint(ckpt_path, source)
+    source = f"{argument} {ckpt_path}"
+    checkpoint = _read_checkpoint(ckpt_path, argument)
     prefixes = checkpoint.get(METADATA_KEY, {}).get("prefixes", {"encoder": ENCODER_PREFIX})
     if network is not None and network not in prefixes:
-        raise UserError(f"--network {network}: {ckpt_path} has no such network; it has {', '.join(prefixes)}")
+        raise UserError("network", network, f"{ckpt_path} has no such network", f"it has {', '.join(prefixes)}")
     prefix = prefixes[network] if network is not None else next(iter(prefixes.values()))
     state = {
         name.removeprefix(prefix): tensor
@@ -122,7 +126,7 @@ def encoder_from_checkpoint(
         if name.startswith(prefix)
     }
     if not state:
-        raise UserError(f"{source}: holds no tensor named {prefix}*; give a checkpoint of `train.py fit`")
+        raise UserError(argument, ckpt_path, f"holds no tensor named {prefix}*", _GIVE)
     if like is None:
         encoder = build_from_metadata(checkpoint.get(METADATA_KEY, {}), seed=0, source=source)
     else:
@@ -131,34 +135,33 @@ def encoder_from_checkpoint(
     return encoder.eval()
 
 
-def checkpoint_metadata(ckpt_path: Path, *, flag: str = "--run") -> dict[str, Any]:
+def checkpoint_metadata(ckpt_path: Path, *, argument: str = "run") -> dict[str, Any]:
     """Read what training recorded with a Lightning checkpoint; empty for checkpoints of other programs.
 
     Args:
         ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
-        flag: what the user typed to name the file, for the error messages.
+        argument: what the file is called in errors.
 
     Raises:
         UserError: no such file, truncated, or holds code.
     """
-    record: dict[str, Any] = _read_checkpoint(ckpt_path, f"{flag} {ckpt_path}").get(METADATA_KEY, {})
+    record: dict[str, Any] = _read_checkpoint(ckpt_path, argument).get(METADATA_KEY, {})
     return record
 
 
-def checkpoint_state(ckpt_path: Path, *, flag: str = "--run") -> dict[str, Tensor]:
+def checkpoint_state(ckpt_path: Path, *, argument: str = "run") -> dict[str, Tensor]:
     """Read every tensor of the training method in a Lightning checkpoint: encoder, heads and statistics, on the CPU.
 
     Args:
         ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
-        flag: what the user typed to name the file, for the error messages.
+        argument: what the file is called in errors.
 
     Raises:
         UserError: no such file, truncated, holds code, or holds no weights.
     """
-    source = f"{flag} {ckpt_path}"
-    state: dict[str, Tensor] = _read_checkpoint(ckpt_path, source).get("state_dict", {})
+    state: dict[str, Tensor] = _read_checkpoint(ckpt_path, argument).get("state_dict", {})
     if not state:
-        raise UserError(f"{source}: holds no weights; give a checkpoint of `train.py fit`")
+        raise UserError(argument, ckpt_path, "holds no weights", _GIVE)
     return state
 
 
@@ -172,7 +175,7 @@ def initial_encoder(metadata: Mapping[str, Any]) -> nn.Module:
         UserError: the metadata do not say the seed or the architecture.
     """
     if "init_seed" not in metadata:
-        raise UserError("--run: the encoder's metadata have no init_seed, so its initial weights are unknown")
+        raise UserError("run", None, "the encoder's metadata have no init_seed, so its initial weights are unknown")
     return build_from_metadata(metadata, seed=metadata["init_seed"], source="--run").eval()
 
 
@@ -182,22 +185,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_checkpoint(path: Path, source: str) -> dict[str, Any]:
+def _read_checkpoint(path: Path, argument: str) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{source}: no such file")
+        raise UserError(argument, path, "no such file")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # a pickle, as the error will say
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{source}: truncated, or a pickle with code in it, which is not run; only tensors and plain values "
-            "are read. Give a checkpoint that `train.py fit` wrote"
-        ) from error
+        why = "truncated, or a pickle with code in it, which is not run; only tensors and plain values are read"
+        raise UserError(argument, path, why, _GIVE) from error
     except (EOFError, OSError, RuntimeError) as error:
-        raise UserError(f"{source}: truncated or not a checkpoint; copy it again, or train again") from error
+        raise UserError(argument, path, "truncated or not a checkpoint", ["copy it again", "train again"]) from error
     if not isinstance(checkpoint, dict):
-        raise UserError(f"{source}: holds a {type(checkpoint).__name__}, not a checkpoint")
+        raise UserError(argument, path, f"holds a {type(checkpoint).__name__}, not a checkpoint")
     return checkpoint
 
 

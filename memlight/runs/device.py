@@ -40,9 +40,9 @@ def _device(name: str, local_rank: int | None) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda", "mps") or (device.type == "mps" and not torch.backends.mps.is_available()):
-        raise UserError(f"--device {name}: no such device here; use auto, cpu, cuda or cuda:1.")
+        raise UserError("device", name, "no such device here", "use auto, cpu, cuda or cuda:1")
     if device.type == "cuda" and local_rank is not None:
         device = torch.device("cuda", local_rank)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: {torch.cuda.device_count()} GPU(s) are visible here.")
+        raise UserError("device", name, f"{torch.cuda.device_count()} GPU(s) are visible here")
     return device

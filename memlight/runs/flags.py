@@ -47,7 +47,7 @@ class Results:
     tag: str | None = None
 
     def __post_init__(self) -> None:
-        require_name("--tag", self.tag)
+        require_name("tag", self.tag)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Trained:
             UserError: it is the random member.
         """
         if member == "random" and self.checkpoint is not None:
-            raise UserError(f"--checkpoint {self.checkpoint}: the random member was not trained; leave it out.")
+            raise UserError("checkpoint", self.checkpoint, "the random member was not trained", "leave it out")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class EncoderFlags:
         held_out: others that the encoder was not trained on; those in val/ (or test/) of --images if unset.
         limit: at most so many images of each, evenly spaced; all if unset.
         mean: of the three channels, in [0, 1]; what belongs to the encoder (timm's own, else ImageNet's) if unset.
-        std: likewise.
+        std: of the three channels, which are divided by it once the mean is subtracted; what belongs to the encoder if
+            unset.
     """
 
     encoder: str | None = None
@@ -110,20 +111,21 @@ class EncoderFlags:
     def __post_init__(self) -> None:
         given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         if given and not self.given:
-            raise UserError(f"--{given[0].replace('_', '-')}: belongs to an encoder; name it with --encoder.")
+            raise UserError(given[0], None, "belongs to an encoder", "name it with `encoder`")
         if self.given and self.images is None:
-            raise UserError("--images: name a folder, zip or tar of images that the encoder is measured on.")
+            raise UserError("images", None, "name a folder, zip or tar of images that the encoder is measured on")
         if self.prefix is not None and self.weights is None:
-            raise UserError(f"--prefix {self.prefix}: is a part of a file; name the file with --weights.")
+            raise UserError("prefix", self.prefix, "is a part of a file", "name the file with `weights`")
         for name, value in (("image_size", self.image_size), ("limit", self.limit)):
-            at_least(1, **({} if value is None else {name: value}))
+            if value is not None:
+                at_least(1, **{name: value})
         if (self.mean is None) != (self.std is None):
-            raise UserError("--mean, --std: one is given and the other is not; give both or neither.")
+            raise UserError("mean, std", None, "one is given and the other is not", "give both or neither")
         if self.mean is not None and self.std is not None:
             if len(self.mean) != 3 or len(self.std) != 3:
-                raise UserError("--mean, --std: three numbers each are needed, one for a channel.")
+                raise UserError("mean, std", None, "three numbers each are needed, one for a channel")
             if min(self.std) <= 0:
-                raise UserError(f"--std {min(self.std)}: must be above 0.")
+                raise UserError("std", min(self.std), "must be above 0")
 
     @property
     def given(self) -> bool:
@@ -132,14 +134,14 @@ class EncoderFlags:
 
 
 def at_least(minimum: int, **values: float) -> None:
-    """Refuse numbers that are too small, by the names of their flags.
+    """Refuse numbers that are too small.
 
     Raises:
         UserError: names the first.
     """
     for name, value in values.items():
         if not value >= minimum:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be {minimum} or more.")
+            raise UserError(name, value, f"must be {minimum} or more")
 
 
 def require_views_for(view_set: str | None, views: int) -> None:
@@ -149,14 +151,18 @@ def require_views_for(view_set: str | None, views: int) -> None:
         UserError: there is one, and no view is made.
     """
     if view_set is not None and views == 0:
-        raise UserError(f"--view-set {view_set}: no views are made; ask for some with --views 10.")
+        raise UserError("view_set", view_set, "no views are made", "ask for some with `views=10`")
 
 
-def require_name(flag: str, name: str | None) -> None:
+def require_name(argument: str, name: str | None) -> None:
     """Refuse what cannot be part of a directory's name.
+
+    Args:
+        argument: what it is called.
+        name: a part of a directory's name; None is none.
 
     Raises:
         UserError: it is empty, or holds a slash.
     """
     if name is not None and (not name or "/" in name or "\\" in name):
-        raise UserError(f"{flag} {name!r}: becomes part of a directory's name; use a word such as more-views.")
+        raise UserError(argument, repr(name), "becomes part of a directory's name", "use a word such as more-views")

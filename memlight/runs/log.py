@@ -46,7 +46,7 @@ def _wandb_mode(kind: LoggerKind) -> Literal["online", "offline", "disabled"]:
         case "online" | "offline" | "disabled" as mode:
             return mode
         case mode:
-            raise UserError(f"WANDB_MODE={mode}: must be online, offline or disabled")
+            raise UserError(f"WANDB_MODE={mode}: must be online, offline or disabled.")
 
 
 class AnalysisLog:
@@ -189,8 +189,10 @@ class AnalysisLog:
                 wandb_run.summary.update({**self._headline, **self._analysis.headlines(self._tables)})
         except wandb.Error as error:
             raise UserError(
-                f"--logger {self._logger}: {error}; the results are on disk in {self.final.dir}; "
-                "log in with `wandb login` or use --logger csv"
+                "logger",
+                self._logger,
+                f"{error}; the results are on disk in {self.final.dir}",
+                ["log in with `wandb login`", "use `logger=csv`"],
             ) from error
 
     def _content(self, directory: Path, save: Callable[..., object]) -> dict[str, Any]:

@@ -74,26 +74,25 @@ class OpenedRun:
             return self._ready(initial_encoder(next(iter(self.metadata.values()))))
         directory = self.run.member(member)
         if member not in self.metadata:
-            raise UserError(f"--run {self.run.root}: no {member}/{directory.encoder.name}; train it with `train.py`.")
+            raise UserError("run", self.run.root, f"no {member}/{directory.encoder.name}", "train it with `train.py`")
         finished = require_network(directory, self.network)
         if checkpoint is None:
-            flag, path = "--run", finished
-            encoder = load_encoder(path, flag=flag)
+            argument, path = "run", finished
+            encoder = load_encoder(path, flag="--run")
         else:
-            flag, path = "--checkpoint", directory.checkpoints / f"{checkpoint}.ckpt"
+            argument, path = "checkpoint", directory.checkpoints / f"{checkpoint}.ckpt"
             if path.parent != directory.checkpoints or not path.is_file():
                 kept = ", ".join(sorted(file.stem for file in directory.checkpoints.glob("*.ckpt"))) or "none"
-                raise UserError(f"--checkpoint {checkpoint}: {member}/ has no such checkpoint; it has {kept}.")
-            if checkpoint_metadata(path, flag=flag).get("split_sha256") != self.split.sha256:
-                raise UserError(f"--checkpoint {checkpoint}: {path} was trained with other splits than this run's.")
+                raise UserError("checkpoint", checkpoint, f"{member}/ has no such checkpoint", f"it has {kept}")
+            if checkpoint_metadata(path, argument=argument).get("split_sha256") != self.split.sha256:
+                raise UserError("checkpoint", checkpoint, f"{path} was trained with other splits than this run's")
             like = load_encoder(finished, flag="--run")
-            encoder = encoder_from_checkpoint(path, like=like, network=self.network, flag=flag)
+            encoder = encoder_from_checkpoint(path, like=like, network=self.network, argument=argument)
         for name, weights in encoder.state_dict().items():
             if not weights.isfinite().all():
-                raise UserError(
-                    f"{flag} {path}: {name} holds NaN or infinity, the training has diverged; use an earlier "
-                    "--checkpoint, or train again with a lower learning rate."
-                )
+                why = f"{name} holds NaN or infinity, the training has diverged"
+                ways = ["use an earlier `checkpoint`", "train again with a lower learning rate"]
+                raise UserError(argument, path, why, ways)
         self.hashes[" ".join(filter(None, (member, self.network)))] = file_sha256(path)
         return self._ready(encoder)
 
@@ -114,7 +113,8 @@ class OpenedRun:
         try:
             return self.encoder(other, checkpoint)
         except UserError as error:
-            raise UserError(f"{error} (--no-pair measures the {member} alone)") from error
+            error.way_out.append(f"measure the {member} alone with `pair=False`")
+            raise
 
     def views(self, name: str | None) -> Views | None:
         """An augmentation set by name; None is the one that was trained with."""
@@ -135,7 +135,7 @@ class OpenedRun:
         check_layers(encoder, chosen)
         return list(chosen)
 
-    def require_images(self, *splits: str, at_least: int = 2, flag: str = "--run") -> None:
+    def require_images(self, *splits: str, at_least: int = 2, argument: str = "run") -> None:
         """Refuse splits that are too small to be measured.
 
         Raises:
@@ -144,10 +144,9 @@ class OpenedRun:
         for split in splits:
             count = self.external if split == "external" and self.external is not None else len(self.split.ids(split))
             if count < at_least:
-                value = self.run.root if flag == "--run" else split
-                raise UserError(
-                    f"{flag} {value}: the {split} split has {count} images; at least {at_least} are needed."
-                )
+                value = self.run.root if argument == "run" else split
+                few = f"the {split} split has {count} images"
+                raise UserError(argument, value, few, f"at least {at_least} are needed")
 
     def read_images(self, *, labelled: bool = False) -> None:
         """Read the images; last of all, as it can take longest.
@@ -158,24 +157,19 @@ class OpenedRun:
         Raises:
             UserError: they cannot be read, or are not those that the run was trained on.
         """
-        where = f"--root {self.data.root}" if self.data.root is not None else f"--run {self.run.root}"
-        try:
-            self.data.setup()
-        except UserError as error:
-            raise UserError(str(error).replace("--data.root", "--root")) from error
+        argument, value = ("run", self.run.root) if self.data.root is None else ("root", Path(self.data.root))
+        self.data.setup()
         found = self.data.split
         if found.sha256 != self.split.sha256:
             counts = [f"{split.num_train} and {split.num_test}" for split in (found, self.split)]
             same = "as many, but other or otherwise sorted ones" if counts[0] == counts[1] else counts[1]
-            raise UserError(
-                f"{where}: {counts[0]} training and test images; the run was trained on {same}. Say with --root where "
-                "those are."
-            )
+            why = f"{counts[0]} training and test images; the run was trained on {same}"
+            raise UserError(argument, value, why, "say with `root` where those are")
         if self.external is not None:
             self.data.set_external(self.external)
             self.split = self.data.split
         if labelled and not self.data.classes:
-            raise UserError(f"{where}: a probe needs images with classes (train/<class>/, test/<class>/).")
+            raise UserError(argument, value, "a probe needs images with classes (train/<class>/, test/<class>/)")
 
     @contextmanager
     def log(self, analysis: Analysis, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
@@ -242,12 +236,12 @@ def read_run(
         if member.encoder.is_file()
     }
     if not metadata:
-        raise UserError(f"--run {run}: no encoder.safetensors in it; finish the training with `train.py pair`.")
+        raise UserError("run", run, "no encoder.safetensors in it", "finish the training with `train.py pair`")
     split = PairSplit.load(directory.splits)
     for role, record in metadata.items():
         if record.get("split_sha256") != split.sha256:
             raise UserError(
-                f"--run {run}: {role}/ was trained with other splits than splits.json holds; train it again."
+                "run", run, f"{role}/ was trained with other splits than splits.json holds", "train it again"
             )
     if network == next(iter(metadata.values())).get("network"):
         network = None
@@ -260,7 +254,7 @@ def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule
     try:
         data = ImageDataModule(**{**record["data"], **({} if root is None else {"root": root})})
     except (KeyError, TypeError) as error:
-        raise UserError(f"--run {run}: trained by another version of memlight ({error}); train it again.") from error
+        raise UserError("run", run, f"trained by another version of memlight ({error})", "train it again") from error
     if data.root is not None and not Path(data.root).expanduser().exists():
-        raise UserError(f"--root {data.root}: the images are not there; say with --root where they are.")
+        raise UserError("root", data.root, "the images are not there", "say with `root` where they are")
     return data

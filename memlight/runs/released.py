@@ -1,5 +1,7 @@
 """An encoder and images opened for analysis without a training run: somebody else's weights, one's own images."""
 
+import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +12,13 @@ from typing import Any
 from torch import nn
 
 from memlight import dist
+from memlight.data.datasets import open_listing
+from memlight.data.files import Files, Listing, list_images, open_files
+from memlight.data.images import ImageDataModule
 from memlight.data.recipes import VIEW_SETS
+from memlight.data.sources import JoinedSource
 from memlight.data.splits import PairSplit
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder, build_from_metadata, encoder_spec
 from memlight.models.foreign import load_weights
 from memlight.models.weight_files import read_record
@@ -20,7 +26,6 @@ from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import METADATA_KEY, file_sha256
 from memlight.runs.device import process_group
 from memlight.runs.flags import EncoderFlags, Place, Trained
-from memlight.runs.given import GivenImages
 from memlight.runs.log import AnalysisLog, LoggerKind
 from memlight.runs.opened import OpenedRun, open_run
 from memlight.storage.records import difference
@@ -68,7 +73,7 @@ class ReleasedRun(OpenedRun):
             UserError: another member, or a checkpoint.
         """
         if checkpoint is not None:
-            raise UserError(f"--checkpoint {checkpoint}: belongs to a run; give the file with --weights.")
+            raise UserError("checkpoint", checkpoint, "belongs to a run", "give the file with `weights`")
         if member == "random":
             encoder = build_from_metadata(self.record, seed=SEED, source="--encoder").eval()
             self.hashes["random"] = _RANDOM
@@ -76,7 +81,7 @@ class ReleasedRun(OpenedRun):
             encoder = self.loaded
             self.hashes["encoder"] = self.record["weights"]["sha256"] if self.record["weights"] else _RANDOM
         else:
-            raise UserError(f"--member {member}: belongs to a run; of an encoder there is itself and random.")
+            raise UserError("member", member, "belongs to a run", "of an encoder there is itself and random")
         return self._ready(encoder)
 
     def at_once(self, max_forward: int) -> int:
@@ -89,23 +94,23 @@ class ReleasedRun(OpenedRun):
         Raises:
             UserError: always.
         """
-        raise UserError("--encoder: one encoder is no pair; `train.py pair` trains one.")
+        raise UserError("encoder", None, "one encoder is no pair", "`train.py pair` trains one")
 
     def partner(self, member: str, checkpoint: str | None = None) -> nn.Module | None:
         """None."""
         return None
 
-    def require_images(self, *splits: str, at_least: int = 2, flag: str = "--run") -> None:
+    def require_images(self, *splits: str, at_least: int = 2, argument: str = "run") -> None:
         """Refuse images that are too few to be measured.
 
         Raises:
             UserError: names the flag they were given by.
         """
-        for split, given in (("candidate", "--images"), ("external", "--held-out")):
+        for split, given in (("candidate", "images"), ("external", "held_out")):
             count = len(self.split.ids(split))
-            if flag == "--run" and split in splits and count < at_least:
-                raise UserError(f"{given}: {count} images; at least {at_least} are needed.")
-        super().require_images(*splits, at_least=at_least, flag=flag)
+            if argument == "run" and split in splits and count < at_least:
+                raise UserError(given, None, f"{count} images", f"at least {at_least} are needed")
+        super().require_images(*splits, at_least=at_least, argument=argument)
 
     def read_images(self, *, labelled: bool = False) -> None:
         """Read the images; last of all, as it can take longest.
@@ -118,9 +123,9 @@ class ReleasedRun(OpenedRun):
         """
         self.data.setup()
         if labelled and not self.data.classes:
-            raise UserError(f"--images {self.data.root}: images with classes (one folder each) are needed.")
+            raise UserError("images", self.data.root, "images with classes (one folder each) are needed")
         if labelled and (self.data.labels_of(self.split.external) < 0).any():
-            raise UserError("--held-out: has images of classes (folders) that --images has not.")
+            raise UserError("held_out", None, "has images of classes (folders) that `images` has not")
 
     @contextmanager
     def log(self, analysis: Analysis, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
@@ -143,23 +148,24 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place
         UserError: neither or flags of the other are given, or as for `open_run` and `open_released`.
     """
     if released.given:
-        flags = {
-            "--root": place.root,
-            "--external": place.external,
-            "--network": trained.network,
-            "--checkpoint": trained.checkpoint,
+        of_runs = {
+            "root": place.root,
+            "external": place.external,
+            "network": trained.network,
+            "checkpoint": trained.checkpoint,
         }
-        for flag, value in flags.items():
+        for argument, value in of_runs.items():
             if value is not None:
-                raise UserError(f"{flag} {value}: belongs to a run; with --encoder use --images, --weights, --prefix.")
+                instead = "with `encoder` use `images`, `weights`, `prefix`"
+                raise UserError(argument, value, "belongs to a run", instead)
         with open_released(released, run=run, device=place.device) as opened:
             yield opened
         return
     if run is None:
-        raise UserError("--run: name a run directory, or an encoder with --encoder and images with --images.")
+        raise UserError("run", None, "name a run directory, or an encoder with `encoder` and images with `images`")
     if RunDir(Path(run)).released.is_file():
         name = read_json(RunDir(Path(run)).released)["encoder"]
-        raise UserError(f"--run {run}: of an encoder that was not trained here; give --encoder {name} --images again.")
+        raise UserError("run", run, "of an encoder that was not trained here", f"give `encoder={name}` `images` again")
     with open_run(run, place, network=trained.network) as opened:
         yield opened
 
@@ -203,7 +209,7 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
         std=std,
     )
     if len(data.split.candidate) < 2:
-        raise UserError(f"--images {flags.images}: UnitMem compares images, and there is one; give two or more.")
+        raise UserError("images", flags.images, "UnitMem compares images, and there is one", "give two or more")
     record = {
         "encoder": spec.name,
         "architecture": asdict(spec),
@@ -257,13 +263,10 @@ def _foreign_images(encoder: nn.Module, flags: EncoderFlags) -> str | None:
 def build_named(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
     """The architecture that was named, or else what the weights file says of itself."""
     if flags.encoder is not None:
-        try:
+        with named(view_size="image_size"):
             return build_encoder(flags.encoder, stem=flags.stem, seed=SEED, image_size=flags.image_size)
-        except UserError as error:
-            typed = {"--model.encoder/--encoder": "--encoder", "--data.view_size": "--image-size"}
-            raise UserError(_replaced(str(error), typed)) from error
     if "architecture" not in own:
-        raise UserError(f"--weights {flags.weights}: does not say which architecture it is of; name it with --encoder.")
+        raise UserError("weights", flags.weights, "does not say which architecture it is of", "name it with `encoder`")
     return build_from_metadata(own, seed=SEED, source=f"--weights {flags.weights}")
 
 
@@ -280,17 +283,17 @@ def _require_same(run: RunDir, record: dict[str, Any], split: PairSplit) -> None
     """Refuse a run directory that is another encoder's, or has results on other images."""
     if not run.released.is_file():
         if run.splits.is_file():
-            raise UserError(f"--run {run.root}: holds a training of ours; choose another --run for --encoder.")
+            raise UserError("run", run.root, "holds a training of ours", "choose another `run` for `encoder`")
         return
     saved, now = _decisive(read_json(run.released)), _decisive(record)
     if saved != now:
         what = difference("encoder", saved, now)
-        raise UserError(f"--run {run.root}: holds results of another encoder ({what}); choose another --run.")
+        raise UserError("run", run.root, f"holds results of another encoder ({what})", "choose another `run`")
     before = PairSplit.load(run.splits)
     if before.sha256 != split.sha256:
         counts = [f"{len(part.candidate)} and {len(part.external)} held out" for part in (before, split)]
         what = f"{counts[0]}, now {counts[1]}" if counts[0] != counts[1] else "as many others"
-        raise UserError(f"--run {run.root}: holds results on other images ({what}); choose another --run.")
+        raise UserError("run", run.root, f"holds results on other images ({what})", "choose another `run`")
 
 
 def _decisive(record: dict[str, Any]) -> dict[str, Any]:
@@ -303,3 +306,124 @@ def _replaced(text: str, words: dict[str, str]) -> str:
     for before, after in words.items():
         text = text.replace(before, after)
     return text
+
+
+_DECODED_LARGER_FROM = 256
+
+
+_MOST_WORKERS = 8
+
+
+class GivenImages(ImageDataModule):
+    """Images to measure as the candidate split, images to compare with as the external one; the other two are empty.
+
+    The splits are known at once, since they follow from the names of the files; `setup` reads the images.
+
+    Args:
+        images: folder, zip or tar. Where it holds train/ and test/ (or val/), its training images are measured.
+        held_out: folder, zip or tar, of which the test images are taken, or all where it has no such parts. None takes
+            the test images of ``images``; there may be none.
+        limit: at most so many images to measure, and to compare with, evenly spaced; None for all.
+        views: augmentation set; see `memlight.data.recipes`.
+        view_size: side of a view, pixels.
+        mean: subtracted from each channel of a view in [0, 1].
+        std: each channel is divided by it after that.
+
+    Raises:
+        UserError: nothing is there, there are no images, or both places are the same.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        held_out: str | None = None,
+        *,
+        limit: int | None = None,
+        views: str = "simclr",
+        view_size: int = 224,
+        mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
+        std: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        if held_out is not None and _place(held_out) == _place(images):
+            raise UserError("held_out", held_out, "the same as `images`, so nothing would be held out")
+        files, measured, others = _listed("images", images)
+        other_files = files
+        if held_out is not None:
+            other_files, rest, test = _listed("held_out", held_out)
+            others = _in_classes(test if test.names else rest, measured.classes)
+        self._measured = files, _spaced(measured, limit)
+        self._others = other_files, _spaced(others, limit)
+        counts = [len(listing.names) for _, listing in (self._measured, self._others)]
+        super().__init__(
+            "auto",
+            images,
+            views=views,
+            view_size=view_size,
+            mean=mean,
+            std=std,
+            num_shared=0,
+            num_candidate=counts[0],
+            num_independent=0,
+            num_external=counts[1],
+            num_workers=min(_MOST_WORKERS, os.cpu_count() or 1),
+        )
+        self.held_out = held_out
+        both = " ".join(listing.fingerprint() for _, listing in (self._measured, self._others))
+        self._split = PairSplit.make(
+            *counts,
+            shared=0,
+            candidate=counts[0],
+            independent=0,
+            external=counts[1],
+            dataset=f"{os.path.basename(_place(images))} {hashlib.sha256(both.encode()).hexdigest()[:16]}",
+        )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the images; the second call does nothing.
+
+        Args:
+            stage: not used.
+
+        Raises:
+            UserError: an image cannot be decoded.
+        """
+        if self._source is None:
+            self._source = self._open(download=False)
+
+    def _open(self, download: bool) -> JoinedSource:
+        """At the size that the images share; for large views at theirs, so that nothing is decoded smaller."""
+        size = (self.view_size, self.view_size) if self.view_size > _DECODED_LARGER_FROM else None
+        name = os.path.basename(_place(str(self.root)))
+        with named(root="images"):
+            measured = open_listing(name, *self._measured, size)
+        with named(root="images" if self.held_out is None else "held_out"):
+            return JoinedSource(measured, open_listing(name, *self._others, measured.size))
+
+
+def _listed(argument: str, root: str) -> tuple[Files, Listing, Listing]:
+    with named(root=argument):
+        files = open_files(os.path.expanduser(root))
+        train, test = list_images(files.names)
+    if not train.names:
+        raise UserError(argument, root, "no images in it (looked for .jpg, .png, .webp and the like)")
+    return files, train, test
+
+
+def _spaced(listing: Listing, limit: int | None) -> Listing:
+    """At most so many, evenly spaced, since files are often sorted by class."""
+    count = len(listing.names)
+    if limit is None or limit >= count:
+        return listing
+    kept = [number * count // limit for number in range(limit)]
+    return Listing([listing.names[i] for i in kept], [listing.labels[i] for i in kept], listing.classes)
+
+
+def _in_classes(listing: Listing, classes: list[str]) -> Listing:
+    """The same images with labels that count in other classes; -1 for a class that is not among them."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    names = [listing.classes[label] if label >= 0 else "" for label in listing.labels]
+    return Listing(listing.names, [numbers.get(name, -1) for name in names], classes)
+
+
+def _place(root: str) -> str:
+    return os.path.realpath(os.path.expanduser(root))

@@ -92,7 +92,7 @@ def recorded_settings(run: RunDir) -> dict[str, Any]:
                 "data": {"dataset": record["images"], "views": record["views"]["name"]},
             }
     except (KeyError, TypeError) as error:
-        raise UserError(f"--run {run.root}: its configuration was edited or is damaged; make it again.") from error
+        raise UserError("run", run.root, "its configuration was edited or is damaged", "make it again") from error
     return {}
 
 

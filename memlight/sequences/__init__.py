@@ -1,0 +1,1 @@
+"""Experiments on sequences: what is measured, and the callbacks that act on a training."""

@@ -1,0 +1,1 @@
+"""Training as a whole job: one member, a pair, the arms of a removal study."""

@@ -33,18 +33,18 @@ def require_configs(argv: Sequence[str]) -> None:
     """
     for name in values_of(argv, "--config", "-c"):
         if not name:
-            raise UserError("--config: name a YAML file, such as those in configs/.")
+            raise UserError("config", None, "name a YAML file, such as those in configs/")
         try:
             content = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not a text file"
-            raise UserError(f"--config {name}: {why}; give a YAML file, such as those in configs/.") from error
+            why = str(error.strerror) if isinstance(error, OSError) else "not a text file"
+            raise UserError("config", name, why, "give a YAML file, such as those in configs/") from error
         except yaml.YAMLError as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
             where = f" in line {mark.line + 1}" if mark else ""
-            raise UserError(f"--config {name}: not valid YAML{where}: {' '.join(str(problem).split())}.") from error
+            raise UserError("config", name, f"not valid YAML{where}: {' '.join(str(problem).split())}") from error
         if not isinstance(content, dict):
-            raise UserError(f"--config {name}: not a configuration; train.py fit --print_config shows one.")
+            raise UserError("config", name, "not a configuration", "`train.py fit --print_config` shows one")
 
 
 def configs_first(argv: Sequence[str]) -> list[str]:

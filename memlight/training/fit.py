@@ -1,6 +1,9 @@
 """LightningCLI for `train.py fit` and `validate`: YAML, run directory, checkpoints, loggers, export."""
 
+import logging
 import sys
+import time
+import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,8 +43,6 @@ from memlight.training.preflight import (
     require_same_config,
     require_same_left_out,
 )
-from memlight.training.progress import EpochLines
-from memlight.training.quiet import silence
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # ImageDataModule shards by itself, without padding
@@ -102,7 +103,7 @@ class MemlightCLI(LightningCLI):
         self._known_flags |= {f"--{key.replace('.init_args', '')}" for key in given.keys(branches=True)}
         seed = self.config[str(self.config.subcommand)].seed_everything
         if not 0 <= seed < 2**32:
-            raise UserError(f"--seed_everything {seed}: must be 0 or more, and below 2^32.")
+            raise UserError("seed_everything", seed, "must be 0 or more, and below 2^32")
 
     def _parse_ckpt_path(self) -> None:
         """Leave a checkpoint to `require_checkpoint`: it holds no hyperparameters, so Lightning need not read it."""
@@ -117,7 +118,7 @@ class MemlightCLI(LightningCLI):
         options = self.options
         if not options.run:
             if options.run is not None or not options.config:
-                raise UserError("--run: name the run directory, or give a --config whose name it takes.")
+                raise UserError("run", None, "name the run directory, or give a `config` whose name it takes")
             options.run = str(default_run(str(options.config[-1])))
         for part, name in ((options.model, "init_seed"), (options.data, "seed")):
             if part and part.get("init_args") and name in part.init_args and part.init_args[name] is None:
@@ -126,7 +127,7 @@ class MemlightCLI(LightningCLI):
         self.keeps = self.subcommand == "fit" and not options.trainer.fast_dev_run
         require_options(options, training=self.keeps)
         self.role = str(options.data.init_args.role)
-        self.ckpt_flag = "--ckpt_path"
+        self.ckpt_argument = "ckpt_path"
         self.finished = False
         if self.keeps or self.run_dir.splits.exists():
             options.data.init_args.run = options.run
@@ -135,7 +136,7 @@ class MemlightCLI(LightningCLI):
         if self.subcommand == "fit":
             self._settle_fit(options)
         elif options.ckpt_path is None:
-            raise UserError("--ckpt_path: validate gives the loss of a checkpoint; say which.")
+            raise UserError("ckpt_path", None, "validate gives the loss of a checkpoint", "say which")
         options.weights_only = True
 
     def _settle_fit(self, options: Any) -> None:
@@ -152,12 +153,10 @@ class MemlightCLI(LightningCLI):
         if options.ckpt_path is not None:
             return
         if not options.resume and (last.exists() or member.encoder.exists()):
-            raise UserError(
-                f"--run {options.run}: {self.role}/ already holds checkpoints. Continue with --resume true, or "
-                "choose another --run."
-            )
+            ways = ["continue with `resume=True`", "choose another `run`"]
+            raise UserError("run", options.run, f"{self.role}/ already holds checkpoints", ways)
         if last.exists():
-            options.ckpt_path, self.ckpt_flag = str(last), "--run"
+            options.ckpt_path, self.ckpt_argument = str(last), "run"
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer.
@@ -212,7 +211,7 @@ class MemlightCLI(LightningCLI):
     def validate(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Print the loss on the external split."""
         if self.options.data.init_args.num_external == 0:
-            raise UserError("--data.num_external 0: validate needs images that the encoder was not trained on.")
+            raise UserError("data.num_external", 0, "validate needs images that the encoder was not trained on")
         self._check_parts(model)
         self.trainer.validate(model, **kwargs)
 
@@ -221,10 +220,10 @@ class MemlightCLI(LightningCLI):
         options, data = self.options, self.datamodule
         if not isinstance(model, SSLModule):
             raise UserError(
-                f"--model {type(model).__name__}: has no encoder to measure; use a method of memlight.modules."
+                "model", type(model).__name__, "has no encoder to measure", "use a method of memlight.modules"
             )
         if not isinstance(data, ImageDataModule):
-            raise UserError(f"--data {type(data).__name__}: has no splits; use ImageDataModule.")
+            raise UserError("data", type(data).__name__, "has no splits", "use ImageDataModule")
         model.require_views(data.num_views, data.view_size)
         require_encoder_takes(model.encoder, data.views, data.num_views)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
@@ -232,7 +231,7 @@ class MemlightCLI(LightningCLI):
                 check_layers(model.encoder, callback.layers, flag="--trainer.callbacks.layers")
         if options.ckpt_path is not None:
             path, training = Path(options.ckpt_path), self.subcommand == "fit"
-            require_checkpoint(path, options, model.encoder, flag=self.ckpt_flag, training=training)
+            require_checkpoint(path, options, model.encoder, argument=self.ckpt_argument, training=training)
         self._read_images(data, model)
 
     @rank_zero_only
@@ -268,7 +267,7 @@ def trainer_refusals() -> Iterator[None]:
     try:
         yield
     except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
+        raise UserError("trainer", None, " ".join(str(error).split())) from error
 
 
 def checkpoint_callbacks(directory: Path, keep_every: int) -> list[Callback]:
@@ -320,6 +319,54 @@ def run(args: Sequence[str], command_line: type[MemlightCLI] = MemlightCLI) -> N
         error.flags = flags or None
         raise
     except MisconfigurationException as error:
-        raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
+        raise UserError("trainer", None, " ".join(str(error).split())) from error
     except SIGTERMException as error:  # which would exit with 0, as if the training were finished
         raise SystemExit(128 + SIGTERM) from error
+
+
+class EpochLines(L.Callback):
+    """Print one line an epoch: the losses, how long it took, and how long the rest will take."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the line."""
+        seconds = time.perf_counter() - self._start
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
+        numbers = "  ".join(
+            f"{name} {float(trainer.callback_metrics[name]):.4g}"
+            for name in ("train/loss", "train/embedding_std", "val/loss", "knn/top1")
+            if name in trainer.callback_metrics
+        )
+        left = f"{(last - epoch) * seconds / 60:.0f} min left" if last > 0 else ""
+        print(f"epoch {epoch}/{last}  {numbers}  {seconds:.1f} s  {left}", flush=True)
+
+
+_WARNINGS = (
+    ".*does not have many workers.*",  # images are in memory
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 against torch 2.15
+    ".*Precision bf16-mixed is not supported by the model summary.*",
+    ".*args parameter is intended to run from within Python.*",
+    ".*Checkpoint directory .* exists and is not empty.*",  # a training that is resumed
+    ".*callbacks used to create the checkpoint need to be provided.*",  # `validate` has none
+    ".*The dirpath has changed from .*",  # in a run directory that was moved
+    ".*Total length of `list` across ranks is zero.*",  # --data.num_external 0
+    ".*smaller than the logging interval.*",  # losses are logged by epoch
+)
+
+
+_NOISE = ("Tip:", "TPU available", "Loading `train_dataloader` to estimate")
+
+
+def silence() -> None:
+    """Keep these warnings and lines of Lightning's off the screen; everything else is shown."""
+    for harmless in _WARNINGS:
+        warnings.filterwarnings("ignore", message=harmless)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_tells_something)
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    return not any(words in str(record.msg) for words in _NOISE)

@@ -41,9 +41,9 @@ def train_pair(argv: Sequence[str]) -> int:
     parser.add_argument("--parallel", action="store_true", help="train both at once, on disjoint halves of the GPUs")
     own, passed = parser.parse_known_args(argv)
     if values_of(passed, "--data.role", "--data.init_args.role"):
-        raise UserError("--data.role: `pair` trains both roles; use `train.py fit --data.role ...` for one.")
+        raise UserError("data.role", None, "`pair` trains both roles", "use `train.py fit --data.role ...` for one")
     if values_of(passed, "--ckpt_path"):
-        raise UserError("--ckpt_path: `pair` resumes each member from its own checkpoints/last.ckpt by itself.")
+        raise UserError("ckpt_path", None, "`pair` resumes each member from its own checkpoints/last.ckpt by itself")
     if any(word.partition("=")[0] == "--print_config" for word in passed):
         from memlight.training.fit import run
 
@@ -89,9 +89,11 @@ def _halves(environment: Environment, passed: Sequence[str]) -> list[Environment
 
     count = 0 if values_of(passed, "--trainer.accelerator")[-1:] == ["cpu"] else torch.cuda.device_count()
     if count == 1:
-        raise UserError("--parallel: needs at least two GPUs, here is 1; leave it out to train one after the other.")
+        raise UserError(
+            "parallel", None, "needs at least two GPUs, here is 1", "leave it out to train one after the other"
+        )
     half = count // 2
     for devices in values_of(passed, "--trainer.devices")[-1:]:
         if count and devices.isdigit() and int(devices) > half:
-            raise UserError(f"--trainer.devices {devices}: with --parallel each member has {half} of the {count} GPUs.")
+            raise UserError("trainer.devices", devices, f"with `parallel` each member has {half} of the {count} GPUs")
     return shares_of_processors(len(MEMBERS), environment, gpus=count)

@@ -36,36 +36,38 @@ def require_options(options: Any, *, training: bool) -> None:
     """
     trainer, data = options.trainer, options.data and options.data.get("init_args")
     if not data or "run" not in data:
-        raise UserError("--data: missing, or without splits; use --data ImageDataModule.")
+        raise UserError("data", None, "missing, or without splits", "use `data=ImageDataModule`")
     splits = role_splits(data.role)
     for split in SPLITS:
         if data[f"num_{split}"] < 0:
-            raise UserError(f"--data.num_{split} {data[f'num_{split}']}: a number of images cannot be negative.")
+            raise UserError(f"data.num_{split}", data[f"num_{split}"], "a number of images cannot be negative")
     if data.views not in VIEW_SETS:
-        raise UserError(f"--data.views {data.views}: no such augmentation set; choose from {', '.join(VIEW_SETS)}.")
+        raise UserError("data.views", data.views, "no such augmentation set", f"choose from {', '.join(VIEW_SETS)}")
     if data.std is not None and not all(value > 0 for value in data.std):
-        raise UserError(f"--data.std {list(data.std)}: must be above 0.")
+        raise UserError("data.std", str(list(data.std)), "must be above 0")
     if training and (trainer.max_epochs is None or trainer.max_epochs < 1):
-        raise UserError(f"--trainer.max_epochs {trainer.max_epochs}: say for how many epochs to train, 1 or more.")
+        raise UserError("trainer.max_epochs", trainer.max_epochs, "say for how many epochs to train, 1 or more")
     for name in ("check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
         if (value := trainer[name]) is not None and value < 1:
-            raise UserError(f"--trainer.{name} {value}: must be 1 or more.")
+            raise UserError(f"trainer.{name}", value, "must be 1 or more")
     if trainer.limit_train_batches == 0:
-        raise UserError("--trainer.limit_train_batches 0: nothing would be trained.")
+        raise UserError("trainer.limit_train_batches", 0, "nothing would be trained")
     if trainer.logger is not None:
-        raise UserError("--trainer.logger: where numbers go is said with --logger wandb|wandb-online|csv.")
+        raise UserError("trainer.logger", None, "where numbers go is said with `logger=wandb|wandb-online|csv`")
     if options.keep_every < 0:
-        raise UserError(f"--keep_every {options.keep_every}: must be 1 or more, or 0 to keep none on the way.")
+        raise UserError("keep_every", options.keep_every, "must be 1 or more, or 0 to keep none on the way")
     processes = require_devices(trainer)
     if data.batch_size % processes:
         raise UserError(
-            f"--data.batch_size {data.batch_size}: {processes} processes cannot share it equally; choose a multiple "
-            f"of {processes}."
+            "data.batch_size",
+            data.batch_size,
+            f"{processes} processes cannot share it equally",
+            f"choose a multiple of {processes}",
         )
     shared, *own = (data[f"num_{split}"] for split in splits)
     images = shared + sum(own) * data.repeat
     if training and data.batch_size > images:
-        raise UserError(f"--data.batch_size {data.batch_size}: an epoch has {images} images; choose fewer.")
+        raise UserError("data.batch_size", data.batch_size, f"an epoch has {images} images", "choose fewer")
 
 
 def require_devices(trainer: Any) -> int:
@@ -81,18 +83,18 @@ def require_devices(trainer: Any) -> int:
     devices, accelerator = trainer.devices, trainer.accelerator
     available = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and available == 0:
-        raise UserError(f"--trainer.accelerator {accelerator}: no GPU is visible here; use cpu.")
+        raise UserError("trainer.accelerator", accelerator, "no GPU is visible here", "use cpu")
     count = _count(devices, 1 if accelerator == "cpu" else max(1, available))
     if accelerator in ("gpu", "cuda", "auto") and count > max(1, available):
-        raise UserError(
-            f"--trainer.devices {devices}: {available} GPU(s) are visible here."
-            + (" For as many processes on the CPU add --trainer.accelerator cpu." if not available else "")
-        )
+        instead = "" if available else ". For as many processes on the CPU add `trainer.accelerator=cpu`"
+        raise UserError("trainer.devices", devices, f"{available} GPU(s) are visible here{instead}")
     processes = count * int(trainer.num_nodes)
     if started not in (None, processes):
         raise UserError(
-            f"--trainer.devices {devices}: {processes} process(es) on {trainer.num_nodes} node(s), where torchrun or "
-            f"SLURM started {started}; start as many, or leave --trainer.devices and --trainer.num_nodes out."
+            "trainer.devices",
+            devices,
+            f"{processes} process(es) on {trainer.num_nodes} node(s), where torchrun or SLURM started {started}",
+            "start as many, or leave `trainer.devices` and `trainer.num_nodes` out",
         )
     return processes
 
@@ -117,14 +119,12 @@ def require_encoder_takes(encoder: nn.Module, views: Views, num_views: int) -> N
             try:
                 encoder(torch.zeros(1, 3, size, size))
             except (AssertionError, RuntimeError, ValueError) as error:
-                which, way_out = "", "give --model.image_size the same value, or change both."
+                why = f"the encoder cannot take views of this size ({' '.join(str(error).split())})"
+                ways = ["give `model.image_size` the same value", "change both"]
                 if size != views.size:
-                    which = f" the smaller crops of --data.views {views.name} have {size} pixels:"
-                    way_out = "choose larger views, another encoder, or fewer --data.num_views."
-                raise UserError(
-                    f"--data.view_size {views.size}:{which} the encoder cannot take views of this size "
-                    f"({' '.join(str(error).split())}); {way_out}"
-                ) from error
+                    why = f"the smaller crops of `data.views` {views.name} have {size} pixels: {why}"
+                    ways = ["choose larger views", "another encoder", "fewer `data.num_views`"]
+                raise UserError("data.view_size", views.size, why, ways) from error
 
 
 def require_same_config(run: RunDir, options: Any) -> None:
@@ -154,42 +154,41 @@ def require_same_settings(
     try:
         saved = settings(read_yaml_config(run.config))
     except (KeyError, TypeError) as error:
-        raise UserError(f"--run {run.root}: {run.config} was edited or is damaged; choose another --run.") from error
+        raise UserError("run", run.root, f"{run.config} was edited or is damaged", "choose another `run`") from error
     now = settings(options)
     for key in now if keys is None else keys:
         if as_given(saved[key]) != as_given(now[key]):
-            raise UserError(
-                f"--run {run.root} was trained with another configuration ({difference(key, saved[key], now[key])}). "
-                "Choose another --run, or delete this one."
-            )
+            why = f"was trained with another configuration ({difference(key, saved[key], now[key])})"
+            raise UserError("run", run.root, why, ["choose another `run`", "delete this one"])
 
 
-def require_checkpoint(path: Path, options: Any, encoder: nn.Module, *, flag: str, training: bool) -> None:
+def require_checkpoint(path: Path, options: Any, encoder: nn.Module, *, argument: str, training: bool) -> None:
     """Refuse a checkpoint that is broken, or of another training.
 
     Args:
         path: the file.
         options: the parsed options of `fit` or `validate`.
         encoder: what its weights go to; not changed.
-        flag: what the user typed to name it.
+        argument: what it is called in errors.
         training: whether training goes on from it, which takes one of the same role.
 
     Raises:
         UserError: says what is wrong with it.
     """
-    metadata = checkpoint_metadata(path, flag=flag)
-    encoder_from_checkpoint(path, like=encoder, flag=flag)
+    metadata = checkpoint_metadata(path, argument=argument)
+    encoder_from_checkpoint(path, like=encoder, argument=argument)
     saved, now = metadata.get("data"), comparable(options)["data"]
     if saved is None:
-        raise UserError(f"{flag} {path}: says nothing about its data; give a checkpoint of train.py fit.")
+        raise UserError(argument, path, "says nothing about its data", "give a checkpoint of `train.py fit`")
     if training and saved["role"] != options.data.init_args.role:
-        raise UserError(f"{flag} {path}: of the {saved['role']} member; give it with --data.role {saved['role']}.")
+        raise UserError(argument, path, f"of the {saved['role']} member", f"give it with `data.role={saved['role']}`")
     saved = plain({key: value for key, value in saved.items() if key not in IGNORED_DATA})
     now = {key: now.get(key) for key in saved}
     if as_given(saved) != as_given(now):
-        raise UserError(f"{flag} {path}: was trained on other images or views ({difference('data', saved, now)}).")
+        what = difference("data", saved, now)
+        raise UserError(argument, path, f"was trained on other images or views ({what})")
     if training:
-        require_same_left_out(metadata, options.data.init_args.without, f"{flag} {path}")
+        require_same_left_out(metadata, options.data.init_args.without, str(path))
 
 
 def require_same_left_out(metadata: Mapping[str, Any], without: str | None, source: str) -> None:
@@ -207,8 +206,10 @@ def require_same_left_out(metadata: Mapping[str, Any], without: str | None, sour
     if (before and before["sha256"]) != (now and now["sha256"]):
         count = f"{before['count']} images of {before['file']}" if before else "no image"
         raise UserError(
-            f"--data.without {without}: {source} left out {count}, and not what this says now; give what it was "
-            "trained with, or choose another --run."
+            "data.without",
+            without,
+            f"{source} left out {count}, and not what this says now",
+            "give what it was trained with, or choose another `run`",
         )
 
 

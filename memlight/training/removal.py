@@ -103,7 +103,7 @@ def flags_of_config(path: Path) -> list[str]:
     flags = []
     for key, value in read_yaml_config(path).items():
         if key not in known:
-            raise UserError(f"--config {path}: {key}: no such key; train.py removal takes {', '.join(known)}.")
+            raise UserError("config", path, f"{key}: no such key", f"train.py removal takes {', '.join(known)}")
         flag = "--" + key.replace("_", "-")
         if isinstance(value, bool):
             flags.append(flag if value else "--no-" + flag.removeprefix("--"))
@@ -121,7 +121,7 @@ def _plan(run: str, remove: int, trials: int, rank_by: str | None, root: str | N
     opened.run.require_writable()
     layer, last, table = _scores(opened, rank_by)
     if remove > len(table["id"]):
-        raise UserError(f"--remove {remove}: the run has {len(table['id'])} candidates; choose fewer.")
+        raise UserError("remove", remove, f"the run has {len(table['id'])} candidates", "choose fewer")
     opened.require_images("external")
     opened.require_images(opened.probe_split, at_least=1)
     opened.read_images(labelled=True)
@@ -151,26 +151,26 @@ def _scores(opened: "OpenedRun", rank_by: str | None) -> tuple[str, str, Table]:
     again = f"make it with `python analyze.py layermem --run {run.root}`"
     for role in ("candidate", "independent"):
         if role not in opened.metadata:
-            raise UserError(f"--run {run.root}: no {role}/encoder.safetensors; `train.py pair` trains both members.")
+            raise UserError("run", run.root, f"no {role}/encoder.safetensors", "`train.py pair` trains both members")
     if "without" in opened.metadata["candidate"]:
-        raise UserError(f"--run {run.root}: its candidate was itself trained with --data.without; name a whole pair.")
+        raise UserError("run", run.root, "its candidate was itself trained with `data.without`", "name a whole pair")
     if not run.config.is_file():
-        raise UserError(f"--run {run.root}: no config.yaml, so how the candidate was trained is unknown.")
+        raise UserError("run", run.root, "no config.yaml, so how the candidate was trained is unknown")
     analysis = run.analysis("layermem")
     samples = analysis.table("samples")
     if not samples.is_file():
-        raise UserError(f"--run {run.root}: the candidates have no scores yet (no {samples}); {again}.")
+        raise UserError("run", run.root, f"the candidates have no scores yet (no {samples})", again)
     measured = read_json(analysis.summary)["checkpoints"]
     if any(measured.get(role) != file_sha256(run.member(role).encoder) for role in ("candidate", "independent")):
-        raise UserError(f"--run {run.root}: {samples} is of other encoders than the run has now; {again}.")
+        raise UserError("run", run.root, f"{samples} is of other encoders than the run has now", again)
     table = read_table(samples, LAYERMEM_SAMPLES)
     layers = list(dict.fromkeys(table["layer"].tolist()))
     layer = layers[-1] if rank_by is None else rank_by
     if layer not in layers:
-        raise UserError(f"--rank-by {layer}: {samples} has no such layer; choose from {', '.join(layers)}.")
+        raise UserError("rank_by", layer, f"{samples} has no such layer", f"choose from {', '.join(layers)}")
     rows = (table["split"] == "candidate") & (table["layer"] == layer)
     if not np.array_equal(table["id"][rows], opened.split.candidate):
-        raise UserError(f"--run {run.root}: {samples} has other candidates than splits.json; {again}.")
+        raise UserError("run", run.root, f"{samples} has other candidates than splits.json", again)
     return layer, layers[-1], {name: table[name][rows] for name in ("id", "score")}
 
 
@@ -186,8 +186,10 @@ def _require_as_before(study: RemovalDir, arm: "Arm", layer: str) -> None:
     before = read_table(path, REMOVAL_WITHOUT)
     if not np.array_equal(before["id"], arm.ids) or set(before["layer"].tolist()) != {layer}:
         raise UserError(
-            f"--run: {path} was chosen by other scores than analysis/layermem has now; delete {study.dir} to train "
-            "the arms anew."
+            "run",
+            None,
+            f"{path} was chosen by other scores than analysis/layermem has now",
+            f"delete {study.dir} to train the arms anew",
         )
 
 
@@ -216,6 +218,9 @@ def _shares(trainer: dict[str, Any], arms: int, environment: Environment) -> lis
     each = int(devices) if str(devices).isdigit() else len(devices) if isinstance(devices, list) else 1
     if gpus // each < 2:
         raise UserError(
-            f"--parallel: an arm needs {each} of the {gpus} GPU(s) here; leave it out to train one after the other."
+            "parallel",
+            None,
+            f"an arm needs {each} of the {gpus} GPU(s) here",
+            "leave it out to train one after the other",
         )
     return shares_of_processors(min(arms, gpus // each), environment, gpus=gpus)

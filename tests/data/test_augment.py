@@ -11,6 +11,7 @@ from memlight.data.geometry import blur_kernel_size
 from memlight.data.recipes import VIEW_SETS
 from memlight.errors import UserError
 from memlight.random import ANALYSIS, uniforms
+from tests.close import PIXELS
 
 OPERATIONS = {
     BRIGHTNESS: F.adjust_brightness,
@@ -76,11 +77,11 @@ def test_a_view_does_not_depend_on_its_batch(name, monkeypatch):
     whole = views(images, ids, view=3, epoch=ANALYSIS, seed=4)
     order = torch.randperm(23, generator=torch.Generator().manual_seed(0))
     shuffled = views(images[order], ids[order], view=3, epoch=torch.full((23,), ANALYSIS), seed=4)
-    torch.testing.assert_close(shuffled, whole[order], atol=2e-6, rtol=0)
+    torch.testing.assert_close(shuffled, whole[order], **PIXELS)
     alone = views(images[9:10], ids[9:10], view=3, epoch=ANALYSIS, seed=4)
-    torch.testing.assert_close(alone, whole[9:10], atol=2e-6, rtol=0)
+    torch.testing.assert_close(alone, whole[9:10], **PIXELS)
     monkeypatch.setattr(augment, "_CPU_CHUNK", 5 * 3 * 32 * 32)
-    torch.testing.assert_close(views(images, ids, view=3, epoch=ANALYSIS, seed=4), whole, atol=2e-6, rtol=0)
+    torch.testing.assert_close(views(images, ids, view=3, epoch=ANALYSIS, seed=4), whole, **PIXELS)
 
 
 def test_another_id_view_epoch_or_seed_is_another_view():
@@ -99,7 +100,7 @@ def test_another_id_view_epoch_or_seed_is_another_view():
         for b in made[i + 1 :]:
             assert (a - b).abs().max() > 0.05
     epochs = views(image[:3], one.expand(3), epoch=torch.tensor([0, 1, ANALYSIS]))
-    torch.testing.assert_close(epochs, torch.cat([made[0], made[3], made[4]]), atol=2e-6, rtol=0)
+    torch.testing.assert_close(epochs, torch.cat([made[0], made[3], made[4]]), **PIXELS)
 
 
 def test_autocast_and_random_state_make_no_difference():

@@ -63,17 +63,17 @@ def test_each_operation_alone(operation):
 def test_neutral_factors_change_nothing():
     images = awkward_images(24)
     neutral = Jitter(torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(24, 1), torch.tensor(ORDERS))
-    torch.testing.assert_close(jitter(images.clone(), neutral), images, atol=1e-6, rtol=0)
+    torch.testing.assert_close(jitter(images.clone(), neutral), images, atol=5e-6, rtol=0)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grayscale_is_torchvisions(channels):
     images = awkward_images(6, channels)
-    torch.testing.assert_close(grayscale(images), F.rgb_to_grayscale(images), atol=1e-6, rtol=0)
+    torch.testing.assert_close(grayscale(images), F.rgb_to_grayscale(images), atol=5e-6, rtol=0)
     on = torch.arange(6) % 2 == 0
     some = gray_where(images.clone(), on)
     expected = F.rgb_to_grayscale(images, num_output_channels=3) if channels == 3 else images
-    torch.testing.assert_close(some[on], expected[on], atol=1e-6, rtol=0)
+    torch.testing.assert_close(some[on], expected[on], atol=5e-6, rtol=0)
     assert torch.equal(some[~on], images[~on])
 
 

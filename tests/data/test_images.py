@@ -17,6 +17,7 @@ from memlight.data.images import ImageDataModule
 from memlight.data.splits import SPLITS
 from memlight.errors import UserError
 from memlight.random import ANALYSIS
+from tests.close import PIXELS
 from tests.ddp import run_ddp
 
 SIZES: dict[str, Any] = {"num_shared": 64, "num_candidate": 16, "num_independent": 16, "num_external": 20}
@@ -116,7 +117,7 @@ def test_validation_shows_the_external_split_with_the_views_of_an_analysis() -> 
     assert ids.tolist() == data.split.external.tolist()
     batch = recorder.validation_batches[0]
     expected = data.views(data.images_of(batch.ids.numpy()), batch.ids, view=1, epoch=ANALYSIS, seed=0)
-    assert torch.allclose(batch.views[1], expected, atol=1e-6)
+    torch.testing.assert_close(batch.views[1], expected, **PIXELS)
 
 
 @pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")
@@ -162,7 +163,7 @@ def test_two_processes_train_on_the_batches_of_one() -> None:
     assert len(alone.training_batches) == len(trained_0) == 10
     for whole, (ids_0, view_0), (ids_1, view_1) in zip(alone.training_batches, trained_0, trained_1, strict=True):
         assert torch.equal(torch.cat([ids_0, ids_1]), whole.ids)
-        assert torch.allclose(torch.cat([view_0, view_1]), whole.views[1], atol=1e-6)
+        torch.testing.assert_close(torch.cat([view_0, view_1]), whole.views[1], **PIXELS)
     assert len(validated_0) == len(validated_1) == 2 * 9
     assert len({*validated_0, *validated_1}) == 18
     assert refusal.startswith("--data.batch_size 15: 2 processes cannot share it equally")
@@ -202,7 +203,7 @@ def test_view_maker_takes_epoch_seed_and_set() -> None:
     assert not torch.equal(plain, data.view_maker(epoch=0)(batch, 2))
     assert not torch.equal(plain, data.view_maker(seed=1)(batch, 2))
     clean = data.view_maker(data.make_views("clean"))(batch, 0)
-    assert torch.allclose(clean, batch.images / 255 * 2 - 1, atol=1e-6)
+    torch.testing.assert_close(clean, batch.images / 255 * 2 - 1, **PIXELS)
 
 
 def test_splits_are_written_once_and_then_required(tmp_path: Path) -> None:

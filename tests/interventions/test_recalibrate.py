@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from memlight.errors import UserError
 from memlight.interventions.recalibrate import batchnorms, recalibrate_batchnorm
+from tests.close import NETWORK
 from tests.ddp import run_ddp
 from tests.metrics.tiny import image_batches, make_views
 from tests.tiny_pair import same_tensors
@@ -88,7 +89,7 @@ def test_nothing_else_changes_and_the_encoder_stays_as_it_is() -> None:
 def test_how_images_are_dealt_into_batches_does_not_matter(batch_size: int) -> None:
     a, b = recalibrated(4).state_dict(), recalibrated(batch_size).state_dict()
     for name, tensor in a.items():
-        torch.testing.assert_close(tensor, b[name], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(tensor, b[name], **NETWORK)
 
 
 def test_encoders_that_share_the_views_do_not_meet() -> None:
@@ -111,7 +112,7 @@ def test_two_processes_measure_what_one_does() -> None:
     one = recalibrated().state_dict()
     for shares in run_ddp(recalibrated_share):
         for name, tensor in one.items():
-            torch.testing.assert_close(shares[name], tensor, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(shares[name], tensor, **NETWORK)
 
 
 def test_order_is_that_of_the_forward_and_an_encoder_without_batchnorm_is_only_copied() -> None:

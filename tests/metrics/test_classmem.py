@@ -7,6 +7,7 @@ from memlight.analyses.classmem.study import unit_activations
 from memlight.errors import UserError
 from memlight.metrics.classmem import ClassMem, ClassMemResult, measure_classmem, shuffled_labels
 from memlight.metrics.functional import class_means, classmem
+from tests.close import NETWORK, SCORES
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views, one_by_one
 
@@ -92,18 +93,18 @@ def test_one_pass_gives_what_one_image_and_class_at_a_time_give(num_views: int, 
         activations = outputs.abs().flatten(3).mean(-1) if outputs.ndim > 3 else outputs.abs()
         mu, result = activations.mean(1).numpy(), results[layer]
         scores, strongest = by_hand(mu, CLASSES.numpy(), reference)
-        np.testing.assert_allclose(result.classmem, scores, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(result.classmem, scores, **SCORES)
         assert result.max_class.tolist() == strongest
         assert result.null.shape == (4, len(scores))
         for draw in range(4):
             expected, _ = by_hand(mu, shuffles[:, 1 + draw], reference)
-            np.testing.assert_allclose(result.null[draw], expected, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(result.null[draw], expected, **SCORES)
         assert result.unitmem is not None
         for unit, values in enumerate(mu.T):
             top = int(values.argmax())
             rest = np.delete(values, top).mean()
             assert float(result.unitmem.unitmem[unit]) == pytest.approx(
-                (values[top] - rest) / (values[top] + rest), 1e-4
+                (values[top] - rest) / (values[top] + rest), abs=SCORES["atol"]
             )
             assert int(result.unitmem.max_id[unit]) == 1000 + top
 
@@ -167,6 +168,6 @@ def test_activations_of_chosen_units_are_those_of_the_layers() -> None:
     for column, (layer, unit) in enumerate(units):
         outputs = expected[layer][:, :, unit].abs()
         outputs = outputs.flatten(2).mean(-1) if outputs.ndim > 2 else outputs
-        np.testing.assert_allclose(mu[:, column], outputs.mean(1), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(mu[:, column], outputs.mean(1), **NETWORK)
     nothing, none = unit_activations(TinyEncoder(), [], make_views, units, progress=False)
     assert nothing.shape == (0, 4) and none.shape == (0,)

@@ -7,6 +7,7 @@ from torch import distributed
 
 from memlight.errors import UserError
 from memlight.metrics.knn import embed, knn_accuracy
+from tests.close import NETWORK
 from tests.ddp import run_ddp
 from tests.metrics.tiny import TinyEncoder, image_batches, make_views
 
@@ -56,7 +57,7 @@ def test_embed_gives_ascending_ids_in_any_batch_size_and_leaves_the_encoder() ->
     ids = torch.arange(1000, 1011).flip(0)
     z, labels, out_ids = embed(encoder, image_batches(11, 4, ids), make_views, max_forward=3, progress=False)
     assert out_ids.tolist() == list(range(1000, 1011)) and torch.equal(labels, out_ids % 3)
-    torch.testing.assert_close(z, expected_features(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(z, expected_features(), **NETWORK)
     assert encoder.training and not z.requires_grad and not z.is_inference()
 
 
@@ -79,4 +80,4 @@ def _embed_share() -> tuple[torch.Tensor, ...]:
 def test_every_process_gets_all_features_once() -> None:
     for z, labels, ids in run_ddp(_embed_share, 2):
         assert ids.tolist() == list(range(1000, 1011)) and torch.equal(labels, ids % 3)
-        torch.testing.assert_close(z, expected_features(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(z, expected_features(), **NETWORK)

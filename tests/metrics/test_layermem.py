@@ -8,6 +8,7 @@ from torch import Tensor, distributed
 from memlight.errors import UserError
 from memlight.metrics.functional import alignment, sslmem
 from memlight.metrics.layermem import LayerMem, LayerMemResult, measure_layermem
+from tests.close import NETWORK, SCORES
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views, one_by_one
 
@@ -85,9 +86,9 @@ def test_measure_equals_one_image_one_view_at_a_time(batch_size: int, max_forwar
     outputs_f, outputs_g = (one_by_one(TinyEncoder(seed), 12, 4) for seed in (0, 1))
     for layer in LAYERS:
         f, g = (alignment(outputs[layer].transpose(0, 1).flatten(2)) for outputs in (outputs_f, outputs_g))
-        np.testing.assert_allclose(results[layer].align_f, f, rtol=1e-5)
-        np.testing.assert_allclose(results[layer].align_g, g, rtol=1e-5)
-        np.testing.assert_allclose(results[layer].scores, sslmem(f, g), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(results[layer].align_f, f, **NETWORK)
+        np.testing.assert_allclose(results[layer].align_g, g, **NETWORK)
+        np.testing.assert_allclose(results[layer].scores, sslmem(f, g), **SCORES)
         assert results[layer].ids.tolist() == list(range(1000, 1012))
 
 
@@ -100,7 +101,7 @@ def test_channels_last_encoders_score_the_same() -> None:
 
     results = measure_layermem(*encoders, image_batches(12, 12), views, LAYERS, num_views=4, progress=False)
     for layer in LAYERS:
-        np.testing.assert_allclose(results[layer].align_f, plain[layer].align_f, rtol=1e-5)
+        np.testing.assert_allclose(results[layer].align_f, plain[layer].align_f, **NETWORK)
 
 
 def test_the_same_encoder_twice_scores_zero_and_is_left_as_it_was() -> None:
@@ -139,4 +140,4 @@ def test_measure_on_two_processes_gives_what_one_gives() -> None:
     for results in run_ddp(_measure_share, 2):
         for layer in LAYERS:
             assert torch.equal(results[layer].ids, alone[layer].ids)
-            np.testing.assert_allclose(results[layer].scores, alone[layer].scores, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(results[layer].scores, alone[layer].scores, **SCORES)

@@ -10,6 +10,7 @@ from memlight.metrics.functional import unitmem
 from memlight.metrics.null import TAIL
 from memlight.metrics.unitmem import UnitMem, measure_unitmem
 from memlight.metrics.unitmem_result import UnitMemResult
+from tests.close import NETWORK, SCORES
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views, one_by_one
 
@@ -85,7 +86,7 @@ def test_float64_sums_keep_small_differences_among_many_large_activations() -> N
     mu = torch.full((20_000, 1), 1000.0) + torch.rand(20_000, 1, generator=torch.Generator().manual_seed(0)) * 0.1
     metric = UnitMem(1)
     metric.update(mu, torch.arange(20_000))
-    np.testing.assert_allclose(metric.compute().unitmem, unitmem(mu), rtol=1e-9)
+    np.testing.assert_allclose(metric.compute().unitmem, unitmem(mu), rtol=1e-7)  # 0.1 of 1000
 
 
 def test_bad_activations_are_refused() -> None:
@@ -169,12 +170,12 @@ def test_measure_equals_one_image_one_view_at_a_time(batch_size: int, max_forwar
     assert list(results) == LAYERS
     for layer, outputs in one_by_one(TinyEncoder(), 20, 3).items():
         mu = outputs.abs().flatten(3).mean(3).mean(1) if outputs.ndim == 5 else outputs.abs().mean(1)
-        np.testing.assert_allclose(results[layer].mu, mu, rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(results[layer].unitmem, unitmem(mu), rtol=1e-5)
+        np.testing.assert_allclose(results[layer].mu, mu, **NETWORK)
+        np.testing.assert_allclose(results[layer].unitmem, unitmem(mu), **SCORES)
         assert torch.equal(results[layer].max_id, mu.argmax(0) + 1000)
         positions = outputs.abs().flatten(3).mean(3) if outputs.ndim == 5 else outputs.abs()
         for views, scores in zip((slice(0, 1), slice(1, 3)), results[layer].halves, strict=True):
-            np.testing.assert_allclose(scores, unitmem(positions[:, views].mean(1)), rtol=1e-5)
+            np.testing.assert_allclose(scores, unitmem(positions[:, views].mean(1)), **SCORES)
 
 
 def test_measure_leaves_everything_as_it_was() -> None:
@@ -229,7 +230,7 @@ def test_measure_on_two_processes_gives_what_one_gives() -> None:
         for layer in LAYERS:
             assert torch.equal(results[layer].topk_ids, alone[layer].topk_ids)
             assert torch.equal(results[layer].ids, alone[layer].ids)
-            np.testing.assert_allclose(results[layer].unitmem, alone[layer].unitmem, rtol=1e-5)
-            np.testing.assert_allclose(results[layer].mu, alone[layer].mu, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(results[layer].unitmem, alone[layer].unitmem, **SCORES)
+            np.testing.assert_allclose(results[layer].mu, alone[layer].mu, **NETWORK)
     with pytest.raises(RuntimeError, match="fewer batches than the 2 processes"):
         run_ddp(_measure_nothing_on_one, 2)

@@ -12,6 +12,7 @@ from memlight.models.encoders import build_encoder
 from memlight.modules import MAE
 from memlight.modules.pixels import patches, pixel_error
 from memlight.random import ANALYSIS
+from tests.close import NETWORK
 from tests.modules.tiny import TINY_VIT, assert_gradients_reach_exactly, assert_starts_from_its_seed, view_batch
 
 SIZE = 64
@@ -169,7 +170,7 @@ def test_where_nothing_is_hidden_the_tokens_are_those_of_the_vit(encoder: str) -
     module.num_visible = 16
     tokens = module.encode_visible(view, torch.arange(16).expand(4, 16))
     vit: Any = module.encoder
-    torch.testing.assert_close(tokens, vit.fc_norm(vit.forward_features(view)))
+    torch.testing.assert_close(tokens, vit.fc_norm(vit.forward_features(view)), **NETWORK)
 
 
 def test_the_decoder_sees_every_token_in_its_place_and_one_mask_token_elsewhere() -> None:
@@ -205,7 +206,7 @@ def test_the_encoder_is_the_plain_vit_before_and_after_a_step() -> None:
     assert all(torch.equal(state[name], tensor) for name, tensor in plain.state_dict().items())
     module.embed_and_loss(batch)[0].backward()
     with evaluating(module.encoder), evaluating(plain):
-        torch.testing.assert_close(module.encoder(batch.views[0]), plain(batch.views[0]))
+        torch.testing.assert_close(module.encoder(batch.views[0]), plain(batch.views[0]), **NETWORK)
 
 
 @pytest.mark.parametrize("encoder", [TINY_VIT, REGISTER_VIT])

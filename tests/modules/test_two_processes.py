@@ -13,6 +13,7 @@ from torch import distributed, nn
 from memlight.batch import ViewBatch
 from memlight.modules import DINO, MAE, Autoencoder, SimCLR, SimSiam, Supervised, VICReg
 from memlight.modules.base import SSLModule
+from tests.close import NETWORK
 from tests.ddp import run_ddp
 from tests.modules.tiny import TINY_VIT, share_of, view_batch
 
@@ -97,8 +98,8 @@ def test_two_processes_give_the_loss_and_the_gradient_of_the_global_batch(
     module, batch = METHODS[method]()
     whole, ranks = measured(module, batch), [rank[method] for rank in of_two]
     assert whole["gradients"].keys() == ranks[0]["gradients"].keys() == ranks[1]["gradients"].keys()
-    torch.testing.assert_close((ranks[0]["loss"] + ranks[1]["loss"]) / 2, whole["loss"])
-    rounding = 1e-6 * max(float(gradient.abs().max()) for gradient in whole["gradients"].values())
+    torch.testing.assert_close((ranks[0]["loss"] + ranks[1]["loss"]) / 2, whole["loss"], **NETWORK)
+    rounding = NETWORK["atol"] * max(float(gradient.abs().max()) for gradient in whole["gradients"].values())
     for name, gradient in whole["gradients"].items():
         averaged = (ranks[0]["gradients"][name] + ranks[1]["gradients"][name]) / 2  # as DDP does
         torch.testing.assert_close(averaged, gradient, rtol=1e-3, atol=rounding)
@@ -106,4 +107,4 @@ def test_two_processes_give_the_loss_and_the_gradient_of_the_global_batch(
     assert bool(whole["memory"]) == (method == "dino")
     for name, buffer in whole["memory"].items():
         for rank in ranks:
-            torch.testing.assert_close(rank["memory"][name], buffer)
+            torch.testing.assert_close(rank["memory"][name], buffer, **NETWORK)

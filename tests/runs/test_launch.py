@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from memlight.cli import main
-from memlight.errors import UserError
 from memlight.runs.device import process_group
 from memlight.runs.launch import Launch, first_host, launch, settle_devices
 from memlight.training.preflight import require_devices
+from tests.said import refused
 from tests.tiny_pair import fit_flags
 
 BATCH_SCRIPT = {"SLURM_JOB_ID": "1234567", "SLURM_JOB_NAME": "memlight", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}
@@ -115,7 +115,7 @@ def test_a_batch_script_with_one_task_trains_in_one_process() -> None:
     ids=["no srun", "a job that Lightning does not look at"],
 )
 def test_what_lightning_would_wait_for_or_do_eight_times_is_refused(environment: dict[str, str], words: str) -> None:
-    with pytest.raises(UserError, match=words):
+    with refused(words):
         settle_devices(trainer(), environment)
 
 
@@ -142,9 +142,9 @@ def test_processes_are_devices_times_nodes(devices: Any, num_nodes: int, acceler
 def test_another_number_than_was_started_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, WORKER)
     assert require_devices(trainer(accelerator="gpu")) == 8
-    with pytest.raises(UserError, match=r"--trainer\.devices 2: 4 process\(es\) on 2 node\(s\), .* SLURM started 8"):
+    with refused(r"--trainer\.devices 2: 4 process\(es\) on 2 node\(s\), .* SLURM started 8"):
         require_devices(trainer(2, accelerator="gpu"))
-    with pytest.raises(UserError, match=r"--trainer\.devices 5: 4 GPU\(s\) are visible here"):
+    with refused(r"--trainer\.devices 5: 4 GPU\(s\) are visible here"):
         require_devices(trainer(5, accelerator="gpu"))
 
 

@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from memlight.storage.tables import read_json, read_table
 from memlight.training.loggers import make_loggers
 from tests.compared_runs import config, make_run
 from tests.ddp import run_ddp
+from tests.said import refused
 from tests.synthetic_run import layermem_table, probe_table, unitmem_layers, unitmem_table
 from tests.wandb_files import OfflineRun, read_offline_run
 
@@ -76,14 +78,14 @@ def test_a_second_run_replaces_and_a_failed_one_leaves_the_old(tmp_path: Path) -
     write_probe(run, 0.5)
     write_probe(run, 0.7)
     with pytest.raises(KeyboardInterrupt), AnalysisLog(run, probe.ANALYSIS, tag="x", logger="csv", **MADE_FROM) as log:
-        log.table("other", probe_table())
+        log.table("table", probe_table() | {"top1": np.full(4, 0.9)})
         raise KeyboardInterrupt
     assert read_table(run.analysis("probe", "x").table())["top1"][0] == 0.7
     assert [path.name for path in (run.root / "analysis").iterdir()] == ["probe-x"]
 
 
 def _analyse_on_a_rank(root: str) -> None:
-    with AnalysisLog(RunDir(Path(root)), "probe", logger="csv", **MADE_FROM) as log:
+    with AnalysisLog(RunDir(Path(root)), probe.ANALYSIS, logger="csv", **MADE_FROM) as log:
         log.table("table", probe_table())
 
 
@@ -102,7 +104,8 @@ def offline_run(directory: Path) -> OfflineRun:
 def test_an_offline_wandb_run_holds_tables_figures_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "WANDB_TABLE_ROWS", 9)
     run = make_run(tmp_path / "simclr", config(repeat=4))
-    with AnalysisLog(run, layermem.ANALYSIS, tag="x", **MADE_FROM) as log:
+    both = replace(layermem.ANALYSIS, tables={**layermem.ANALYSIS.tables, "probe": PROBE_TABLE})
+    with AnalysisLog(run, both, tag="x", **MADE_FROM) as log:
         log.table("table", layermem_table())
         log.table("probe", probe_table())
         log.figure("grid", GRID, "A caption.")
@@ -198,7 +201,7 @@ def test_a_missing_login_names_the_flag_and_keeps_the_results(tmp_path: Path, mo
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     run = RunDir(tmp_path / "run")
     with (
-        pytest.raises(UserError, match=r"--logger wandb-online: .*results are on disk"),
+        refused(r"--logger wandb-online: .*results are on disk"),
         AnalysisLog(run, probe.ANALYSIS, logger="wandb-online", **MADE_FROM) as log,
     ):
         log.table("table", probe_table())

@@ -32,11 +32,12 @@ from memlight.models.encoders import build_encoder, save_encoder
 from memlight.random import ANALYSIS
 from memlight.report.page import write_report
 from memlight.runs.flags import EncoderFlags, Place, Trained
-from memlight.runs.given import GivenImages
-from memlight.runs.released import IMAGENET_MEAN, IMAGENET_STD, ReleasedRun, open_chosen, open_released
+from memlight.runs.released import IMAGENET_MEAN, IMAGENET_STD, GivenImages, ReleasedRun, open_chosen, open_released
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
+from tests.close import SCORES
 from tests.report.test_page import Reader
+from tests.said import refused, said
 from tests.synthetic_run import make_trained
 
 SIDE = 16
@@ -117,7 +118,7 @@ def test_scores_are_those_of_plain_loops_over_files_in_the_order_of_their_names(
         strongest = max(range(6), key=lambda i: column[i])
         top, rest = column[strongest], sum(value for i, value in enumerate(column) if i != strongest) / 5
         assert table["max_id"][unit] == strongest
-        assert table["unitmem"][unit] == pytest.approx((top - rest) / (top + rest), abs=1e-5)
+        assert table["unitmem"][unit] == pytest.approx((top - rest) / (top + rest), abs=SCORES["atol"])
 
 
 def test_random_weights_are_called_so_everywhere(random_run):
@@ -310,13 +311,13 @@ def test_a_directory_is_of_one_encoder_and_its_images(change, words, photos, oth
         open_released(flags(**{"images": photos, **change, **paths}), run=run),
     ):
         pass
-    assert str(caught.value).startswith(f"--run {run}: holds results")
-    assert [word for word in [*words, "choose another --run"] if word not in str(caught.value)] == []
+    assert said(caught.value).startswith(f"--run {run}: holds results")
+    assert [word for word in [*words, "choose another --run"] if word not in said(caught.value)] == []
 
 
 def test_a_directory_of_a_training_is_left_alone(photos, tmp_path):
     run = make_trained(tmp_path / "run")
-    with pytest.raises(UserError, match=r"--run .*run: holds a training"):
+    with refused(r"--run .*run: holds a training"):
         open_released(flags(photos), run=str(run.root)).__enter__()
 
 
@@ -355,8 +356,8 @@ def test_what_cannot_be_opened_names_the_flag(act, words, photos, tmp_path, monk
     torch.save(build_encoder("resnet9", seed=7).state_dict(), "w.pth")
     with pytest.raises(UserError) as caught:
         act()
-    assert [word for word in words if word not in str(caught.value)] == [], caught.value
-    assert "--data" not in str(caught.value) and "--model" not in str(caught.value)
+    assert [word for word in words if word not in said(caught.value)] == [], caught.value
+    assert "--data" not in said(caught.value) and "--model" not in said(caught.value)
     assert not Path("runs").exists()
 
 
@@ -364,7 +365,7 @@ def test_a_broken_image_is_named_without_offering_what_there_is_not(photos, tmp_
     (photos / "3.png").write_bytes(b"no image")
     with open_released(flags(photos), run=str(tmp_path / "run")) as opened, pytest.raises(UserError) as caught:
         opened.read_images()
-    assert str(caught.value).startswith(f"--images: {photos / '3.png'} cannot be decoded")
+    assert said(caught.value).startswith(f"--images: {photos / '3.png'} cannot be decoded")
     assert str(caught.value).endswith("Replace or delete it.")
 
 
@@ -374,20 +375,20 @@ def test_what_belongs_to_a_run_is_refused(photos, tmp_path):
             ("independent", None, "--member independent"),
             ("candidate", "epoch=1", "--checkpoint epoch=1"),
         ):
-            with pytest.raises(UserError, match=words):
+            with refused(words):
                 opened.encoder(member, checkpoint)
-        with pytest.raises(UserError, match="no pair"):
+        with refused("no pair"):
             opened.pair()
-        with pytest.raises(UserError, match="--split shared: the shared split has 0 images"):
-            opened.require_images("shared", flag="--split")
-        with pytest.raises(UserError, match=r"--images .*classes"):
+        with refused("--split shared: the shared split has 0 images"):
+            opened.require_images("shared", argument="split")
+        with refused(r"--images .*classes"):
             opened.read_images(labelled=True)
     for trained, where, words in (
         (Trained(network="student"), Place(), "--network student"),
         (Trained(checkpoint="last"), Place(), "--checkpoint last"),
         (Trained(), Place(root="x"), "--root x"),
     ):
-        with pytest.raises(UserError, match=words), open_chosen(None, flags(photos), trained, where):
+        with refused(words), open_chosen(None, flags(photos), trained, where):
             pass
 
 
@@ -400,9 +401,9 @@ def test_a_command_opens_what_its_flags_name(photos, tmp_path, run):
         opened.log(unitmem.ANALYSIS, None, "csv", None),
     ):
         assert opened.members() == ["encoder"]
-    with pytest.raises(UserError, match=r"--encoder resnet9 --images again"):
+    with refused(r"--encoder resnet9 --images again"):
         open_chosen(str(tmp_path / "new"), EncoderFlags(), *plain).__enter__()
-    with pytest.raises(UserError, match="--run: name a run directory, or an encoder"):
+    with refused("--run: name a run directory, or an encoder"):
         open_chosen(None, EncoderFlags(), *plain).__enter__()
 
 

@@ -74,7 +74,7 @@ def test_the_files_of_a_run(trained: Path) -> None:
     metrics = read_table(trained / "metrics.csv")
     assert {"train/loss", "train/loss/seed4", "set1/accuracy", "event/data_switch"} <= set(metrics)
     assert metrics["step"].tolist() == [0, 3, 4, 6, 8, 9, 12]
-    assert metrics["train/loss"][1] == pytest.approx(results.train_loss[:, 0].mean(), rel=1e-6)
+    assert metrics["train/loss"][1] == pytest.approx(results.train_loss[:, 0].mean(), rel=1e-5)
 
 
 def test_a_killed_run_goes_on_to_the_same_results(trained: Path, config: Path, tmp_path: Path) -> None:

@@ -20,4 +20,9 @@ ANALYSIS = Analysis(
     numbers={"classmem/last": Number("ClassMem, last layer")},
     by_layer="layers",
     curves={"classmem": Curve("mean", "ClassMem", 3)},
+    docs="CLASSMEM.md",
+    answers=(
+        "which class each unit answers to: ClassMem beside shuffled labels, held-out images (class "
+        "selectivity) and UnitMem"
+    ),
 )

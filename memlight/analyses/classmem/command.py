@@ -85,7 +85,7 @@ def classmem(
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
-        opened.require_images(split, flag="--split")
+        opened.require_images(split, argument="split")
         file = None if labels is None else LabelFile.read(Path(labels))
         opened.views(options.view_set)  # refuses an unknown set before the encoder is loaded
         encoder = opened.encoder(member, trained.checkpoint)

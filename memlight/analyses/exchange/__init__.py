@@ -15,4 +15,9 @@ ANALYSIS = Analysis(
     },
     heading="Exchanged layers",
     section=later("memlight.analyses.exchange.section", "exchange_section"),
+    docs="EXCHANGE.md",
+    answers=(
+        "what moves with a layer: chosen layers or all subsets taken from another run's encoder, LayerMem and"
+        " accuracy on both data sets before and after, with BatchNorm statistics measured anew or not"
+    ),
 )

@@ -6,4 +6,6 @@ from memlight.runs.analysis import Analysis
 ANALYSIS = Analysis(
     "features",
     features,
+    docs="FEATURES.md",
+    answers="any layer's outputs, whole or reduced to units, as shards with ids for your own notebook",
 )

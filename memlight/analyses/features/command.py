@@ -60,7 +60,7 @@ def features(
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
-        opened.require_images(split, at_least=1, flag="--split")
+        opened.require_images(split, at_least=1, argument="split")
         options = FeatureOptions(
             split=split,
             reduce=reduce,

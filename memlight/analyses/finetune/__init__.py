@@ -13,4 +13,6 @@ ANALYSIS = Analysis(
     },
     heading="Fine-tuning",
     section=later("memlight.analyses.finetune.section", "finetune_section"),
+    docs="FINETUNE.md",
+    answers="whether layers of high delta are the ones to fine-tune on other data, against random layers",
 )

@@ -27,6 +27,11 @@ ANALYSIS = Analysis(
     },
     heading="What the images that drive units look like",
     section=later("memlight.analyses.images.section", "images_section"),
+    docs="IMAGES.md",
+    answers=(
+        "what the images that drive units look like: who owns the top units, descriptors with false-discovery"
+        " control and matched controls, clusters"
+    ),
 )
 
 FOLLOW_UPS.append(look_at_images)

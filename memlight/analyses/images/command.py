@@ -40,7 +40,7 @@ def images(
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
-        opened.require_images(split, flag="--split")
+        opened.require_images(split, argument="split")
         tag = results.tag or unitmem_tag(member, split, trained.tag)
         encoder = opened.encoder(member, trained.checkpoint)
         measured = opened.run.analysis("unitmem", tag)

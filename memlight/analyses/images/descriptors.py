@@ -1,17 +1,18 @@
 """What a picture looks like, in eight numbers: are the images that units memorise sharper, busier, more colourful?
 
-All of it is computed for a whole batch on whatever device the images are, but for the size of a JPEG file, which is
-made on the CPU by several threads.
+All of it is computed on whatever device the images are, but for the size of a JPEG file, which is made on the CPU by
+several threads.
 """
 
 import io
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+
+from memlight.analyses.images.columns import IMAGES_DESCRIBED
 
 JPEG_QUALITY = 90
 EDGE_STRENGTH = 0.1
@@ -20,12 +21,18 @@ EDGE_STRENGTH = 0.1
 BORDER_SHARE = 0.1
 """Width of the frame, as a share of the shorter side, whose colours are taken for the background's."""
 
+ROUNDING = 1e-9
+"""Numbers that differ by less are taken for equal, so that no machine's last digits decide on which side one falls."""
+
 _LUMA = (0.299, 0.587, 0.114)
 _BINS = 256
 
 
 def describe_images(images_B3HW: Tensor, *, threads: int = 4) -> dict[str, Tensor]:
     """Every descriptor of every image.
+
+    Each image is computed by itself: kernels add up several images otherwise than one, and then an image's last digits,
+    and its rank among images that are alike, would depend on the batch and on the number of processes.
 
     Args:
         images_B3HW: uint8 ``(B, 3, H, W)``, at least 8 pixels on each side.
@@ -35,20 +42,25 @@ def describe_images(images_B3HW: Tensor, *, threads: int = 4) -> dict[str, Tenso
         Name -> ``(B,)`` float64 on the CPU: ``spectral_slope``, ``high_frequency``, ``edge_density``,
         ``bytes_per_pixel``, ``colourfulness``, ``foreground_share``, ``brightness``, ``rms_contrast``.
     """
-    rgb = images_B3HW.double() / 255
+    described = [_describe(image) for image in images_B3HW]
+    found = {name: torch.cat([one[name] for one in described]).cpu() for name in described[0]}
+    sizes = bytes_per_pixel(images_B3HW, threads=threads)
+    return {name: sizes if name == "bytes_per_pixel" else found[name] for name in IMAGES_DESCRIBED}
+
+
+def _describe(image_3HW: Tensor) -> dict[str, Tensor]:
+    rgb = image_3HW[None].double() / 255
     grey = luminance(rgb)
     slope, high = spectrum_descriptors(grey)
-    found: Mapping[str, Tensor] = {
+    return {
         "spectral_slope": slope,
         "high_frequency": high,
         "edge_density": edge_density(grey),
-        "bytes_per_pixel": bytes_per_pixel(images_B3HW, threads=threads),
         "colourfulness": colourfulness(rgb),
         "foreground_share": foreground_share(rgb),
         "brightness": grey.mean((1, 2)),
         "rms_contrast": rms_contrast(grey),
     }
-    return {name: values.cpu() for name, values in found.items()}
 
 
 def luminance(rgb_B3HW: Tensor) -> Tensor:
@@ -77,10 +89,10 @@ def spectrum_descriptors(grey_BHW: Tensor) -> tuple[Tensor, Tensor]:
     power = torch.fft.fft2(centred * window).abs().square()
     axes = (torch.fft.fftfreq(n, dtype=grey_BHW.dtype, device=grey_BHW.device) for n in (height, width))
     f = torch.hypot(*torch.meshgrid(*axes, indexing="ij"))
-    inside = (f > 0) & (f <= 0.5)
+    inside = (f > 0) & (f < 0.5 + ROUNDING)
     total = power[:, inside].sum(1)
     varies = total > 1e-18 * height * width
-    high = torch.where(varies, power[:, inside & (f > 0.25)].sum(1) / total.where(varies, 1), 0)
+    high = torch.where(varies, power[:, inside & (f > 0.25 + ROUNDING)].sum(1) / total.where(varies, 1), 0)
     ring = (f * min(height, width)).round().long().where(inside, 0)
     rings = int(ring.max())
     sums = power.new_zeros(len(power), rings + 1).index_add_(1, ring.flatten(), power.flatten(1))[:, 2:]
@@ -93,16 +105,15 @@ def spectrum_descriptors(grey_BHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rms_contrast(grey_BHW: Tensor) -> Tensor:
-    """Standard deviation of the luminance over the pixels (Peli 1990); an image's is the same in any batch."""
-    deviation = grey_BHW - grey_BHW.mean((1, 2), keepdim=True)
-    return deviation.square().mean((1, 2)).sqrt()  # Tensor.std adds up one image otherwise than several
+    """Standard deviation of the luminance over the pixels (Peli 1990)."""
+    return grey_BHW.flatten(1).std(1, correction=0)
 
 
 def edge_density(grey_BHW: Tensor) -> Tensor:
     """Share of pixels, the outermost ones aside, whose Sobel gradient exceeds `EDGE_STRENGTH` a pixel."""
     across = grey_BHW.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
     gradients = F.conv2d(grey_BHW[:, None], torch.stack([across, across.T])[:, None])
-    return (gradients.square().sum(1) > EDGE_STRENGTH**2).to(grey_BHW.dtype).mean((1, 2))
+    return (gradients.square().sum(1) > EDGE_STRENGTH**2 + ROUNDING).to(grey_BHW.dtype).mean((1, 2))
 
 
 def colourfulness(rgb_B3HW: Tensor) -> Tensor:
@@ -145,6 +156,7 @@ def foreground_share(rgb_B3HW: Tensor) -> Tensor:
     ridge = 1e-3 * torch.eye(3, dtype=covariance.dtype, device=covariance.device)
     offsets = rgb_B3HW.flatten(2) - mean
     distance = (offsets * torch.linalg.solve(covariance + ridge, offsets)).sum(1).clamp(min=0).sqrt()
+    distance = (distance / ROUNDING).round() * ROUNDING  # pixels of one colour are equally far from the frame
     share: Tensor = (distance > otsu_threshold(distance)[:, None]).to(rgb_B3HW.dtype).mean(1)
     return share
 

@@ -38,4 +38,9 @@ ANALYSIS = Analysis(
         "contrast": Curve("contrast", "contrast", interval=("contrast_low", "contrast_high")),
         "layermem": Curve("layermem", "LayerMem"),
     },
+    docs="METHODS.md",
+    answers=(
+        "where: the **contrast** with its interval, LayerMem as published, and the controls, for every layer;"
+        " the most and least memorised images"
+    ),
 )

@@ -21,6 +21,11 @@ ANALYSIS = Analysis(
         "rarefaction": PATCHES_RAREFACTION,
         "nearest": PATCHES_NEAREST,
     },
+    docs="PATCHES.md",
+    answers=(
+        "which patches of training images a generated image reuses: embedded, searched exactly, counted "
+        "beside random sources and held-out images"
+    ),
 )
 
 COMPARISON = Analysis("patches_compare", PATCHES, {"table": PATCHES_COMPARE})

@@ -18,4 +18,6 @@ ANALYSIS = Analysis(
         "knn_top1": Number("kNN top-1 %", percent=True, digits=2, panel="kNN, top-1"),
         "linear_top1": Number("linear top-1 %", percent=True, digits=2, panel="linear probe, top-1"),
     },
+    docs="METHODS.md",
+    answers="how good the features are: linear probe and kNN of both members and of the untrained encoder",
 )

@@ -16,4 +16,9 @@ ANALYSIS = Analysis(
     },
     heading="Pruning",
     section=later("memlight.analyses.prune.section", "prune_section"),
+    docs="PRUNING.md",
+    answers=(
+        "what units of high and low UnitMem are worth: pruned per layer or over the whole model, against "
+        "random draws of the same size; `PruneCallback` does it during training"
+    ),
 )

@@ -15,4 +15,9 @@ ANALYSIS = Analysis(
     },
     heading="Images left out",
     section=later("memlight.analyses.removal.section", "removal_section"),
+    docs="REMOVAL.md",
+    answers=(
+        "whether training needs the images it memorises: trained again without the highest, the lowest, "
+        "random ones (`train.py removal` trains the arms)"
+    ),
 )

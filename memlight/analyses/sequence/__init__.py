@@ -23,4 +23,9 @@ ANALYSIS = Analysis(
         "probes": columns.PROBES,
         "swaps": columns.SWAPS,
     },
+    docs="SEQUENCES.md",
+    answers=(
+        "what a model of bit sequences learned, kept and forgot: accuracy since each switch, by rank and "
+        "position, forgetting, savings"
+    ),
 )

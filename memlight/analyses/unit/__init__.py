@@ -14,4 +14,9 @@ ANALYSIS = Analysis(
     },
     heading="A unit trained on chosen images",
     section=later("memlight.analyses.unit.section", "unit_section"),
+    docs="UNIT.md",
+    answers=(
+        "whether the instrument responds: one unit trained on chosen images with all else bit-identical, its "
+        "UnitMem over epochs"
+    ),
 )

@@ -52,4 +52,9 @@ ANALYSIS = Analysis(
         "unit_contrast": Curve("unit_contrast", "unit contrast", interval=("unit_contrast_low", "unit_contrast_high")),
         "own_max_share": Curve("own_max_share", "own-max share", 3, interval=("own_max_low", "own_max_high")),
     },
+    docs="HONESTY.md",
+    answers=(
+        "what: UnitMem of every unit beside its null and held-out images, the unit contrast of the pair, and "
+        "the images that drive the top units"
+    ),
 )

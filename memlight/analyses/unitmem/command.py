@@ -96,7 +96,7 @@ def unitmem(
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
-        opened.require_images(split, flag="--split")
+        opened.require_images(split, argument="split")
         opened.views(options.view_set)  # refuses an unknown set before the encoder is loaded
         encoder = opened.encoder(member, checkpoint)
         names = opened.layers(encoder, layers)

@@ -1,0 +1,1 @@
+"""Training methods of sequence models, many seeds at once."""

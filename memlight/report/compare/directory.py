@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 
 from memlight.display import page
 from memlight.errors import UserError, named
-from memlight.report.compare.columns import compare_layers
 from memlight.report.compare.figures import contrast_by_depth, contrast_by_group, headline_dots, unitmem_by_depth
 from memlight.report.compare.groups import group_runs, groups_table
 from memlight.report.compare.page import Comparison, comparison_page
-from memlight.report.compare.runs import ComparedRun, common_axis, layers_table, runs_table
+from memlight.report.compare.runs import ComparedRun, common_axis, compare_layers, layers_table, runs_table
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import replace_directory, write_table, write_text
 

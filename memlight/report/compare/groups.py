@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from memlight.analyses.registry import headline_numbers
 from memlight.errors import UserError
-from memlight.report.compare.columns import COMPARE_GROUPS
-from memlight.report.compare.runs import Axis, ComparedRun
+from memlight.report.compare.runs import COMPARE_GROUPS, Axis, ComparedRun
 from memlight.runs.settings import SEEDS, Setting, differing, setting_text
 from memlight.storage.schema import Schema, columns
 from memlight.storage.tables import Table

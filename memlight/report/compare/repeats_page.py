@@ -14,15 +14,30 @@ from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
 from memlight.display.parts import rows_of
 from memlight.display.words import joined
-from memlight.report.compare.chart_repeats import repeats_by_depth
-from memlight.report.compare.columns import REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS, compare_layers
 from memlight.report.compare.directory import REPEATS_PAGE, save_pictures, whole_directory
+from memlight.report.compare.figures import repeats_by_depth
 from memlight.report.compare.groups import group_runs
 from memlight.report.compare.page import Comparison, missing_section, provenance_section, runs_section
 from memlight.report.compare.page import contrast_words as run_words
-from memlight.report.compare.ranks import agreement_of_runs, same_splits
-from memlight.report.compare.repeats import in_some_runs, repeats_by_layer, repeats_of_headlines, require_repetitions
-from memlight.report.compare.runs import ComparedRun, common_axis, layers_table, runs_table, same_encoders
+from memlight.report.compare.repeats import (
+    agreement_of_runs,
+    in_some_runs,
+    repeats_by_layer,
+    repeats_of_headlines,
+    require_repetitions,
+    same_splits,
+)
+from memlight.report.compare.runs import (
+    REPEATS_AGREEMENT,
+    REPEATS_LAYERS,
+    REPEATS_NUMBERS,
+    ComparedRun,
+    common_axis,
+    compare_layers,
+    layers_table,
+    runs_table,
+    same_encoders,
+)
 from memlight.storage.tables import Table, write_table, write_text
 
 

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from memlight.analyses.registry import ANALYSES, headline_columns, headline_words
 from memlight.errors import UserError, named
-from memlight.report.compare.columns import compare_layers
 from memlight.runs.analysis import Analysis
 from memlight.runs.settings import Setting, differing, flat_settings, recorded_settings, setting_text
 from memlight.storage.rundir import RunDir
-from memlight.storage.schema import Schema, columns
+from memlight.storage.schema import Schema, columns, interval
 from memlight.storage.tables import Table, read_json, read_table
 
 _IDLE_FLAGS = frozenset({"--run", "--root", "--device", "--max-forward", "--logger"})
@@ -202,3 +201,45 @@ def _layers(tables: Mapping[str, Mapping[str, Table]]) -> Table:
             at = dict(zip(table["layer"].tolist(), table[source], strict=True)) if source in table else {}
             layers[column] = np.array([at.get(name, np.nan) for name in names], dtype=np.float64)
     return layers
+
+
+COMPARE_GROUPS: Schema = {
+    **columns(str, "number"),
+    **columns(int, "runs"),
+    **columns(float, "mean", "lowest", "highest", "mean_low", "mean_high"),
+}
+
+
+REPEATS_LAYERS: Schema = {
+    **columns(str, "layer"),
+    **columns(int, "depth"),
+    **columns(str, "number"),
+    **columns(int, "runs"),
+    **columns(float, "mean", "lowest", "highest", "mean_low", "mean_high"),
+}
+
+
+REPEATS_NUMBERS: Schema = {
+    **columns(str, "analysis", "number"),
+    **columns(int, "runs"),
+    **columns(float, "mean", "lowest", "highest", "mean_low", "mean_high"),
+}
+
+
+REPEATS_AGREEMENT: Schema = {
+    **columns(str, "split", "layer", "run_a", "run_b"),
+    **columns(int, "n", "top", "overlap"),
+    **columns(float, "chance"),
+    **columns(int, "chance_p95"),
+    **interval("tau"),
+}
+
+
+def compare_layers() -> Schema:
+    """The columns of ``layers.csv``: what every analysis has by layer."""
+    found = [column for analysis in ANALYSES for column in analysis.compared_columns()]
+    return {
+        **columns(str, "run", "layer"),
+        **columns(int, "depth"),
+        **columns(float, "relative_depth", *found),
+    }

@@ -17,6 +17,7 @@ from memlight.metrics.classmem import shuffled_labels
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
+from tests.close import SCORES
 from tests.ddp import run_ddp
 from tests.tiny_pair import analyze, assert_same_tables, table_bytes
 
@@ -81,14 +82,14 @@ def test_tables_are_what_one_image_at_a_time_gives(trained: RunDir, done: Analys
         units, summary = of_layer(tables["table"], layer), {k: v[row] for k, v in tables["layers"].items()}
         scores, classes = score(mu[layer], ids % 3)
         alive = (mu[layer] != 0).any(0)
-        np.testing.assert_allclose(units["classmem"], scores, atol=1e-5)
+        np.testing.assert_allclose(units["classmem"], scores, **SCORES)
         assert (units["max_class"][alive] == classes[alive]).mean() > 0.99
         null = np.stack([score(mu[layer], labels)[0] for labels in shuffles.T])[:, alive]
         held_out = score(unseen[layer], external % 3)[0][(unseen[layer] != 0).any(0)]
         top = mu[layer].max(0)
         rest = (mu[layer].sum(0) - top) / (len(ids) - 1)
         unitmem = np.where(alive, (top - rest) / np.where(alive, top + rest, 1), 0)
-        np.testing.assert_allclose(of_layer(tables["unitmem"], layer)["unitmem"], unitmem, atol=1e-5)
+        np.testing.assert_allclose(of_layer(tables["unitmem"], layer)["unitmem"], unitmem, **SCORES)
         expected = {
             "units": len(alive),
             "dead": (~alive).sum(),
@@ -101,7 +102,7 @@ def test_tables_are_what_one_image_at_a_time_gives(trained: RunDir, done: Analys
             "unitmem_mean": unitmem[alive].mean(),
         }
         for column, value in expected.items():
-            assert float(summary[column]) == pytest.approx(float(value), abs=1e-5), column
+            assert float(summary[column]) == pytest.approx(float(value), abs=SCORES["atol"]), column
         assert summary["null_mean"] > 0.01
     summary = read_json(done.summary)
     assert summary["headline"]["held_out_mean/res6"] == float(tables["layers"]["held_out_mean"][1])
@@ -116,7 +117,7 @@ def test_views_are_averaged_and_the_untouched_image_is_none_of_them(
     beside = read_table(trained.analysis("classmem", "views").table("unitmem"))
     alone = read_table(trained.analysis("unitmem", "views").table())
     for column in ("unitmem", "mu_max", "mu_rest"):
-        np.testing.assert_allclose(beside[column], alone[column], atol=1e-5)
+        np.testing.assert_allclose(beside[column], alone[column], **SCORES)
     assert np.abs(beside["unitmem"] - read_table(done.table("unitmem"))["unitmem"]).max() > 1e-3
 
 

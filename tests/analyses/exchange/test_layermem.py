@@ -5,6 +5,7 @@ from torch import nn
 from memlight.analyses.exchange.layermem import measure_layermem_of_copies
 from memlight.errors import UserError
 from memlight.metrics.layermem import measure_layermem
+from tests.close import SCORES
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views
 from tests.tiny_pair import same_tensors
 
@@ -21,7 +22,7 @@ def test_every_copy_scores_what_it_scores_alone() -> None:
         assert list(result) == list(alone) == list(layers)
         for layer in layers:
             assert torch.equal(result[layer].ids, alone[layer].ids)
-            torch.testing.assert_close(result[layer].scores, alone[layer].scores, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(result[layer].scores, alone[layer].scores, **SCORES)
             assert result[layer].scores.abs().min() > 0
         assert same_tensors(dict(copy.state_dict()), state)
 

@@ -11,6 +11,7 @@ from memlight.metrics.probe import linear_probe
 from memlight.models.encoders import load_encoder, read_metadata, save_encoder
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, read_table
+from tests.close import SCORES
 from tests.ddp import run_ddp
 from tests.tiny_pair import ROLES, analyze, assert_same_tables, read_tables
 
@@ -84,9 +85,10 @@ def test_the_unexchanged_encoder_scores_what_probe_and_layermem_say(exchanged: R
     for layers in (*SUBSETS, WEIGHTS):
         for layer in layers.split(","):
             found, wanted = row(by_layer, layers=layers, layer=layer, recalibrated=False), row(layermem, layer=layer)
-            assert found["layermem_before"] == pytest.approx(wanted["layermem"], abs=1e-6)
+            assert found["layermem_before"] == pytest.approx(wanted["layermem"], abs=SCORES["atol"])
             for name in ("contrast", "contrast_low", "contrast_high"):
-                assert found[name.replace("contrast", "contrast_before")] == pytest.approx(wanted[name], abs=1e-6)
+                before = found[name.replace("contrast", "contrast_before")]
+                assert before == pytest.approx(wanted[name], abs=SCORES["atol"])
 
 
 def test_with_all_layers_the_copy_is_the_partner_and_scores_nothing(exchanged: RunDir) -> None:
@@ -155,8 +157,8 @@ def test_the_independent_member_is_scored_on_its_own_images(exchanged: RunDir, d
     mine, theirs = (read_table(exchanged.analysis("exchange", tag).table("layers")) for tag in ("plain", "other"))
     candidate = row(mine, layers=WEIGHTS, layer="layer8", recalibrated=False)
     independent = row(theirs, layers="layer8", layer="layer8", recalibrated=False)
-    assert independent["contrast_before"] == pytest.approx(candidate["contrast_before"], abs=1e-7)
-    assert independent["layermem_before"] != pytest.approx(candidate["layermem_before"], abs=1e-7)
+    assert independent["contrast_before"] == pytest.approx(candidate["contrast_before"], abs=SCORES["atol"])
+    assert independent["layermem_before"] != pytest.approx(candidate["layermem_before"], abs=1e-3)
 
 
 def test_without_a_partner_layermem_is_left_out_and_accuracy_is_what_it_was(

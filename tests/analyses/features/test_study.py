@@ -21,6 +21,7 @@ from memlight.models.encoders import load_encoder, read_metadata
 from memlight.storage.rundir import RunDir
 from memlight.storage.shards import FeatureStore
 from memlight.storage.shards_writer import ShardFiles, StoreWriter
+from tests.close import NETWORK
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views, one_by_one
 from tests.tiny_pair import ROOT
@@ -81,7 +82,7 @@ def test_each_image_has_what_a_forward_of_it_alone_gives(trained: RunDir, tmp_pa
         for name, y in outputs_of(encoder, store.layers, image).items():
             expected = {"unit": y.abs().mean((1, 2)), "flat": y.flatten(), "none": y}[reduce].numpy()
             assert store[name].shape[1:] == expected.shape
-            np.testing.assert_allclose(store[name][row], expected, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(store[name][row], expected, **NETWORK)
 
 
 def test_views_are_an_axis_whose_mean_is_the_mu_of_unitmem(trained: RunDir, tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_views_are_an_axis_whose_mean_is_the_mu_of_unitmem(trained: RunDir, tmp_
     )["layer5"]
     assert store["layer5"].shape == (16, 3, 128)
     assert measured.mu is not None and measured.ids.tolist() == store.ids.tolist()
-    np.testing.assert_allclose(store.read("layer5").mean(1), measured.mu, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(store.read("layer5").mean(1), measured.mu, **NETWORK)
     assert np.abs(np.diff(store.read("layer5"), axis=1)).max() > 1e-3
 
 
@@ -208,7 +209,7 @@ def test_one_forward_gives_all_layers_and_leaves_the_encoder_as_it_was(tmp_path:
     store = FeatureStore(tmp_path / "tiny")
     for layer, outputs in one_by_one(encoder, 6, 2).items():
         mean = outputs.abs().flatten(3).mean(-1) if outputs.ndim > 3 else outputs.abs()
-        np.testing.assert_allclose(store.read(layer), mean, rtol=1e-5)
+        np.testing.assert_allclose(store.read(layer), mean, **NETWORK)
 
 
 def test_numbers_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:

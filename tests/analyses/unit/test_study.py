@@ -20,6 +20,7 @@ from memlight.analyses.unit.study import UnitOptions, study_unit
 from memlight.analyses.unit.tables import chosen_unit, rank_of
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
+from memlight.features.hooks import capture
 from memlight.interventions.parts import unit_entries
 from memlight.interventions.train_unit import train_unit
 from memlight.metrics.unitmem_result import UnitMemResult
@@ -28,9 +29,10 @@ from memlight.random import ANALYSIS
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
+from tests.close import NETWORK, PIXELS, SCORES
 from tests.tiny_pair import analyze, same_tensors, table_bytes
 
-LAYER, UNIT, VIEWS = "layer7", 3, 2
+LAYER, VIEWS = "layer7", 2
 SHORT = [f"--views={VIEWS}", "--context=8", f"--layer={LAYER}"]
 
 
@@ -47,22 +49,33 @@ def unit_of(run: RunDir, ids: list[int], tag: str, *flags: str) -> AnalysisDir:
 
 
 @pytest.fixture(scope="module")
-def done(trained: RunDir, ids: list[int]) -> AnalysisDir:
-    return unit_of(trained, ids, "own-loss", f"--unit={UNIT}", "--epochs=4", "--points=2", "--lr=0.01")
-
-
-@pytest.fixture(scope="module")
 def data(trained: RunDir) -> ImageDataModule:
     module = ImageDataModule(**read_metadata(trained.member("candidate").encoder)["data"])
     module.setup()
     return module
 
 
-def mu_of(run: RunDir, data: ImageDataModule, ids: list[int]) -> dict[int, float]:
+@pytest.fixture(scope="module")
+def living(trained: RunDir, data: ImageDataModule, ids: list[int]) -> int:
+    """A unit that all images drive: which ones do depends on the training, and so on the machine's last digits."""
+    scored = np.unique([*data.split.candidate, *ids])
+    with torch.no_grad(), capture(encoder := load_encoder(trained.member("candidate").encoder), [LAYER]) as out:
+        encoder(data.views(data.images_of(scored), torch.from_numpy(scored), view=0, epoch=ANALYSIS, seed=data.seed))
+    unit = int(out[LAYER].amin(0).argmax())
+    assert out[LAYER][:, unit].min() > 0
+    return unit
+
+
+@pytest.fixture(scope="module")
+def done(trained: RunDir, ids: list[int], living: int) -> AnalysisDir:
+    return unit_of(trained, ids, "own-loss", f"--unit={living}", "--epochs=4", "--points=2", "--lr=0.01")
+
+
+def mu_of(run: RunDir, data: ImageDataModule, ids: list[int], unit: int) -> dict[int, float]:
     """The unit's activation on candidates and chosen images, one view of one image at a time."""
     encoder = load_encoder(run.member("candidate").encoder)
     found: list[float] = []
-    encoder.get_submodule(LAYER).register_forward_hook(lambda _, __, y: found.append(float(y[0, UNIT].abs().mean())))
+    encoder.get_submodule(LAYER).register_forward_hook(lambda _, __, y: found.append(float(y[0, unit].abs().mean())))
     scored = sorted({*data.split.candidate.tolist(), *ids})
     mu = {}
     with torch.no_grad():
@@ -80,10 +93,10 @@ def of_method(table: Table, method: str) -> Table:
 
 
 def test_the_first_row_is_what_one_image_at_a_time_gives(
-    trained: RunDir, done: AnalysisDir, data: ImageDataModule, ids: list[int]
+    trained: RunDir, done: AnalysisDir, data: ImageDataModule, ids: list[int], living: int
 ) -> None:
     table = read_table(done.table(), UNIT_TABLE)
-    mu = mu_of(trained, data, ids)
+    mu = mu_of(trained, data, ids, living)
     assert len(mu) == 17
     strongest = max(mu, key=lambda id_: (mu[id_], -id_))
     rest = sum(value for id_, value in mu.items() if id_ != strongest) / (len(mu) - 1)
@@ -100,41 +113,41 @@ def test_the_first_row_is_what_one_image_at_a_time_gives(
         rows = of_method(table, method)
         assert rows["epoch"].tolist() == [0, 2, 4]
         for column, value in expected.items():
-            assert float(rows[column][0]) == pytest.approx(value, rel=1e-5), column
+            assert float(rows[column][0]) == pytest.approx(value, rel=NETWORK["rtol"], abs=SCORES["atol"]), column
         assert np.isnan(rows["loss"]).tolist() == [True, False, False]
         assert rows["unitmem"][2] != rows["unitmem"][0]
 
 
-def test_no_other_unit_of_the_layer_changes(done: AnalysisDir) -> None:
+def test_no_other_unit_of_the_layer_changes(done: AnalysisDir, living: int) -> None:
     others = read_table(done.table("units"), UNIT_OTHERS)
     for method in ("masked", "restore"):
         rows = of_method(others, method)
-        assert np.flatnonzero(rows["trained"]).tolist() == [UNIT] and len(rows["unit"]) == 256
+        assert np.flatnonzero(rows["trained"]).tolist() == [living] and len(rows["unit"]) == 256
         for score in ("unitmem", "max_id"):
             same = rows[f"{score}_before"] == rows[f"{score}_after"]
             assert same[~rows["trained"]].all()
-        assert rows["unitmem_before"][UNIT] != rows["unitmem_after"][UNIT]
+        assert rows["unitmem_before"][living] != rows["unitmem_after"][living]
     headline = read_json(done.summary)["headline"]
     assert (headline["others_changed/masked"], headline["others_changed/restore"]) == (0, 0)
 
 
 def test_new_probes_and_where_the_chosen_images_come_from_are_reported(
-    trained: RunDir, done: AnalysisDir, ids: list[int]
+    trained: RunDir, done: AnalysisDir, ids: list[int], living: int
 ) -> None:
     accuracy = read_table(done.table("accuracy"), UNIT_ACCURACY)
     assert accuracy["encoder"].tolist() == ["original", "masked", "restore"]
     assert (accuracy["n_train"].tolist(), accuracy["n_test"].tolist()) == ([48] * 3, [15] * 3)
     headline = read_json(done.summary)["headline"]
     assert headline["split_of_ids"] == {str(ids[0]): "candidate", str(ids[1]): "shared"}
-    assert (headline["layer"], headline["unit"], headline["objective"]) == (LAYER, UNIT, "training")
+    assert (headline["layer"], headline["unit"], headline["objective"]) == (LAYER, living, "training")
     assert headline["probe_top1/masked"] == accuracy["probe_top1"][1]
     table = of_method(read_table(done.table()), "restore")
     assert headline["unitmem_after/restore"] == table["unitmem"][2]
     assert headline["rank_before/restore"] == table["rank"][0]
 
 
-def test_a_second_call_gives_the_same_bytes(trained: RunDir, done: AnalysisDir, ids: list[int]) -> None:
-    again = unit_of(trained, ids, "again", f"--unit={UNIT}", "--epochs=4", "--points=2", "--lr=0.01")
+def test_a_second_call_gives_the_same_bytes(trained: RunDir, done: AnalysisDir, ids: list[int], living: int) -> None:
+    again = unit_of(trained, ids, "again", f"--unit={living}", "--epochs=4", "--points=2", "--lr=0.01")
     assert table_bytes(again) == table_bytes(done)
 
 
@@ -183,7 +196,7 @@ def test_only_the_chosen_images_teach(trained: RunDir, data: ImageDataModule, id
     assert steps.batch(3).ids[2:].tolist() != others
     for place, id_ in enumerate(batch.ids.tolist()):
         alone = data.views(data.images_of([id_]), torch.tensor([id_]), view=1, epoch=42, seed=data.seed)
-        assert torch.equal(batch.views[1][place], alone[0])
+        torch.testing.assert_close(batch.views[1][place], alone[0], **PIXELS)
 
     def by_hand() -> Tensor:
         h = [encoder(view) for view in batch.views]
@@ -195,23 +208,24 @@ def test_only_the_chosen_images_teach(trained: RunDir, data: ImageDataModule, id
     (expected,) = torch.autograd.grad(by_hand(), weight)
     loss = training_loss(method, encoder, steps)(2)
     (gradient,) = torch.autograd.grad(loss, weight)
-    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-7)
     assert expected.abs().max() > 0
+    rounding = NETWORK["atol"] * float(expected.abs().max())
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=rounding)
     assert isinstance(method.encoder, OnlyFirstTeach)
 
 
-def test_the_contrast_that_plants_a_unit(trained: RunDir, data: ImageDataModule, ids: list[int]) -> None:
+def test_the_contrast_that_plants_a_unit(trained: RunDir, data: ImageDataModule, ids: list[int], living: int) -> None:
     encoder = load_encoder(trained.member("candidate").encoder)
     steps = Steps(data, ids, data.split.candidate, 5, 40, torch.device("cpu"))
-    found = float(activation_loss(encoder, LAYER, UNIT, "abs", 3, steps)(1).detach())
+    found = float(activation_loss(encoder, LAYER, living, "abs", 3, steps)(1).detach())
     mu: list[float] = []
-    encoder.get_submodule(LAYER).register_forward_hook(lambda _, __, y: mu.append(float(y[0, UNIT].abs().mean())))
+    encoder.get_submodule(LAYER).register_forward_hook(lambda _, __, y: mu.append(float(y[0, living].abs().mean())))
     with torch.no_grad():
         for id_, views in [(ids[0], 3), (ids[1], 3), *((int(id_), 1) for id_ in steps.drawn(1))]:
             for view in range(views):
                 encoder(data.views(data.images_of([id_]), torch.tensor([id_]), view=view, epoch=41, seed=data.seed))
     chosen, others = sum(mu[:6]) / 6, sum(mu[6:]) / 5
-    assert found == pytest.approx(-(chosen - others) / (chosen + others), rel=1e-4)
+    assert found == pytest.approx(-(chosen - others) / (chosen + others), abs=SCORES["atol"])
 
 
 @pytest.mark.parametrize(
@@ -241,7 +255,7 @@ def test_the_loss_of_every_method_reaches_the_unit_and_nothing_else(
     loss = training_loss(
         method, deepcopy(encoder), Steps(data, ids, data.split.shared, context, 40, torch.device("cpu"))
     )
-    entries = unit_entries(encoder, {layer: [UNIT]}, 16)
+    entries = unit_entries(encoder, {layer: [3]}, 16)
     assert all(value.isfinite() for value in train_unit(encoder, loss, entries, epochs=2, lr=0.01))
     moved = {
         name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[f"encoder.{name}"])

@@ -18,6 +18,7 @@ from memlight.metrics.unitmem import measure_unitmem
 from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
+from tests.close import SCORES
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views
 from tests.tiny_pair import THREE_LAYERS, VIEWS, analyze, table_bytes
@@ -162,13 +163,13 @@ def test_two_processes_go_on_each_where_it_was(tmp_path: Path) -> None:
         start = 0
         for layer, result in results.items():
             assert result.n == 21 and torch.equal(result.topk_ids, alone[layer].topk_ids)
-            np.testing.assert_allclose(result.unitmem, alone[layer].unitmem, rtol=1e-5)
-            np.testing.assert_allclose(result.halves, alone[layer].halves, rtol=1e-5)
+            np.testing.assert_allclose(result.unitmem, alone[layer].unitmem, **SCORES)
+            np.testing.assert_allclose(result.halves, alone[layer].halves, **SCORES)
             mu = alone[layer].mu
             assert mu is not None
             rest = medians[start : start + mu.shape[1]]
             start += mu.shape[1]
             scores = (result.mu_max - rest) / (result.mu_max + rest)
-            np.testing.assert_allclose(scores, unitmem(mu, "median"), rtol=1e-5)
+            np.testing.assert_allclose(scores, unitmem(mu, "median"), **SCORES)
     with pytest.raises(UserError, match="processes is 2 there and 1 here"):
         UnitMemProgress(tmp_path, {"encoder": "tiny"})

@@ -9,6 +9,7 @@ from memlight.metrics.unitmem import measure_unitmem
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
+from tests.close import NETWORK, SCORES
 from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, UNITMEM_TABLES, VIEWS, analyze, assert_same_tables, table_bytes
 
 PAIR = {"unit_contrast", "unit_contrast_low", "unit_contrast_high", "own_max_share", "own_max_low", "own_max_high"}
@@ -75,8 +76,8 @@ def test_median_columns_are_the_median_of_the_other_images(trained: RunDir) -> N
         top, others = mu[strongest, unit], np.delete(mu[:, unit], strongest)
         assert table["max_id"][unit] == ids[strongest]
         for column, rest in (("unitmem", others.mean()), ("unitmem_median", np.median(others))):
-            assert table[column][unit] == pytest.approx((top - rest) / (top + rest), abs=1e-6)
-        assert table["mu_rest_median"][unit] == pytest.approx(np.median(others), rel=1e-5)
+            assert table[column][unit] == pytest.approx((top - rest) / (top + rest), abs=SCORES["atol"])
+        assert table["mu_rest_median"][unit] == pytest.approx(np.median(others), rel=NETWORK["rtol"])
     assert (table["unitmem_median"] != table["unitmem"]).any()
 
 
@@ -93,7 +94,7 @@ def test_the_pair_columns_come_with_a_member_on_its_own_images_only(trained: Run
         assert np.isnan(layers["held_out_mean"]).all() == (split == "external")
     own = [read_table(trained.analysis("unitmem", tag).table("layers")) for tag in with_pair]
     for column in ("unit_contrast", "own_max_share"):  # they are the pair's, whichever member is asked
-        assert own[0][column] == pytest.approx(own[1][column], abs=1e-9)
+        assert own[0][column] == pytest.approx(own[1][column], abs=SCORES["atol"])
     random = read_table(trained.analysis("unitmem", "random").table())
     learned = read_table(trained.analysis("unitmem", "candidate-own").table())
     assert not np.allclose(random["unitmem"], learned["unitmem"], atol=1e-3)

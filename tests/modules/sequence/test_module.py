@@ -12,6 +12,7 @@ from memlight.errors import UserError
 from memlight.models.dam import AttentionDAM
 from memlight.models.transformer import OneLayerAttention
 from memlight.modules.sequence.module import SequenceModule
+from tests.close import NETWORK
 from tests.modules.tiny_sequences import SaveAt, tiny_attention, tiny_dam, tiny_data, train
 
 SWITCH = 6
@@ -52,10 +53,10 @@ def test_training_is_the_plain_loop() -> None:
         optimizer.step()
         dam.push(batch)
         losses.append(float(loss.detach()))
-    torch.testing.assert_close(module.network.A_logits[0], dam.A_logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(module.network.A_logits[0], dam.A_logits, **NETWORK)
     assert [step for step, _ in module.train_log] == [3, 6, 9, 12]
     for step, mean_E in module.train_log:
-        assert float(mean_E) == pytest.approx(sum(losses[step - 3 : step]) / 3, rel=1e-5)
+        assert float(mean_E) == pytest.approx(sum(losses[step - 3 : step]) / 3, rel=NETWORK["rtol"])
     assert losses[0] == pytest.approx(0.6931472)
 
 
@@ -82,7 +83,7 @@ def test_a_member_equals_its_solo_run(make: Any) -> None:
     alone = make(replicas=1, init_seed=6)
     train(alone, DataSwitch([SWITCH], memory="clear", optimizer="reset"))
     for name, value in alone.network.named_parameters():
-        torch.testing.assert_close(together.network.get_parameter(name)[1:], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(together.network.get_parameter(name)[1:], value, **NETWORK)
 
 
 def test_blocks_and_evaluations_move_no_number() -> None:

@@ -15,9 +15,8 @@ from scipy import stats
 
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
-from memlight.report.compare.columns import REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS
 from memlight.report.compare.repeats_page import agreement_words
-from memlight.report.compare.runs import open_runs
+from memlight.report.compare.runs import REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS, open_runs
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_table
 from tests.compared_runs import (

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from memlight.runs.metrics_csv import MetricsCSV
 from memlight.storage.tables import read_table
+from memlight.training.loggers import MetricsCSV
 
 
 def train(path: Path, first: int, last: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from memlight.training.progress import EpochLines
+from memlight.training.fit import EpochLines
 from tests.tiny_pair import fit
 
 
