@@ -21,18 +21,13 @@ from memlight.storage.tables import Table
 
 @rc_context(STYLE)
 def classmem_by_layer(layers: Table) -> Figure:
-    """ClassMem by layer beside shuffled labels, held-out images and the UnitMem of the same units.
-
-    Args:
-        layers: columns ``CLASSMEM_LAYERS``, one row per layer in execution order.
-    """
+    """ClassMem by layer (``CLASSMEM_LAYERS``) beside shuffled labels, held-out images and UnitMem of the same units."""
     figure = Figure(figsize=(9.6, 4.2), dpi=160, layout="constrained")
     ax = figure.subplots()
     draw_scores(ax, layers, null="labels shuffled")
     x = np.arange(len(layers["layer"]))
     ax.plot(x, layers["unitmem_mean"], "s-", color=ORANGE, lw=1.0, label="mean UnitMem", markevery=marker_spacing(x))
-    ax.set_title("ClassMem beside its controls")
-    ax.set_ylabel("ClassMem")
+    ax.set(title="ClassMem beside its controls", ylabel="ClassMem")
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     layer_ticks(ax, layers["layer"], most=30)
     return figure

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memlight.storage.schema import Column, Schema, columns
+from memlight.analyses.unitmem.columns import UNITMEM_TABLE
+from memlight.storage.schema import Column, Schema, columns, titled
 
 CLASSMEM_TABLE: Schema = {
     "layer": Column(str, "layer"),
@@ -11,29 +12,27 @@ CLASSMEM_TABLE: Schema = {
     "unit": Column(int, "unit"),
     "classmem": Column(float, "ClassMem"),
     **columns(int, "max_class"),
-    "mu_max": Column(float, "mu max"),
-    "mu_rest": Column(float, "mu rest"),
+    **titled(float, mu_max="mu max", mu_rest="mu rest"),
 }
 
 CLASSMEM_LAYERS: Schema = {
     "layer": Column(str, "layer"),
     **columns(int, "depth"),
-    "units": Column(int, "units"),
-    "dead": Column(int, "dead"),
-    "mean": Column(float, "mean", digits=3),
-    "p95": Column(float, "95 % of units", digits=3),
-    "max": Column(float, "max", digits=3),
-    "null_mean": Column(float, "null mean", digits=3),
-    "null_p95": Column(float, "null 95 %", digits=3),
-    "held_out_mean": Column(float, "held-out mean", digits=3),
-    "unitmem_mean": Column(float, "mean UnitMem", digits=3),
+    **titled(int, units="units", dead="dead"),
+    **titled(float, 3, mean="mean", p95="95 % of units", max="max"),
+    **titled(float, 3, null_mean="null mean", null_p95="null 95 %"),
+    **titled(float, 3, held_out_mean="held-out mean", unitmem_mean="mean UnitMem"),
 }
 
-CLASSMEM_CLASSES: Schema = {
-    **columns(int, "class"),
-    **columns(str, "class_name"),
-    **columns(int, "images"),
+CLASSMEM_CLASSES: Schema = {**columns(int, "class"), **columns(str, "class_name"), **columns(int, "images")}
+
+TABLES: Mapping[str, Schema] = {
+    "table": CLASSMEM_TABLE,
+    "layers": CLASSMEM_LAYERS,
+    "unitmem": UNITMEM_TABLE,
+    "classes": CLASSMEM_CLASSES,
 }
+"""Columns of every table by the name of its file."""
 
 
 def headline(tables: Mapping[str, Any]) -> dict[str, float]:

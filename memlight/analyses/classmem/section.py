@@ -29,11 +29,7 @@ def class_section(run: RunDir) -> str:
 
 
 def classmem_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the layers, the figures and the units with the highest scores.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+    """HTML of one result: words, the layers, the figures and the units with the highest scores."""
     layers = read_table(analysis.table("layers"), CLASSMEM_LAYERS)
     units = read_table(analysis.table(), CLASSMEM_TABLE)
     classes = read_table(analysis.table("classes"), CLASSMEM_CLASSES)
@@ -52,12 +48,7 @@ def classmem_html(analysis: AnalysisDir) -> str:
 
 
 def classmem_words(layers: Table, classes: Table) -> str:
-    """What the classes show, in words that follow the numbers.
-
-    Args:
-        layers: columns ``CLASSMEM_LAYERS``.
-        classes: columns ``CLASSMEM_CLASSES``.
-    """
+    """What the classes show, in words, from tables ``CLASSMEM_LAYERS`` and ``CLASSMEM_CLASSES``."""
     last = {name: column[-1] for name, column in layers.items()}
     held_out = f" and on held-out images {last['held_out_mean']:.3f}" if np.isfinite(last["held_out_mean"]) else ""
     sizes = f"{classes['images'].min()} to {classes['images'].max()}"

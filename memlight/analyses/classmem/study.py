@@ -249,7 +249,7 @@ def unit_activations(
     progress: bool = True,
     title: str = "activations",
 ) -> tuple[Tensor, Tensor]:
-    """Average the activation of each unit over the views of each image.
+    """Average the activation of each unit over the views of each image, in one pass.
 
     The encoder, its buffers, its mode and the random generators are left as they were; with a process group up,
     every process gets all, each image once.

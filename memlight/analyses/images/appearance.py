@@ -151,13 +151,13 @@ def matched_pairs(covariates_ND: ArrayLike, owner_N: ArrayLike, labels_N: ArrayL
         propensity = LogisticRegression(max_iter=1000).fit(scaled, owner).decision_function(scaled)
         apart = np.abs(propensity[owners, None] - propensity[None, controls]) > CALIPER * propensity.std()
         cost = cdist(whitened[owners], whitened[controls]) + _FORBIDDEN * apart
-    found = _assigned(cost, owners, controls)
+    pairs = _assigned(cost, owners, controls)
     if (labels >= 0).all():
         cost[labels[owners, None] != labels[None, controls]] += _FORBIDDEN
         within = _assigned(cost, owners, controls)
-        if len(within) >= max(1, KEPT_IN_CLASS * len(found)):
+        if len(within) >= max(1, KEPT_IN_CLASS * len(pairs)):
             return Matched(within, within_class=True)
-    return Matched(found, within_class=False)
+    return Matched(pairs, within_class=False)
 
 
 def unexplained(values_N: ArrayLike, covariates_ND: ArrayLike, owner_N: ArrayLike) -> Floats:

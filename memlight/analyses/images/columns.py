@@ -1,16 +1,12 @@
 """Columns of the tables of images that drive units."""
 
-from memlight.storage.schema import Column, Schema, columns, interval
+from collections.abc import Mapping
+
+from memlight.storage.schema import Column, Schema, columns, interval, titled
 
 IMAGES_DESCRIBED = (
-    "spectral_slope",
-    "high_frequency",
-    "edge_density",
-    "bytes_per_pixel",
-    "colourfulness",
-    "foreground_share",
-    "brightness",
-    "rms_contrast",
+    *("spectral_slope", "high_frequency", "edge_density", "bytes_per_pixel"),
+    *("colourfulness", "foreground_share", "brightness", "rms_contrast"),
 )
 """What is computed of every image."""
 
@@ -26,11 +22,8 @@ IMAGES_TABLE: Schema = {
 }
 
 IMAGES_OWNERSHIP: Schema = {
-    "split": Column(str, "images of"),
-    "layer": Column(str, "layer"),
-    "which": Column(str, "units by score"),
-    "units": Column(int, "units"),
-    "images": Column(int, "images"),
+    **titled(str, split="images of", layer="layer", which="units by score"),
+    **titled(int, units="units", images="images"),
     "owners": Column(float, "images that own any, %", digits=1, percent=True),
     **interval("owners_null"),
     "top_1": Column(float, "units of the top 1 % of images, %", digits=1, percent=True),
@@ -41,11 +34,7 @@ IMAGES_OWNERSHIP: Schema = {
     **interval("most_null"),
 }
 
-IMAGES_CURVE: Schema = {
-    **columns(float, "share", "units"),
-    **interval("null"),
-    **columns(float, "held_out_units"),
-}
+IMAGES_CURVE: Schema = {**columns(float, "share", "units"), **interval("null"), **columns(float, "held_out_units")}
 
 IMAGES_DESCRIPTORS: Schema = {
     **columns(str, "descriptor"),
@@ -67,19 +56,16 @@ IMAGES_MATCHED: Schema = {
     **columns(float, "null_low", "null_high"),
     "p": Column(float, "p"),
     **columns(float, "q"),
-    "unmatched": Column(float, "not matched", digits=3),
-    "imbalance": Column(float, "imbalance of the others", digits=3),
-    "imbalance_unmatched": Column(float, "before matching", digits=3),
+    **titled(
+        float, 3, unmatched="not matched", imbalance="imbalance of the others", imbalance_unmatched="before matching"
+    ),
     "held_out_pairs": Column(int, "held-out pairs"),
     "held_out_difference": Column(float, "held-out difference", digits=3),
     **columns(float, "held_out_p", "held_out_q"),
 }
 
 IMAGES_CLUSTERS: Schema = {
-    "cluster": Column(int, "cluster"),
-    "images": Column(int, "images"),
-    "drivers": Column(int, "driving"),
-    "controls": Column(int, "others"),
+    **titled(int, cluster="cluster", images="images", drivers="driving", controls="others"),
     "driver_share": Column(float, "driving, %", digits=1, percent=True),
     **columns(float, "null_low", "null_high"),
     "p": Column(float, "p"),
@@ -90,7 +76,15 @@ IMAGES_CLUSTERS: Schema = {
     "class_share": Column(float, "its share, %", digits=1, percent=True),
 }
 
-IMAGES_SILHOUETTES: Schema = {
-    **columns(int, "k"),
-    **columns(float, "silhouette"),
+IMAGES_SILHOUETTES: Schema = {**columns(int, "k"), **columns(float, "silhouette")}
+
+TABLES: Mapping[str, Schema] = {
+    "images": IMAGES_TABLE,
+    "ownership": IMAGES_OWNERSHIP,
+    "curve": IMAGES_CURVE,
+    "descriptors": IMAGES_DESCRIPTORS,
+    "matched": IMAGES_MATCHED,
+    "clusters": IMAGES_CLUSTERS,
+    "silhouettes": IMAGES_SILHOUETTES,
 }
+"""Columns of every table by the name of its file."""

@@ -38,11 +38,7 @@ def images_section(run: RunDir) -> str:
 
 
 def images_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, tables and figures.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+    """HTML of one result: words, tables and figures."""
     ownership = read_table(analysis.table("ownership"), IMAGES_OWNERSHIP)
     descriptors = read_table(analysis.table("descriptors"), IMAGES_DESCRIPTORS)
     matched = read_table(analysis.table("matched"), IMAGES_MATCHED)
@@ -61,11 +57,7 @@ def images_html(analysis: AnalysisDir) -> str:
 
 
 def ownership_words(ownership: Table) -> str:
-    """How few images own the top units, in words that follow the numbers.
-
-    Args:
-        ownership: columns ``IMAGES_OWNERSHIP``.
-    """
+    """How few images own the top units, in words that follow the numbers of a table ``IMAGES_OWNERSHIP``."""
     rows = rows_of(ownership)
     top = rows[0]
     text = (
@@ -83,12 +75,7 @@ def ownership_words(ownership: Table) -> str:
 
 
 def descriptor_words(descriptors: Table, matched: Table) -> str:
-    """What sets owners apart, in words that follow the numbers.
-
-    Args:
-        descriptors: columns ``IMAGES_DESCRIPTORS``.
-        matched: columns ``IMAGES_MATCHED``.
-    """
+    """What sets owners apart, in words, from tables ``IMAGES_DESCRIPTORS`` and ``IMAGES_MATCHED``."""
     found = descriptors["q"] < FOUND
     if not found.any():
         text = "No descriptor is correlated with how many top units an image owns"
@@ -113,11 +100,7 @@ def descriptor_words(descriptors: Table, matched: Table) -> str:
 
 
 def cluster_words(clusters: Table) -> str:
-    """Which kinds of images drive units, in words that follow the numbers.
-
-    Args:
-        clusters: columns ``IMAGES_CLUSTERS``.
-    """
+    """Which kinds of images drive units, in words that follow the numbers of a table ``IMAGES_CLUSTERS``."""
     count = len(clusters["cluster"])
     drivers, controls = int(clusters["drivers"].sum()), int(clusters["controls"].sum())
     text = (

@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from memlight import dist
+from memlight.analyses.images import ANALYSIS
 from memlight.analyses.images.chart import image_descriptors, image_ownership
 from memlight.analyses.images.columns import IMAGES_DESCRIBED
 from memlight.analyses.images.descriptors import describe_images
@@ -28,14 +29,19 @@ from memlight.analyses.images.tables import (
     owned_units,
     ownership_table,
 )
+from memlight.analyses.unitmem.columns import UNITMEM_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import Ids
 from memlight.display.pictures import channels_last, image_grid
+from memlight.errors import UserError
 from memlight.features.passes import device_of
 from memlight.metrics.ids import distinct
 from memlight.metrics.knn import embed
+from memlight.runs.flags import Logger
 from memlight.runs.log import AnalysisLog
-from memlight.storage.tables import Table
+from memlight.runs.opened import OpenedRun
+from memlight.storage.rundir import AnalysisDir
+from memlight.storage.tables import Table, read_json, read_table
 
 MOST_CLUSTERS = 8
 """Largest number of clusters that is tried."""
@@ -51,6 +57,58 @@ PICTURES = 20
 
 PIXELS_AT_ONCE = 1 << 22
 """Pixels that are described at once."""
+
+
+def look_at_images(
+    opened: OpenedRun,
+    encoder: nn.Module,
+    measured: AnalysisDir,
+    split: str,
+    max_forward: int,
+    logger: Logger,
+) -> None:
+    """Look at the images behind one result of unitmem; the result goes beside it. `analyze.py unitmem` ends so as well.
+
+    Args:
+        opened: the run, its images read.
+        encoder: whose units were measured.
+        measured: the result.
+        split: the images that it is of.
+        max_forward: most images in one forward.
+        logger: where numbers go.
+
+    Raises:
+        UserError: there is no such result, or it is of another encoder or of other images.
+    """
+    dist.barrier()  # the first process may just have written the result
+    units = _measured_units(opened, measured, split)
+    with opened.log(ANALYSIS, measured.tag, logger, None) as log:
+        study_images(encoder, opened.data, units, split, log, max_forward=opened.at_once(max_forward))
+
+
+def _measured_units(opened: OpenedRun, measured: AnalysisDir, split: str) -> dict[str, Table]:
+    """The units of a result of unitmem on its split, and on the held-out images where it has those, as ``external``.
+
+    Raises:
+        UserError: there is no such result, or it is of another encoder or of other images.
+    """
+    root = opened.run.root
+    again = f"make it again with `python analyze.py unitmem --run {root}` and the same flags"
+    if not measured.summary.is_file():
+        raise UserError("run", root, f"no {measured.dir}, whose units this command looks at", again)
+    hashes = read_json(measured.summary)["checkpoints"]  # a callback measures before there is a file to hash
+    if hashes and any(hashes.get(role) != digest for role, digest in opened.hashes.items()):
+        raise UserError("run", root, f"{measured.dir} is of another encoder than the run has now", again)
+    units = {split: read_table(measured.table(), UNITMEM_TABLE)}
+    if split != "external" and measured.table("held_out").is_file():
+        units["external"] = read_table(measured.table("held_out"), UNITMEM_TABLE)
+    for name, table in units.items():
+        limit = None if name == split else len(opened.split.ids(split))
+        ids = opened.data.batches(name, limit=limit).ids
+        if not np.isin(table["max_id"][~table["dead"]], ids).all():
+            argument, value = ("split", split) if name == split else ("external", None)
+            raise UserError(argument, value, f"{measured.dir} was measured on other {name} images", again)
+    return units
 
 
 def study_images(
@@ -91,24 +149,23 @@ def study_images(
         return
     held_out = owned.get("external") if split != "external" else None
     clusters = cluster_images(features.cpu().numpy(), seed=seed)
-    correlations = correlation_table(scored, held_out, seed)
-    matched = matched_table(scored, held_out, seed)
-    ownership = ownership_table(owned, seed)
-    curve = curve_table(scored, held_out, seed)
-    groups = cluster_table(scored, chosen, clusters.labels, data.classes)
-    log.table("images", image_table(owned, chosen, clusters.labels))
-    log.table("ownership", ownership)
-    log.table("curve", curve)
-    log.table("descriptors", correlations)
-    log.table("matched", matched)
-    log.table("clusters", groups)
-    log.table("silhouettes", {"k": clusters.numbers, "silhouette": clusters.silhouettes})
+    tables = {
+        "images": image_table(owned, chosen, clusters.labels),
+        "ownership": ownership_table(owned, seed),
+        "curve": curve_table(scored, held_out, seed),
+        "descriptors": correlation_table(scored, held_out, seed),
+        "matched": matched_table(scored, held_out, seed),
+        "clusters": cluster_table(scored, chosen, clusters.labels, data.classes),
+        "silhouettes": {"k": clusters.numbers, "silhouette": clusters.silhouettes},
+    }
+    for name, table in tables.items():
+        log.table(name, table)
     caption = "How few images own the units with the highest scores, beside owners drawn at random."
-    log.figure("ownership", image_ownership(curve, ownership), caption)
+    log.figure("ownership", image_ownership(tables["curve"], tables["ownership"]), caption)
     caption = "What sets images that own top units apart; grey is where owners are assigned at random."
-    log.figure("descriptors", image_descriptors(correlations, matched), caption)
-    _pictures(scored, chosen, clusters.labels, groups, data, log)
-    log.headline({name: ownership[name][0] for name in ("owners", "owners_null", "top_1", "top_10")})
+    log.figure("descriptors", image_descriptors(tables["descriptors"], tables["matched"]), caption)
+    _pictures(scored, chosen, clusters.labels, tables["clusters"], data, log)
+    log.headline({name: tables["ownership"][name][0] for name in ("owners", "owners_null", "top_1", "top_10")})
 
 
 def _owned(data: ImageDataModule, name: str, scored: str, table: Table) -> Owned:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 
 from memlight import dist
@@ -14,7 +15,7 @@ from memlight.analyses.layermem.chart_blocks import layermem_by_block
 from memlight.analyses.layermem.tables import control_tests, layermem_intervals, layermem_samples, layermem_table
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
-from memlight.display.pictures import channels_last, image_grid
+from memlight.display.pictures import image_grid
 from memlight.features.passes import images_at_once
 from memlight.metrics.functional import Distance, Pairs, Scale
 from memlight.metrics.layermem import LayerMemResult, measure_layermem
@@ -156,7 +157,7 @@ def _pictures(result: LayerMemResult, layer: str, data: ImageDataModule, log: An
     ranked = result.scores.argsort(descending=True, stable=True)
     for name, which in (("most_memorised", ranked[:PICTURED]), ("least_memorised", ranked.flip(0)[:PICTURED])):
         ids, scores = result.ids[which].tolist(), result.scores[which].tolist()
-        images = channels_last(data.images_of(ids))
+        images = data.images_of(ids).permute(0, 2, 3, 1).numpy()
         captions = [f"{id_}\n{score:+.3f}" for id_, score in zip(ids, scores, strict=True)]
         title = f"The candidates that score {'highest' if name == 'most_memorised' else 'lowest'} at {layer}"
-        log.figure(name, image_grid(images, captions, title=title), f"{title}: id and score.")
+        log.figure(name, image_grid(np.ascontiguousarray(images), captions, title=title), f"{title}: id and score.")

@@ -1,6 +1,6 @@
 """UnitMem by layer, beside its null, with its reliability, and all units at a glance: charts from tables. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -44,32 +44,54 @@ Scores = Mapping[str, NDArray[np.float64]]
 """``scored``, ``null`` and ``held_out`` of every unit, NaN for dead ones, as far as there are any; one at least."""
 
 
-@rc_context(STYLE)
-def unitmem_by_layer(layers: Table) -> Figure:
-    """UnitMem by layer beside what noise and held-out images score; for a pair also its two contrasts.
+def unitmem_figures(tables: Mapping[str, Table], scores: Scores) -> Iterator[tuple[str, Figure, str]]:
+    """Name, figure and caption of every chart of a study, in the order of the report.
 
     Args:
-        layers: columns ``UNITMEM_LAYERS``, one row per layer in execution order.
+        tables: of `memlight.analyses.unitmem.tables.unitmem_tables`, by their names.
+        scores: of every unit; none where all of them are dead.
     """
+    table, layers = tables["table"], tables["table"]["layer"]
+    caption = "UnitMem by layer beside its null and held-out images."
+    yield "by_layer", unitmem_by_layer(tables["layers"]), caption
+    caption = "Excess of UnitMem over what exchangeable images would score; bars are 95 % intervals over images."
+    yield "excess", unitmem_excess(tables["null"], tables["excess"]), caption
+    yield "histogram", unitmem_histogram(table), "UnitMem of all units, layer by layer."
+    if scores:
+        caption = "Every unit, sorted within its layer; in the null each unit has one draw of what it would score."
+        yield "heatmap", unitmem_heatmap(layers, scores), caption
+        caption = (
+            "Only the top and bottom 10 % of all units, sorted within their layers; each panel has its own limits."
+        )
+        yield "extremes", unitmem_extremes(layers, scores), caption
+        caption = "All units of all layers, and which share of each layer is among their top 10 %."
+        yield "overall", unitmem_overall(scores, tables["extremes"]), caption
+    if "medians" in tables:
+        caption = "UnitMem against the mean and against the median of the other images, and how alike they order units."
+        yield "mean_and_median", unitmem_mean_and_median(table, tables["medians"]), caption
+    caption = "How far the scores depend on the views and on N."
+    yield "reliability", unitmem_reliability(tables["reliability"], tables.get("curve")), caption
+
+
+@rc_context(STYLE)
+def unitmem_by_layer(layers: Table) -> Figure:
+    """UnitMem by layer (``UNITMEM_LAYERS``) beside what noise and held-out images score, and a pair's two contrasts."""
     pair = "unit_contrast" in layers
     figure = Figure(figsize=(9.6, 4.6), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB;AC" if pair else "A")
     x = np.arange(len(layers["layer"]))
 
     draw_scores(axes["A"], layers, null="expected of exchangeable images")
-    axes["A"].set_title("UnitMem beside its controls")
-    axes["A"].set_ylabel("UnitMem")
+    axes["A"].set(title="UnitMem beside its controls", ylabel="UnitMem")
     axes["A"].legend(fontsize=8, loc="best")
     if pair:
         _interval(axes["B"], x, layers, "unit_contrast", BLUE)
         axes["B"].axhline(0, color="black", lw=0.8)
-        axes["B"].set_title("Unit contrast: 0 if nothing is memorised")
-        axes["B"].set_ylabel("unit contrast")
+        axes["B"].set(title="Unit contrast: 0 if nothing is memorised", ylabel="unit contrast")
         share = {"own_max": layers["own_max_share"], **layers}
         _interval(axes["C"], x, share, "own_max", PURPLE)
         axes["C"].axhline(0.5, color="black", lw=0.8)
-        axes["C"].set_title("Own-max share: 0.5 if nothing is memorised")
-        axes["C"].set_ylabel("share of units")
+        axes["C"].set(title="Own-max share: 0.5 if nothing is memorised", ylabel="share of units")
     for ax in axes.values():
         layer_ticks(ax, layers["layer"])
     return figure
@@ -158,8 +180,9 @@ def unitmem_reliability(halves: Table, curve: Table | None = None) -> Figure:
     x = np.arange(len(halves["layer"]))
     axes["A"].plot(x, halves["split_half"], "o-", color=BLUE, markevery=marker_spacing(x))
     axes["A"].set_ylim(min(0.0, float(np.nanmin(halves["split_half"], initial=0.0))) - 0.02, 1.02)
-    axes["A"].set_title("Split-half reliability: 1 if the views do not matter")
-    axes["A"].set_ylabel("rank correlation of the units' scores")
+    axes["A"].set(
+        title="Split-half reliability: 1 if the views do not matter", ylabel="rank correlation of the units' scores"
+    )
     layer_ticks(axes["A"], halves["layer"])
     if curve is not None:
         names = _layers_of(curve)
@@ -170,21 +193,14 @@ def unitmem_reliability(halves: Table, curve: Table | None = None) -> Figure:
         axes["B"].set_xscale("log")
         axes["B"].set_xticks(np.unique(curve["n"]), [f"{n}" for n in np.unique(curve["n"])])
         axes["B"].minorticks_off()
-        axes["B"].set_xlabel("images")
-        axes["B"].set_ylabel("mean UnitMem")
-        axes["B"].set_title("UnitMem grows with the images, for noise too")
+        axes["B"].set(title="UnitMem grows with the images, for noise too", xlabel="images", ylabel="mean UnitMem")
         axes["B"].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 @rc_context(STYLE)
 def unitmem_excess(null: Table, excess: Table) -> Figure:
-    """Mean excess over the null by layer, beside that of held-out images, and every unit's excess.
-
-    Args:
-        null: columns ``UNITMEM_NULL``, one row per layer in execution order.
-        excess: columns ``UNITMEM_EXCESS``.
-    """
+    """Excess over the null: means by layer (``UNITMEM_NULL``) with held-out images, every unit (``UNITMEM_EXCESS``)."""
     figure = Figure(figsize=(9.6, 3.8), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB")
     x = np.arange(len(null["layer"]))
@@ -194,15 +210,13 @@ def unitmem_excess(null: Table, excess: Table) -> Figure:
         if np.isfinite(middle).any():
             bars = (middle - null[f"{name}_low"], null[f"{name}_high"] - middle)
             axes["A"].errorbar(x + shift, middle, bars, fmt=marker, color=colour, capsize=2, elinewidth=1, label=label)
-    axes["A"].set_title("Mean excess: 0 if images are exchangeable")
-    axes["A"].set_ylabel("UnitMem minus its null, mean over units")
+    axes["A"].set(title="Mean excess: 0 if images are exchangeable", ylabel="UnitMem minus its null, mean over units")
     depth = excess["depth"] + np.random.default_rng(0).uniform(-0.3, 0.3, len(excess["depth"]))
     above = excess["unitmem"] > excess["null_p95"]
     axes["B"].plot(depth[~above], excess["excess"][~above], ".", ms=2.5, color=GREY, alpha=0.5, label="within its null")
     label = "above its own null's 95th percentile"
     axes["B"].plot(depth[above], excess["excess"][above], ".", ms=4, color=BLUE, label=label)
-    axes["B"].set_title("Every unit: 1 in 20 lies above by chance")
-    axes["B"].set_ylabel("UnitMem minus its null")
+    axes["B"].set(title="Every unit: 1 in 20 lies above by chance", ylabel="UnitMem minus its null")
     for ax in axes.values():
         ax.axhline(0, color="black", lw=0.8)
         bottom, top = ax.get_ylim()
@@ -214,12 +228,7 @@ def unitmem_excess(null: Table, excess: Table) -> Figure:
 
 @rc_context(STYLE)
 def unitmem_mean_and_median(table: Table, medians: Table) -> Figure:
-    """Both forms of every living unit, and their correlation over the units of each layer.
-
-    Args:
-        table: columns ``UNITMEM_TABLE`` with the median form.
-        medians: columns ``UNITMEM_MEDIANS``; the last row of each kind is of all layers together.
-    """
+    """Both forms of each living unit (``UNITMEM_TABLE``), and their correlation in each layer (``UNITMEM_MEDIANS``)."""
     figure = Figure(figsize=(9.6, 4.0), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB")
     scored = medians["scores"] == "scored"
@@ -231,9 +240,11 @@ def unitmem_mean_and_median(table: Table, medians: Table) -> Figure:
         label = name if name in named else None
         axes["A"].plot(table["unitmem"][rows], table["unitmem_median"][rows], ".", ms=2.5, color=colour, label=label)
     axes["A"].axline((0, 0), slope=1, color="black", lw=0.8)
-    axes["A"].set_title("Every unit: on the line if both forms agree")
-    axes["A"].set_xlabel("UnitMem, mean of the other images")
-    axes["A"].set_ylabel("UnitMem, median of the other images")
+    axes["A"].set(
+        title="Every unit: on the line if both forms agree",
+        xlabel="UnitMem, mean of the other images",
+        ylabel="UnitMem, median of the other images",
+    )
     axes["A"].legend(fontsize=8, loc="lower right", markerscale=4)
     for kind, label, hue in (("scored", "images scored", BLUE), ("held_out", "held-out images", GREEN)):
         rows = np.flatnonzero(medians["scores"] == kind)[:-1]
@@ -245,8 +256,7 @@ def unitmem_mean_and_median(table: Table, medians: Table) -> Figure:
         for column, line, words in lines:
             text = f"{words}, {label}"
             axes["B"].plot(x, medians[column][rows], f"o{line}", color=hue, label=text, markevery=every)
-    axes["B"].set_title("Within a layer: 1 if ordered alike")
-    axes["B"].set_ylabel("correlation over the layer's units")
+    axes["B"].set(title="Within a layer: 1 if ordered alike", ylabel="correlation over the layer's units")
     low, _ = axes["B"].get_ylim()
     axes["B"].set_ylim(min(low, 0.9), 1.005)
     axes["B"].legend(fontsize=8, loc="lower left")
@@ -331,12 +341,7 @@ def _sampled(scores: NDArray[np.float64], shown: NDArray[np.bool_]) -> NDArray[n
 
 @rc_context(STYLE)
 def unitmem_overall(scores: Scores, extremes: Table) -> Figure:
-    """Histogram of all units of all layers with the overall means, and where the top tenth of them lies.
-
-    Args:
-        scores: ``(U,)`` each.
-        extremes: columns ``UNITMEM_EXTREMES``.
-    """
+    """Histogram of all units with the overall means, and where the top tenth of them lies (``UNITMEM_EXTREMES``)."""
     figure = Figure(figsize=(9.6, 3.8), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB", width_ratios=[1.1, 1])
     bins = np.linspace(0, 1, 51).tolist()
@@ -353,15 +358,16 @@ def unitmem_overall(scores: Scores, extremes: Table) -> Figure:
         rows = extremes["scores"] == name
         x = np.arange(rows.sum())
         axes["B"].plot(x, extremes["top"][rows], line, color=colour, label=NAMES[name], markevery=marker_spacing(x))
-    axes["A"].set_title("All units: exchangeable images do not score 0")
-    axes["A"].set_xlabel("UnitMem; lines at the means")
-    axes["A"].set_ylabel("number of units")
+    axes["A"].set(
+        title="All units: exchangeable images do not score 0",
+        xlabel="UnitMem; lines at the means",
+        ylabel="number of units",
+    )
     axes["A"].set_ylim(0, 1.4 * axes["A"].get_ylim()[1])  # room for the legend
     side: Literal["upper right", "upper left"] = "upper right" if np.nanmean(scores["scored"]) < 0.5 else "upper left"
     axes["A"].legend(fontsize=8, loc=side, frameon=True, edgecolor="none", framealpha=0.9)
     axes["B"].axhline(0.1, color="black", lw=0.8)
-    axes["B"].set_title("Top 10 % of all units: .1 if no layer has more")
-    axes["B"].set_ylabel("share of the layer's units")
+    axes["B"].set(title="Top 10 % of all units: .1 if no layer has more", ylabel="share of the layer's units")
     axes["B"].set_ylim(0, max(0.2, 1.05 * float(np.nanmax(extremes["top"]))))
     axes["B"].legend(fontsize=8, loc="best")
     layer_ticks(axes["B"], extremes["layer"][extremes["scores"] == extremes["scores"][0]])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Column, Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval, titled
 
 UNITMEM_TABLE: Schema = {
     **columns(str, "layer"),
@@ -18,16 +18,11 @@ UNITMEM_TABLE: Schema = {
 UNITMEM_LAYERS: Schema = {
     "layer": Column(str, "layer"),
     **columns(int, "depth"),
-    "units": Column(int, "units"),
-    "dead": Column(int, "dead"),
+    **titled(int, units="units", dead="dead"),
     "mean": Column(float, "mean", digits=3),
     **columns(float, "p95"),
-    "max": Column(float, "max", digits=3),
-    "top_mean": Column(float, "top 10 %", digits=3),
-    "bottom_mean": Column(float, "bottom 10 %", digits=3),
-    "null_mean": Column(float, "null mean", digits=3),
-    "null_p95": Column(float, "null 95 %", digits=3),
-    "held_out_mean": Column(float, "held-out mean", digits=3),
+    **titled(float, 3, max="max", top_mean="top 10 %", bottom_mean="bottom 10 %"),
+    **titled(float, 3, null_mean="null mean", null_p95="null 95 %", held_out_mean="held-out mean"),
     **columns(float, "t", "p"),
     **interval("unit_contrast", title="unit contrast", optional=True),
     "own_max_share": Column(float, "own-max share", digits=3, optional=True),
@@ -43,8 +38,7 @@ UNITMEM_EXCESS: Schema = {
 
 UNITMEM_NULL: Schema = {
     "layer": Column(str, "layer"),
-    "mean": Column(float, "mean", digits=3),
-    "null_mean": Column(float, "null mean", digits=3),
+    **titled(float, 3, mean="mean", null_mean="null mean"),
     **interval("excess", title="excess"),
     "held_out_excess": Column(float, "held-out excess"),
     **columns(float, "held_out_low", "held_out_high"),
@@ -55,24 +49,16 @@ UNITMEM_HIGHEST: Schema = {
     "rank": Column(int, "rank"),
     "layer": Column(str, "layer"),
     "unit": Column(int, "unit"),
-    "unitmem": Column(float, "UnitMem", digits=3),
-    "null": Column(float, "null", digits=3),
-    "null_p95": Column(float, "null 95 %", digits=3),
-    "held_out": Column(float, "held out", digits=3),
-    "mu_max": Column(float, "mu max"),
-    "mu_rest": Column(float, "mu rest"),
+    **titled(float, 3, unitmem="UnitMem", null="null", null_p95="null 95 %", held_out="held out"),
+    **titled(float, mu_max="mu max", mu_rest="mu rest"),
     "max_id": Column(int, "image id of the max"),
     "unitmem_median": Column(float, "median form", digits=3, optional=True),
 }
 
 UNITMEM_TESTS: Schema = {
-    "layer": Column(str, "layer"),
-    "scores": Column(str, "scores"),
+    **titled(str, layer="layer", scores="scores"),
     "k": Column(int, "units each"),
-    "top_mean": Column(float, "top mean"),
-    "top_std": Column(float, "std"),
-    "bottom_mean": Column(float, "bottom mean"),
-    "bottom_std": Column(float, "std"),
+    **titled(float, top_mean="top mean", top_std="std", bottom_mean="bottom mean", bottom_std="std"),
     "t": Column(float, "t", digits=2),
     "p": Column(float, "p"),
 }
@@ -84,33 +70,34 @@ UNITMEM_EXTREMES: Schema = {
 }
 
 UNITMEM_MEDIANS: Schema = {
-    "layer": Column(str, "layer"),
-    "scores": Column(str, "scores"),
+    **titled(str, layer="layer", scores="scores"),
     "units": Column(int, "living units"),
-    "mean": Column(float, "mean, against the mean", digits=3),
-    "median": Column(float, "mean, against the median", digits=3),
-    "null": Column(float, "its null", digits=3),
-    "null_median": Column(float, "its null", digits=3),
-    "pearson": Column(float, "correlation", digits=3),
-    "spearman": Column(float, "rank correlation", digits=3),
+    **titled(float, 3, mean="mean, against the mean", median="mean, against the median"),
+    **titled(float, 3, null="its null", null_median="its null"),
+    **titled(float, 3, pearson="correlation", spearman="rank correlation"),
 }
 
-UNITMEM_TOP: Schema = {
-    **columns(str, "layer"),
-    **columns(int, "unit", "rank", "id"),
-    **columns(float, "mu"),
-}
+UNITMEM_TOP: Schema = {**columns(str, "layer"), **columns(int, "unit", "rank", "id"), **columns(float, "mu")}
 
-UNITMEM_RELIABILITY: Schema = {
-    **columns(str, "layer"),
-    **columns(float, "split_half"),
-}
+UNITMEM_RELIABILITY: Schema = {**columns(str, "layer"), **columns(float, "split_half")}
 
-UNITMEM_CURVE: Schema = {
-    **columns(str, "layer"),
-    **columns(int, "n"),
-    **columns(float, "mean"),
+UNITMEM_CURVE: Schema = {**columns(str, "layer"), **columns(int, "n"), **columns(float, "mean")}
+
+TABLES: Mapping[str, Schema] = {
+    "table": UNITMEM_TABLE,
+    "layers": UNITMEM_LAYERS,
+    "held_out": UNITMEM_TABLE,
+    "excess": UNITMEM_EXCESS,
+    "null": UNITMEM_NULL,
+    "top": UNITMEM_TOP,
+    "reliability": UNITMEM_RELIABILITY,
+    "curve": UNITMEM_CURVE,
+    "highest": UNITMEM_HIGHEST,
+    "tests": UNITMEM_TESTS,
+    "extremes": UNITMEM_EXTREMES,
+    "medians": UNITMEM_MEDIANS,
 }
+"""Columns of every table by the name of its file."""
 
 
 def headline(tables: Mapping[str, Any]) -> dict[str, float]:

@@ -14,20 +14,24 @@ from memlight.stats import Interval, as_array, clustered_mean
 
 def layer_null(result: UnitMemResult) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`unitmem_null` of a layer's units: expected score and its 95th percentile, ``(U,)``, NaN for dead units."""
-    alive = ~as_array(result.dead)
+    alive, tail, rest = _living(result)
     null, p95 = np.full((2, len(alive)), np.nan)
-    tail, rest = as_array(result.tail_mu)[:, alive], as_array(result.mu_rest)[alive]
     null[alive], p95[alive] = unitmem_null(tail, rest, result.n)
     return null, p95
 
 
 def layer_null_draw(result: UnitMemResult, seed: int) -> NDArray[np.float64]:
     """`null_draw` of a layer's units, ``(U,)``, NaN for dead units; the same one for the same seed."""
+    alive, tail, rest = _living(result)
+    draws = np.full(len(alive), np.nan)
+    draws[alive] = null_draw(tail, rest, result.n, np.random.default_rng(seed))
+    return draws
+
+
+def _living(result: UnitMemResult) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """Which units live, ``(U,)``; of those mu of the strongest images, ``(T, L)``, and the mean of others, ``(L,)``."""
     alive = ~as_array(result.dead)
-    drawn = np.full(len(alive), np.nan)
-    tail, rest = as_array(result.tail_mu)[:, alive], as_array(result.mu_rest)[alive]
-    drawn[alive] = null_draw(tail, rest, result.n, np.random.default_rng(seed))
-    return drawn
+    return alive, as_array(result.tail_mu)[:, alive], as_array(result.mu_rest)[alive]
 
 
 def layer_excess(result: UnitMemResult) -> Interval:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from memlight.analyses.unitmem.columns import (
+    TABLES,
     UNITMEM_HIGHEST,
     UNITMEM_LAYERS,
     UNITMEM_MEDIANS,
@@ -40,11 +41,7 @@ def unitmem_section(run: RunDir) -> str:
 
 
 def unitmem_html(analysis: AnalysisDir) -> str:
-    """HTML of one result.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+    """HTML of one result: words, tables and figures; a table that is newer than the result is left out."""
     layers = read_table(analysis.table("layers"), UNITMEM_LAYERS)
     return (
         heading(analysis)
@@ -60,11 +57,7 @@ def unitmem_html(analysis: AnalysisDir) -> str:
 
 
 def overall_words(headline: Mapping[str, Any]) -> str:
-    """Means over all units of all layers, in words that follow the numbers; empty for results that lack them.
-
-    Args:
-        headline: of the summary of ``unitmem``.
-    """
+    """Means over all units of all layers, in words, from a headline of ``summary.json``; empty if it lacks them."""
     if headline.get("all/scored_mean") is None:
         return ""
     precision = ", forwards in bfloat16" if headline.get("precision") == "bf16" else ""
@@ -77,6 +70,12 @@ def overall_words(headline: Mapping[str, Any]) -> str:
     return f"{text}, beside {' and '.join(beside)}." if beside else f"{text}."
 
 
+def _newer(analysis: AnalysisDir, name: str) -> Table | None:
+    """A table that not every result has; None where it is missing."""
+    path = analysis.table(name)
+    return read_table(path, TABLES[name]) if path.is_file() else None
+
+
 def _layers(layers: Table) -> str:
     pair: list[Shown] = []
     if "unit_contrast" in layers:
@@ -87,14 +86,9 @@ def _layers(layers: Table) -> str:
 
 
 def excess_html(analysis: AnalysisDir) -> str:
-    """Words and the table of one result of UnitMem; empty where it was made before there was one.
-
-    Raises:
-        UserError: the table is damaged.
-    """
-    if not analysis.table("null").is_file():
+    """Words and a table about the null of UnitMem; empty where a result was made before there was that table."""
+    if (null := _newer(analysis, "null")) is None:
         return ""
-    null = read_table(analysis.table("null"), UNITMEM_NULL)
     unseen = ("95 % interval", lambda row: interval(row["held_out_low"], row["held_out_high"]))
     names = ("layer", "mean", "null_mean", "excess", "held_out_excess")
     shown = drawn(null, UNITMEM_NULL, *names, unseen, "above_null_p95")
@@ -108,11 +102,7 @@ def excess_html(analysis: AnalysisDir) -> str:
 
 
 def excess_words(null: Table) -> str:
-    """What the excess shows, in words that follow the numbers.
-
-    Args:
-        null: columns ``UNITMEM_NULL``.
-    """
+    """What the excess shows, in words that follow the numbers of a table ``UNITMEM_NULL``."""
     above = null["excess_low"] > 0
     if not above.any():
         return "UnitMem lies above what exchangeable images would score in no layer: no excess has an interval above 0."
@@ -127,10 +117,9 @@ def excess_words(null: Table) -> str:
 
 
 def _highest(analysis: AnalysisDir) -> str:
-    """The units with the highest scores; nothing where the result is older than the table."""
-    if not analysis.table("highest").is_file():
+    """The units with the highest scores."""
+    if (table := _newer(analysis, "highest")) is None:
         return ""
-    table = read_table(analysis.table("highest"), UNITMEM_HIGHEST)
     median = [name for name in ("unitmem_median",) if name in table]
     scores = ("unitmem", "null", "null_p95", "held_out", *median)
     shown = drawn(table, UNITMEM_HIGHEST, "rank", "layer", "unit", *scores, "mu_max", "mu_rest", "max_id")
@@ -139,9 +128,8 @@ def _highest(analysis: AnalysisDir) -> str:
 
 def _tests(analysis: AnalysisDir) -> str:
     """The published test of each layer's extremes and the same of null and held-out scores."""
-    if not analysis.table("tests").is_file():
+    if (tests := _newer(analysis, "tests")) is None:
         return ""
-    tests = read_table(analysis.table("tests"), UNITMEM_TESTS)
     names = ("k", "top_mean", "top_std", "bottom_mean", "bottom_std", "t")
     shown = drawn(tests, UNITMEM_TESTS, "layer", WHOSE, *names, ("p", lambda row: _p(row["p"])))
     title = "Welch's t-test of each layer's top against its bottom 10 % of units, as published"
@@ -153,11 +141,7 @@ def _p(value: float) -> Cell:
 
 
 def welch_words(tests: Table) -> str:
-    """What the test is worth, in words that follow the numbers.
-
-    Args:
-        tests: columns ``UNITMEM_TESTS``.
-    """
+    """What the test is worth, in words that follow the numbers of a table ``UNITMEM_TESTS``."""
 
     def below(name: str) -> tuple[int, int]:
         p = tests["p"][(tests["scores"] == name) & np.isfinite(tests["p"])]
@@ -179,10 +163,9 @@ def welch_words(tests: Table) -> str:
 
 
 def _medians(analysis: AnalysisDir) -> str:
-    """The form against the median beside that against the mean; nothing where it was not asked for."""
-    if not analysis.table("medians").is_file():
+    """The form against the median beside that against the mean, where it was asked for."""
+    if (medians := _newer(analysis, "medians")) is None:
         return ""
-    medians = read_table(analysis.table("medians"), UNITMEM_MEDIANS)
     names = ("units", "mean", "null", "median", "null_median", "pearson", "spearman")
     shown = drawn(medians, UNITMEM_MEDIANS, "layer", WHOSE, *names)
     title = "<h3>The strongest image against the median of the others</h3>"
@@ -190,11 +173,7 @@ def _medians(analysis: AnalysisDir) -> str:
 
 
 def medians_words(medians: Table) -> str:
-    """How both forms agree, in words that follow the numbers.
-
-    Args:
-        medians: columns ``UNITMEM_MEDIANS``.
-    """
+    """How both forms agree, in words that follow the numbers of a table ``UNITMEM_MEDIANS``."""
     of = {row["scores"]: row for row in rows_of(medians) if row["layer"] == "all"}
     scored = of["scored"]
     within = medians["spearman"][(medians["scores"] == "scored") & (medians["layer"] != "all")]
@@ -213,11 +192,7 @@ def medians_words(medians: Table) -> str:
 
 
 def unitmem_words(layers: Table) -> str:
-    """What the units show, in words that follow the numbers.
-
-    Args:
-        layers: columns ``UNITMEM_LAYERS``.
-    """
+    """What the units show, in words that follow the numbers of a table ``UNITMEM_LAYERS``."""
     last = {name: column[-1] for name, column in layers.items()}
     held_out = f"on held-out images the units of {last['layer']} score {last['held_out_mean']:.3f}, and "
     text = (

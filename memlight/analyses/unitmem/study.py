@@ -7,16 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from memlight import dist
-from memlight.analyses.unitmem.chart import (
-    unitmem_by_layer,
-    unitmem_excess,
-    unitmem_extremes,
-    unitmem_heatmap,
-    unitmem_histogram,
-    unitmem_mean_and_median,
-    unitmem_overall,
-    unitmem_reliability,
-)
+from memlight.analyses.unitmem.chart import unitmem_figures
 from memlight.analyses.unitmem.command import UnitMemOptions
 from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
 from memlight.analyses.unitmem.mu_table import MuTable, rest_medians
@@ -63,7 +54,7 @@ def study_unitmem(
         encoder: the encoder studied.
         data: splits and images.
         layers: module paths in execution order.
-        options: how.
+        options: how UnitMem is measured, and of which images.
         log: where the results go.
         partner: the other member of the pair, which adds the unit contrast. With it ``options.split`` is candidate and
             ``encoder`` the candidate encoder, or the split is independent and it is the independent one.
@@ -90,7 +81,8 @@ def study_unitmem(
     for name, table in tables.items():
         log.table(name, table)
     scores = unit_scores(results, tables["excess"], held_out)
-    _draw(tables, scores, log)
+    for name, figure, caption in unitmem_figures(tables, scores):
+        log.figure(name, figure, caption)
     draw_units(results, held_out, tables["excess"], data, log)
     log.headline({**_overall(tables, scores), **unitmem_headline(tables["layers"]), "precision": options.precision})
     return tables["layers"]
@@ -120,7 +112,7 @@ class _Passes:
     Attributes:
         data: splits and images.
         layers: module paths in execution order.
-        options: how.
+        options: how UnitMem is measured, and of which images.
         log: counts the images.
         max_forward: most views in one forward.
         progress: show bars.
@@ -215,27 +207,3 @@ def _overall(tables: Mapping[str, Table], scores: Scores) -> dict[str, float]:
         (row,) = np.flatnonzero((medians["layer"] == ALL) & (medians["scores"] == "scored"))
         numbers |= {f"all/{name}": float(medians[name][row]) for name in ("median", "pearson", "spearman")}
     return numbers
-
-
-def _draw(tables: Mapping[str, Table], scores: Scores, log: AnalysisLog) -> None:
-    """Every figure but the pictures, in the order of the report."""
-    table, excess, layer_U = tables["table"], tables["excess"], tables["table"]["layer"]
-    by_layer = unitmem_by_layer(tables["layers"])
-    log.figure("by_layer", by_layer, "UnitMem by layer beside its null and held-out images.")
-    caption = "Excess of UnitMem over what exchangeable images would score; bars are 95 % intervals over images."
-    log.figure("excess", unitmem_excess(tables["null"], excess), caption)
-    log.figure("histogram", unitmem_histogram(table), "UnitMem of all units, layer by layer.")
-    if scores:
-        caption = "Every unit, sorted within its layer; in the null each unit has one draw of what it would score."
-        log.figure("heatmap", unitmem_heatmap(layer_U, scores), caption)
-        caption = (
-            "Only the top and bottom 10 % of all units, sorted within their layers; each panel has its own limits."
-        )
-        log.figure("extremes", unitmem_extremes(layer_U, scores), caption)
-        caption = "All units of all layers, and which share of each layer is among their top 10 %."
-        log.figure("overall", unitmem_overall(scores, tables["extremes"]), caption)
-    if "medians" in tables:
-        caption = "UnitMem against the mean and against the median of the other images, and how alike they order units."
-        log.figure("mean_and_median", unitmem_mean_and_median(table, tables["medians"]), caption)
-    reliability = unitmem_reliability(tables["reliability"], tables.get("curve"))
-    log.figure("reliability", reliability, "How far the scores depend on the views and on N.")

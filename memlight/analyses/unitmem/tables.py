@@ -1,7 +1,7 @@
 """Results of all layers as the tables that are written, drawn and reported."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -113,12 +113,7 @@ def joined_tables(parts: Sequence[Table]) -> Table:
 
 
 def excess_table(results: Results, held_out: Results | None = None) -> Table:
-    """Every unit beside its null: the columns of ``unitmem/excess.csv``; dead units have no null.
-
-    Args:
-        results: layer -> result, layers in execution order.
-        held_out: the same units on images that no member was trained on; NaN when missing.
-    """
+    """Every unit beside its null: ``unitmem/excess.csv``; NaN for dead units, and without held-out images."""
     table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
     nulls = [layer_null(result) for result in results.values()]
     table["unitmem"] = np.concatenate([as_array(result.unitmem) for result in results.values()])
@@ -135,12 +130,8 @@ def null_table(results: Results, held_out: Results | None = None) -> Table:
     """Mean excess over the null of each layer's living units: the columns of ``unitmem/null.csv``.
 
     ``held_out_excess`` is that of the same units on held-out images over the null of those: no encoder was trained
-    on them, so it shows what the null's misfit alone makes of the layer. ``above_null_p95`` is the share of units
-    above the 95th percentile of their own null, .05 where images are exchangeable.
-
-    Args:
-        results: layer -> result, layers in execution order.
-        held_out: the same units on images that no member was trained on; NaN when missing.
+    on them, so it shows what the null's misfit alone makes of the layer; NaN without any. ``above_null_p95`` is the
+    share of units above the 95th percentile of their own null, .05 where images are exchangeable.
     """
     none = (np.nan, np.nan, np.nan)
     rows = []
@@ -201,17 +192,16 @@ def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[st
     dead = as_array(result.dead)
     scores = np.sort(as_array(result.unitmem)[~dead])
     bottom, top = tenths(scores)
-    null_mean, null_p95 = (values[~dead] for values in layer_null(result))
+    null_mean, null_p95 = (mean_of(values[~dead]) for values in layer_null(result))
     test = welch(top, bottom)
     return {
         **score_summary(dead, scores),
         "top_mean": mean_of(top),
         "bottom_mean": mean_of(bottom),
-        "null_mean": mean_of(null_mean),
-        "null_p95": mean_of(null_p95),
+        "null_mean": null_mean,
+        "null_p95": null_p95,
         "held_out_mean": mean_of(as_array(held_out.unitmem[~held_out.dead])) if held_out is not None else np.nan,
-        "t": test.t,
-        "p": test.p,
+        **test._asdict(),
     }
 
 
@@ -295,7 +285,7 @@ def highest_units(table: Table, excess: Table, count: int = 20) -> Table:
     Args:
         table: columns ``UNITMEM_TABLE``.
         excess: columns ``UNITMEM_EXCESS``, of the same units.
-        count: how many; fewer where fewer live.
+        count: how many; fewer where fewer are alive.
     """
     alive = np.flatnonzero(~table["dead"])
     order = alive[np.argsort(-table["unitmem"][alive], kind="stable")][:count]
@@ -314,11 +304,10 @@ def extreme_tests(layers: NDArray[np.str_], scores: Scores) -> Table:
         scores: of `unit_scores`.
     """
     rows = []
-    for layer in dict.fromkeys(layers.tolist()):
-        for name, values in scores.items():
-            bottom, top = tenths(_sorted(values[layers == layer]))
-            spreads = [number for part in (top, bottom) for number in (mean_of(part), _std(part))]
-            rows.append((layer, name, len(top), *spreads, *welch(top, bottom)))
+    for layer, name, values in _by_layer(layers, scores):
+        bottom, top = tenths(values)
+        spreads = [number for part in (top, bottom) for number in (mean_of(part), _std(part))]
+        rows.append((layer, name, len(top), *spreads, *welch(top, bottom)))
     return table_of(UNITMEM_TESTS, rows)
 
 
@@ -331,11 +320,17 @@ def extreme_shares(layers: NDArray[np.str_], scores: Scores) -> Table:
     """
     limits = {name: tenths(_sorted(values)) for name, values in scores.items()}
     rows = []
+    for layer, name, values in _by_layer(layers, scores):
+        bottom, top = limits[name]
+        rows.append((layer, name, len(values), mean_of(values >= top[0]), mean_of(values <= bottom[-1])))
+    return table_of(UNITMEM_EXTREMES, rows)
+
+
+def _by_layer(layers: NDArray[np.str_], scores: Scores) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """Layer, name of the scores, and these scores of the layer's living units in ascending order."""
     for layer in dict.fromkeys(layers.tolist()):
         for name, values in scores.items():
-            of_layer, (bottom, top) = _sorted(values[layers == layer]), limits[name]
-            rows.append((layer, name, len(of_layer), mean_of(of_layer >= top[0]), mean_of(of_layer <= bottom[-1])))
-    return table_of(UNITMEM_EXTREMES, rows)
+            yield layer, name, _sorted(values[layers == layer])
 
 
 def median_agreement(results: Results, held_out: Results | None = None) -> Table:
