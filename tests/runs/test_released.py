@@ -19,7 +19,8 @@ import torchvision
 from PIL import Image
 
 from memlight.analyses import probe, unitmem
-from memlight.analyses.unitmem.study import UnitMemOptions, study_unitmem
+from memlight.analyses.unitmem.command import UnitMemOptions
+from memlight.analyses.unitmem.study import study_unitmem
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
 from memlight.data.augment import Views
@@ -81,7 +82,7 @@ def measure(opened: ReleasedRun, member: str = "candidate", tag: str | None = No
     assert opened.partner(member) is None
     opened.read_images()
     with opened.log(unitmem.ANALYSIS, tag, "csv", None) as log:
-        options = UnitMemOptions(num_views=2, views=opened.views(None))
+        options = UnitMemOptions(views=2)
         study_unitmem(encoder, opened.data, layers, options, log, progress=False)
     return {name: read_table(log.final.table(name)) for name in ("table", "layers", "top")}
 
