@@ -132,9 +132,14 @@ class ImageDataModule(L.LightningDataModule):
             UserError: the images cannot be opened, the splits do not fit, or the run has other ones.
         """
         self.open()
-        if self.run is not None and not self._settled:
-            self._settle(self.split, RunDir(Path(self.run)).splits)
-            self._settled = True
+        if self.run is None or self._settled:
+            return
+        path = RunDir(Path(self.run)).splits
+        if path.exists():
+            PairSplit.load(path).require_equal(self.split, path)
+        elif self._rank == 0:
+            self.split.save(path)
+        self._settled = True
 
     def open(self) -> None:
         """Open the images and deal out the ids, without touching the run directory; the second call does nothing.
@@ -268,10 +273,10 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             UserError: the batch size does not divide among the processes or exceeds the number of images.
         """
-        own = self.split.own_ids(self.role)
+        ids = self.split.own_ids(self.role)
         if self.left_out is not None:
-            own = own[~np.isin(own, self.left_out.ids)]
-        order = TrainingOrder(self.split.shared, own, self.repeat, self.batch_size, self.seed)
+            ids = ids[~np.isin(ids, self.left_out.ids)]
+        order = TrainingOrder(self.split.shared, ids, self.repeat, self.batch_size, self.seed)
         if len(order) == 0:
             raise UserError(
                 "batch_size", self.batch_size, f"an epoch has {order.images_per_epoch} images", "choose fewer"
@@ -323,12 +328,6 @@ class ImageDataModule(L.LightningDataModule):
             download=download,
         )
         return JoinedSource(train, test)
-
-    def _settle(self, split: PairSplit, path: Path) -> None:
-        if path.exists():
-            PairSplit.load(path).require_equal(split, path)
-        elif self._rank == 0:
-            split.save(path)
 
     def _loader(self, order: Order) -> DataLoader[Any]:
         if self.batch_size % self._world_size:

@@ -134,14 +134,6 @@ class PairSplit:
         ids: Ids = getattr(self, split)
         return ids
 
-    def role_ids(self, role: str) -> Ids:
-        """Ascending ids of every image an encoder of this role is trained on.
-
-        Raises:
-            UserError: there is no such role.
-        """
-        return np.sort(np.concatenate([self.ids(split) for split in role_splits(role)]))
-
     def own_ids(self, role: str) -> Ids:
         """Ids of the images an encoder of this role is trained on besides the shared ones, split by split.
 

@@ -40,7 +40,7 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
         UserError: no layer at all, one named twice, or an unknown one (lists the nearest names).
     """
     known = [name for name, _ in model.named_modules() if name]
-    own = getattr(model, "layer_paths", {})
+    names = getattr(model, "layer_paths", {})
     if not layers:
         raise UserError("layers", None, "names no layer", "leave it out to measure every layer")
     for position, layer in enumerate(layers):
@@ -49,7 +49,7 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
             way_out = f"write {path} for its output, {path}{INPUT} for its input"
             raise UserError("layers", layer, "no such place in a layer", way_out)
         if path not in known:
-            nearest = get_close_matches(path, [*own, *known], n=5, cutoff=0.3) or known[:5]
+            nearest = get_close_matches(path, [*names, *known], n=5, cutoff=0.3) or known[:5]
             raise UserError("layers", layer, f"no such layer; nearest: {', '.join(nearest)}")
         if layer in layers[:position]:
             raise UserError("layers", layer, "named twice")

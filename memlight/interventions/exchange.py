@@ -51,10 +51,10 @@ def layer_tensors(model: nn.Module, layers: Sequence[str], image_size: int | Non
     names: list[str] = []
     for layer in layers:
         path, suffix = layer_place(model, layer)
-        own = [name for name in state if name.startswith(f"{path}.")]
-        if suffix or not own:
+        of_layer = [name for name in state if name.startswith(f"{path}.")]
+        if suffix or not of_layer:
             raise UserError("layers", layer, "has no weights of its own", "name a layer that has some")
-        names += own
+        names += of_layer
         norm = _norm_behind(model, layer, image_size)
         names += [name for name in state if norm is not None and name.startswith(f"{norm}.")]
     return list(dict.fromkeys(names))

@@ -187,11 +187,11 @@ def load_state(encoder: nn.Module, state: Mapping[str, Tensor], *, path: str | P
     Raises:
         UserError: lists what is missing, unexpected or of another shape, grouped by module.
     """
-    own = encoder.state_dict()
+    wanted = encoder.state_dict()
     problems = {
-        "missing": own.keys() - state.keys(),
-        "unexpected": state.keys() - own.keys(),
-        "other shape": {name for name in own.keys() & state.keys() if own[name].shape != state[name].shape},
+        "missing": wanted.keys() - state.keys(),
+        "unexpected": state.keys() - wanted.keys(),
+        "other shape": {name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape},
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_by_module(names)}" for what, names in problems.items() if names)
@@ -209,9 +209,7 @@ def _by_module(names: Iterable[str]) -> str:
 
 def _resnet9(name: str, stem: Stem, image_size: int | None) -> nn.Module:
     size = image_size or 32
-    if size < ResNet9.min_size:
-        why = f"{size}-pixel images are too small for its four poolings"
-        raise UserError("name", name, why, f"use `image_size` {ResNet9.min_size} or more")
+    _require_side(name, size, ResNet9.min_size, "for its four poolings")
     return _with_spec(ResNet9(), EncoderSpec(name, "cifar", 3, ResNet9.num_features, size))
 
 
@@ -244,9 +242,7 @@ def _var(name: str, channels: int, image_size: int | None) -> nn.Module:
     size = image_size or 256
     if channels % GROUPS:
         raise UserError("name", name, f"its norms have {GROUPS} groups", f"use a multiple, as var_vqvae_ch{GROUPS}")
-    if size < VQVAEEncoder.min_size:
-        why = f"{size}-pixel images are too small to be halved four times"
-        raise UserError("name", name, why, f"use `image_size` {VQVAEEncoder.min_size} or more")
+    _require_side(name, size, VQVAEEncoder.min_size, "to be halved four times")
     encoder = VQVAEEncoder(channels, image_size=size)
     return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, encoder.num_features, size))
 
@@ -314,6 +310,12 @@ def _create_for_any_size(short: str, options: dict[str, Any]) -> nn.Module:
             raise
         torch.set_rng_state(state)
         return timm.create_model(short, pretrained=False, num_classes=0, **options)
+
+
+def _require_side(name: str, size: int, least: int, what_for: str) -> None:
+    if size < least:
+        why = f"{size}-pixel images are too small {what_for}"
+        raise UserError("name", name, why, f"use `image_size` {least} or more")
 
 
 def _require_whole_patches(name: str, size: int, patch: int) -> None:

@@ -124,12 +124,12 @@ def _compare(tensors: Mapping[str, Tensor], encoder: nn.Module) -> list[_Part]:
     parts = []
     for layout in layouts(encoder):
         wanted = {layout.name_in_file(name): name for name in own}
-        found: dict[str, dict[str, Tensor]] = {}
+        by_prefix: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             for prefix, rest in _splits(name):
                 if rest in wanted:
-                    found.setdefault(prefix, {})[wanted[rest]] = tensor
-        for prefix, with_its_names in found.items():
+                    by_prefix.setdefault(prefix, {})[wanted[rest]] = tensor
+        for prefix, with_its_names in by_prefix.items():
             state = layout.convert(with_its_names)
             wrong = [name for name in state if state[name].shape != own[name].shape]
             missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]

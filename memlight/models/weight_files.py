@@ -134,11 +134,11 @@ def _harmless() -> list[type | Callable[..., Any] | tuple[Callable[..., Any], st
 def _flat(value: Any, prefix: str = "") -> dict[str, Tensor]:
     if isinstance(value, Tensor):
         return {prefix: value.detach()}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     if isinstance(value, Mapping):
         for key, item in value.items():
-            found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return found
+            tensors |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return tensors
 
 
 def weights_sha256(encoder: nn.Module) -> str:
