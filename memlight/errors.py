@@ -142,11 +142,15 @@ def below_one(**values: float) -> None:
 def flag_among(flags: Collection[str]) -> FlagOf:
     """Look arguments up among the flags of a parser, which may spell them with hyphens and put a part before them.
 
+    An argument that is named with its class, as ``DataSwitch.at``, is one of a callback in train.py.
+
     Args:
         flags: such as ``--view-set``, ``--data.batch_size``.
     """
 
     def flag_of(name: str) -> str | None:
+        if name[0].isupper():
+            return f"--trainer.callbacks {name}" if "--trainer.callbacks" in flags else None
         last = name.rpartition(".")[2]
         for spelled in (name, *(f"{part}{last}" for part in _PARTS)):
             for flag in (f"--{spelled}", f"--{spelled.replace('_', '-')}"):

@@ -81,7 +81,8 @@ class SearchProgress:
 
     Args:
         path: the file.
-        identity: what is searched, where and how, JSON-able; what another search left is not used.
+        identity: what is searched, where and how, JSON-able, under other names than those of the numbers that follow;
+            what another search left is not used.
         queries: number of queries.
         k: number of nearest rows of each.
 

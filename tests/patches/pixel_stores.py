@@ -31,7 +31,7 @@ def pixel_store(root: Path, images: Path, shard_size: int = 5) -> PatchStore:
     made = PatchWriter(
         root,
         {"extractor": "pixels", "mode": "crop", "weights_sha256": None, "picture_size": [SIDE, SIDE]},
-        {"images": len(names), "names_sha256": str(len(names))},
+        {"images": len(names), "names_sha256": f"{len(names)} of {images.name}"},
         {"torch": "0"},
         images=str(images),
         names=names,

@@ -134,7 +134,7 @@ def test_an_arm_starts_from_the_switch_of_another_run(trained: Path, config: Pat
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--trainer.max_steps=6"], ".at 6: the training ends after --trainer.max_steps 6"),
+        (["--trainer.max_steps=6"], "--trainer.callbacks Snapshot.at 6: the training ends after --trainer.max_steps 6"),
         (["--data.num_sequences=300"], "--data.num_sequences 300: there are only 256 distinct"),
         (["--model.capacity=0"], "--model.capacity 0"),
         (["--trainer.max_steps=-1"], "--trainer.max_steps -1: say how many"),

@@ -200,7 +200,8 @@ def _converted(captured: Mapping[str, Tensor], layers: Sequence[str], dtype: Dty
     converted = {layer: captured[layer].to(getattr(torch, dtype)) for layer in layers}
     finite = torch.stack([features.isfinite().all() for features in converted.values()]).tolist()
     if not all(finite):
-        check_finite(captured)
+        with named(encoder="run"):
+            check_finite(captured)
         layer = layers[finite.index(False)]
         largest = float(captured[layer].abs().max())
         why = f"layer {layer} reaches {largest:.3g}, more than {dtype} holds"

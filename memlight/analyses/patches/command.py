@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from memlight.commands import CommandGroup
-from memlight.errors import UserError, named
-from memlight.runs.flags import EncoderFlags, Results, at_least
+from memlight.errors import UserError, at_least, named
+from memlight.runs.flags import EncoderFlags, Results
 
 
 @dataclass(frozen=True)

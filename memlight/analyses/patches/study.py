@@ -66,7 +66,7 @@ def run_search(out: str, flags: SearchFlags, results: Results) -> None:
             checkpoints={"extractor": str(index.fingerprint["extraction"].get("weights_sha256") or "random")},
             device=name if len(devices) == 1 else f"{len(devices)} x {name}",
         ) as log:
-            identity = {"metric": flags.metric, "queries": queries.fingerprint, "index": index.fingerprint}
+            identity = {"metric": flags.metric, "query_store": queries.fingerprint, "index": index.fingerprint}
             progress = run.analysis("patches", results.tag).progress
             saved = SearchProgress(progress, identity, queries.num_rows, flags.k)
             start = time.perf_counter()

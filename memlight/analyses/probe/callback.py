@@ -1,5 +1,7 @@
 """How good the features are while a member trains: nearest neighbours every N epochs, a linear probe at the end."""
 
+from typing import ClassVar
+
 import lightning.pytorch as L
 
 from memlight import dist
@@ -29,6 +31,8 @@ class OnlineEvaluation(ObserverCallback):
         max_forward: most images in one forward.
     """
 
+    labelled: ClassVar = {"shared": 1, "external": 1}
+
     def __init__(
         self,
         every_n_epochs: int = 10,
@@ -53,7 +57,7 @@ class OnlineEvaluation(ObserverCallback):
         for split in self.limits:
             if len(data.split.ids(split)) == 0:
                 raise UserError(f"num_{split}", 0, f"OnlineEvaluation needs {split} images", "give some")
-        self.require_labelled(data, dict.fromkeys(self.limits, 1))
+        super().require_images(data)
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the neighbours vote."""

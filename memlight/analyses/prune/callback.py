@@ -1,6 +1,6 @@
 """What pruning costs while a member trains."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import lightning.pytorch as L
 import torch
@@ -10,7 +10,6 @@ from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.prune import ANALYSIS
 from memlight.analyses.prune.command import PruneOptions
 from memlight.analyses.prune.study import layers_to_prune, own_split, prune_headline, study_prune
-from memlight.data.images import ImageDataModule
 from memlight.errors import at_least, named
 from memlight.features.hooks import Activation
 from memlight.storage.rundir import member_tag
@@ -36,6 +35,8 @@ class PruneCallback(ObserverCallback):
         max_forward: most views or images in one forward.
     """
 
+    labelled: ClassVar = {"shared": 1, "external": 2}
+
     def __init__(
         self,
         every_n_epochs: int = 50,
@@ -59,14 +60,6 @@ class PruneCallback(ObserverCallback):
         """Also refuse layers that cannot be pruned and shares that are no unit, before the first step."""
         super().setup(trainer, pl_module, stage)
         layers_to_prune(self.encoder(pl_module), self.layers, self.options)
-
-    def require_images(self, data: ImageDataModule) -> None:
-        """Refuse images that no probe can be trained on or tested with.
-
-        Raises:
-            UserError: a split is too small, or holds images without a class.
-        """
-        self.require_labelled(data, {"shared": 1, "external": 2})
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prune copies of this epoch's encoder."""

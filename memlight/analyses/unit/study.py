@@ -16,7 +16,7 @@ from memlight.analyses.probe.accuracy import measure_accuracy
 from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.unit.chart import unit_training
 from memlight.analyses.unit.columns import UNIT_ACCURACY, UNIT_TABLE
-from memlight.analyses.unit.command import Method, UnitOptions
+from memlight.analyses.unit.command import UnitOptions
 from memlight.analyses.unit.objectives import COMPARES_IMAGES, Steps, activation_loss, training_loss
 from memlight.analyses.unitmem.excess import layer_null
 from memlight.data.images import ImageDataModule
@@ -178,14 +178,16 @@ def study_unit(
     if start.dead[unit]:
         why = "never fires on these images, so nothing would teach it"
         raise UserError("unit", unit, why, "choose another")
+    others = [other for other in range(len(start.unitmem)) if other != unit]
     points: list[Point] = []
     trained: dict[str, nn.Module] = {}
     for name in options.methods:
         points.append(Point(name, 0, float("nan"), start))
-        copies = _trained(encoder, *to_train(unit), layer, unit, len(start.unitmem), name, options, progress)
-        for epoch, loss, network in copies:
-            points.append(Point(name, epoch, loss, measure(network)))
-            trained[name] = network
+        copy, loss_of = to_train(unit)
+        entries = unit_entries(copy, {layer: [unit] if name == "masked" else range(len(start.unitmem))})
+        for epoch, loss in _train(copy, loss_of, entries, options, name, progress):
+            trained[name] = copy if name == "masked" else restore_units(copy, encoder, {layer: others})
+            points.append(Point(name, epoch, loss, measure(trained[name])))
     ends = {point.method: point.result for point in points}
     of = f"{layer} unit {unit}"
     table, units = unit_table(points, unit, options.ids), units_table(start, ends, unit)
@@ -208,29 +210,24 @@ def study_unit(
     return table
 
 
-def _trained(
-    encoder: nn.Module,
+def _train(
     copy: nn.Module,
     loss_of: Callable[[int], Tensor],
-    layer: str,
-    unit: int,
-    units: int,
-    method: Method,
+    entries: Mapping[str, Tensor],
     options: UnitOptions,
+    title: str,
     progress: bool,
-) -> Iterator[tuple[int, float, nn.Module]]:
-    """Train a copy of an encoder; epoch, loss and a network that differs from it in the unit alone, at each point."""
-    others = [other for other in range(units) if other != unit]
-    entries = unit_entries(copy, {layer: [unit] if method == "masked" else range(units)})
+) -> Iterator[tuple[int, float]]:
+    """Train entries of an encoder in place; pause with epoch and loss wherever it is to be measured."""
     points = min(options.points, options.epochs)
     at = set(np.linspace(0, options.epochs, points + 1).round().astype(int).tolist())
     steps = train_unit(copy, loss_of, entries, epochs=options.epochs, lr=options.lr)
-    for epoch, loss in enumerate(tqdm(steps, method, options.epochs, unit="epoch", disable=not progress), start=1):
+    for epoch, loss in enumerate(tqdm(steps, title, options.epochs, unit="epoch", disable=not progress), start=1):
         if epoch not in at:
             continue
         if not torch.isfinite(loss):
             raise UserError("lr", options.lr, f"the loss is {float(loss)} at epoch {epoch}", "choose a lower one")
-        yield epoch, float(loss), copy if method == "masked" else restore_units(copy, encoder, {layer: others})
+        yield epoch, float(loss)
 
 
 def chosen_unit(start: UnitMemResult, unit: int | None) -> int:

@@ -106,12 +106,9 @@ class UnitMemProgress:
             before = json.loads(_header(state)["made_from"])
             if before != self.made_from:
                 changed = difference("", before, self.made_from)
-                raise UserError(
-                    "run",
-                    None,
-                    f"{directory} holds what an interrupted call has measured otherwise ({changed})",
-                    "repeat its flags to go on, keep it apart with another `tag`, or delete that directory",
-                )
+                why = f"{directory} holds what an interrupted call has measured otherwise ({changed})"
+                way_out = "repeat its flags to go on, keep it apart with another `tag`, or delete that directory"
+                raise UserError("run", None, why, way_out)
 
     def of(self, name: str, images: int, *, table: bool) -> "PassProgress":
         """The pass called ``name``.

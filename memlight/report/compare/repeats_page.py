@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from memlight.analyses.layermem.chart_agreement import agreement_between_runs
+from memlight.analyses.layermem.chart import agreement_between_runs
 from memlight.analyses.layermem.section import contrast_words
 from memlight.analyses.registry import ANALYSES, curves
 from memlight.display import page

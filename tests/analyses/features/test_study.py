@@ -225,7 +225,7 @@ def test_numbers_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         with torch.no_grad():
             encoder.stem.bias.fill_(torch.nan)
         broken = Tiny(tmp_path / f"broken-{reduce}", encoder, FeatureOptions(reduce=reduce))
-        with pytest.raises(UserError, match=r"^--run: layer stem gives NaN"):
+        with pytest.raises(UserError, match=r"^run: layer stem gives NaN"):
             broken.write()
 
 
