@@ -216,7 +216,7 @@ class AnalysisLog:
 
 def git_commit() -> str | None:
     """The commit of this package's source, with ``-dirty`` after local changes; None outside a checkout."""
-    source = Path(__file__).resolve().parent.parent
+    source = Path(__file__).resolve().parents[2]
     if not (source / ".git").exists():
         return None
     command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--match="]

@@ -34,7 +34,7 @@ def fit_command(flags: Sequence[str]) -> list[str]:
 
 def own_environment() -> Environment:
     """This process's, in which `memlight` is found from any directory, and no sweep."""
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     return dict(
         without_sweep(os.environ), PYTHONPATH=os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     )
