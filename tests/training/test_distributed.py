@@ -56,7 +56,9 @@ class Generators(L.Callback):
 
 def train(run: Path, *flags: str) -> list[str]:
     """A training that notes its random states, after ``python``."""
-    noted = callback_flags("tests.test_distributed.Generators", directory=run.parent / f"{run.name}-generators")
+    noted = callback_flags(
+        "tests.training.test_distributed.Generators", directory=run.parent / f"{run.name}-generators"
+    )
     return [str(ROOT / "train.py"), *fit_flags(run, *flags), *noted]
 
 

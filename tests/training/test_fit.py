@@ -299,7 +299,7 @@ def test_what_breaks_in_a_later_epoch_leaves_the_checkpoints_of_earlier_ones(
     tmp_path: Path, batch_size: int, external: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Poisoned weights show in the next step's loss, in the validation after the last step, or nowhere but in them."""
-    poison = callback_flags("tests.test_training.Poison", epoch=1)
+    poison = callback_flags("tests.training.test_fit.Poison", epoch=1)
     sizes = [f"--data.batch_size={batch_size}", f"--data.num_external={external}", "--keep_every=1"]
     assert fit(tmp_path / "run", *sizes, *poison) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -333,8 +333,8 @@ class Collapsed(SimCLR):
 
 
 def test_collapse_is_a_warning_with_its_number(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match=r"collapsed: their spread is 0\.0\d+ .* --model\.optim\.lr"):
-        assert fit(tmp_path / "run", "--model=tests.test_training.Collapsed", "--trainer.max_epochs=1") == 0
+    with pytest.warns(UserWarning, match=r"collapsed: their spread is 0\.0\d+ .* \(optim\.lr\)"):
+        assert fit(tmp_path / "run", "--model=tests.training.test_fit.Collapsed", "--trainer.max_epochs=1") == 0
 
 
 def test_a_training_that_goes_well_does_not_warn(plain_pair: TinyPair) -> None:

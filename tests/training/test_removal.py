@@ -1,5 +1,6 @@
 """`train.py removal` on a tiny pair: arms, what they cost, and what is refused. Arms train in this process."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
