@@ -6,8 +6,7 @@ import numpy as np
 
 from memlight.analyses import layermem, probe, unitmem
 from memlight.analyses.layermem.chart import layermem_by_depth
-from memlight.analyses.unitmem.chart_layers import unitmem_by_layer, unitmem_histogram
-from memlight.analyses.unitmem.chart_overview import unitmem_heatmap
+from memlight.analyses.unitmem.chart import unitmem_by_layer, unitmem_heatmap, unitmem_histogram
 from memlight.display.pictures import image_grid, rows_grid
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 DPI = 144
@@ -13,6 +13,18 @@ CELL = 96
 """The side of a picture in pixels: small images are enlarged to at least 2/3 of it, large ones reduced to it."""
 
 GAP, CAPTION, TITLE = 8, 34, 44
+
+Picture = NDArray[np.uint8]
+"""An image ``uint8 (H, W, 3)``."""
+
+
+def channels_last(images_N3HW: ArrayLike) -> NDArray[np.uint8]:
+    """Images as they are drawn, ``uint8 (N, H, W, 3)``.
+
+    Args:
+        images_N3HW: images as a data module gives them, ``uint8 (N, 3, H, W)`` on the CPU.
+    """
+    return np.ascontiguousarray(np.moveaxis(np.asarray(images_N3HW), 1, -1))
 
 
 def image_grid(images: NDArray[np.uint8], captions: Sequence[str], *, title: str = "", columns: int = 10) -> Figure:
@@ -36,36 +48,44 @@ def image_grid(images: NDArray[np.uint8], captions: Sequence[str], *, title: str
 
 
 def rows_grid(
-    images: NDArray[np.uint8], row_labels: Sequence[str], captions: Sequence[Sequence[str]], *, title: str = ""
+    images: Sequence[Sequence[Picture | None]] | NDArray[np.uint8],
+    row_labels: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    *,
+    title: str = "",
 ) -> Figure:
     """One row of images per unit, its name on the left.
 
     Args:
-        images: ``uint8 (R, K, H, W, 3)``.
+        images: R rows of images ``uint8 (H, W, 3)``. A row may be shorter than others, which leaves white at its end;
+            None leaves a white place, but not the first of the first row.
         row_labels: R names; a line break makes two lines.
-        captions: R sequences of K captions, below the images.
+        captions: R sequences, with one caption below each image.
         title: above all of them.
 
     Raises:
         ValueError: labels or captions do not fit the images.
     """
-    if len(row_labels) != len(images) or any(len(row) != images.shape[1] for row in captions):
-        raise ValueError(f"{images.shape[:2]} images, {len(row_labels)} labels, {[len(r) for r in captions]} captions")
+    sizes = [len(row) for row in images]
+    if len(row_labels) != len(images) or [len(row) for row in captions] != sizes:
+        raise ValueError(f"rows of {sizes} images, {len(row_labels)} labels, {[len(r) for r in captions]} captions")
     return _draw([list(row) for row in images], captions, title, row_labels)
 
 
 def _draw(
-    rows: Sequence[Sequence[NDArray[np.uint8]]],
+    rows: Sequence[Sequence[Picture | None]],
     captions: Sequence[Sequence[str]],
     title: str,
     row_labels: Sequence[str] = (),
 ) -> Figure:
-    rows = [[_fit(image) for image in row] for row in rows]
-    cell_height, cell_width = rows[0][0].shape[:2]
+    rows = [[None if image is None else _fit(image) for image in row] for row in rows]
+    first = rows[0][0]
+    assert first is not None
+    cell_height, cell_width = first.shape[:2]
     pitch_x, pitch_y = max(cell_width, CELL) + GAP, cell_height + GAP + CAPTION
     left = GAP + (max(len(line) for label in row_labels for line in label.split("\n")) * 11 if row_labels else 0)
     top = TITLE if title else GAP
-    width = left + pitch_x * len(rows[0])
+    width = left + pitch_x * max(len(row) for row in rows)
     height = top + pitch_y * len(rows)
     width = max(width, len(title) * 14 + 2 * GAP)
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
@@ -80,6 +100,8 @@ def _draw(
         if row_labels:
             write(GAP, y + cell_height / 2, row_labels[r], 8, va="center")
         for c, image in enumerate(row):
+            if image is None:
+                continue
             x = left + c * pitch_x
             figure.figimage(image, x, height - y - cell_height)
             write(x + cell_width / 2, y + cell_height + 3, captions[r][c], 6.5, va="top", ha="center", color="#444444")

@@ -130,3 +130,19 @@ def rows_by_depth(table: Mapping[str, Any]) -> Iterator[dict[str, float]]:
         numbers = {name: float(column[row]) for name, column in table.items() if name != "layer"}
         numbers["relative_depth"] = row / (count - 1) if count > 1 else 1.0
         yield {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def numbers_by_layer(table: Mapping[str, Any], *names: str) -> dict[str, float]:
+    """Columns of a table with a row for each layer as numbers for W&B and the summary: ``<name>/<layer>``.
+
+    Args:
+        table: with a column ``layer``.
+        names: of the columns; those that the table lacks are left out.
+    """
+    layers = table["layer"]
+    return {
+        f"{name}/{layer}": float(value)
+        for name in names
+        if name in table
+        for layer, value in zip(layers, table[name], strict=True)
+    }

@@ -38,3 +38,8 @@ def interval(name: str, *, title: str = "", digits: int = 4, percent: bool = Fal
     """A number and the two columns of its 95 % interval: ``<name>``, ``<name>_low``, ``<name>_high``."""
     number = Column(float, title, digits, percent, interval=True, optional=optional)
     return {name: number, **columns(float, f"{name}_low", f"{name}_high", optional=optional)}
+
+
+def titled(kind: type[float] | type[int] | type[bool] | type[str], digits: int = 4, /, **titles: str) -> Schema:
+    """Several columns of one kind that a page shows under these titles: ``titled(float, 3, mean="mean score")``."""
+    return {name: Column(kind, title, digits) for name, title in titles.items()}

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memlight.analyses.layermem.chart import layermem_by_depth
-from memlight.analyses.unitmem.chart_layers import unitmem_by_layer, unitmem_histogram
+from memlight.analyses.unitmem.chart import unitmem_by_layer, unitmem_histogram
 from memlight.report.page import training_curves
 from memlight.storage.tables import Table
 from tests.synthetic_run import LAYERS, UNITS, layermem_table, metrics_table, unitmem_layers, unitmem_table

@@ -4,11 +4,12 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from memlight.display.pictures import CELL, image_grid, rows_grid
+from memlight.display.pictures import CELL, channels_last, image_grid, rows_grid
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
@@ -52,6 +53,22 @@ def test_rows_keep_units_apart_and_names_beside_them() -> None:
     names = [text for text in figure.texts if "unit" in text.get_text()]
     right = max(text.get_window_extent().x1 for text in names)
     assert right < places[:, :, 1].min()
+
+
+def test_short_rows_and_gaps_stay_white() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    white = np.full_like(images[0], 255)
+    ragged = rows_grid([[images[0], None, images[1]], [images[2]]], ["a", "b"], [["1", "", "2"], ["3"]])
+    filled = [[images[0], white, images[1]], [images[2], white, white]]
+    whole = rows_grid(filled, ["a", "b"], [["1", "", "2"], ["3", "", ""]])
+    np.testing.assert_array_equal(pixels(ragged), pixels(whole))
+
+
+def test_images_are_drawn_with_their_channels_last() -> None:
+    images = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)
+    drawn = channels_last(images)
+    assert drawn.shape == (2, 4, 5, 3) and drawn.flags.c_contiguous
+    np.testing.assert_array_equal(drawn, images.permute(0, 2, 3, 1).numpy())
 
 
 def test_captions_that_do_not_fit_are_refused() -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import distributed
 
-from memlight.analyses.classmem.activations import unit_activations
+from memlight.analyses.classmem.study import unit_activations
 from memlight.errors import UserError
 from memlight.metrics.classmem import ClassMem, ClassMemResult, measure_classmem, shuffled_labels
 from memlight.metrics.functional import class_means, classmem

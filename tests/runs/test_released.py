@@ -19,13 +19,14 @@ import torchvision
 from PIL import Image
 
 from memlight.analyses import probe, unitmem
-from memlight.analyses.unitmem.study import UnitMemOptions, study_unitmem
+from memlight.analyses.unitmem.command import UnitMemOptions
+from memlight.analyses.unitmem.study import study_unitmem
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
 from memlight.data.augment import Views
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import PairSplit
-from memlight.errors import UserError
+from memlight.errors import UserError, flag_among
 from memlight.metrics.knn import knn_accuracy
 from memlight.models.encoders import build_encoder, save_encoder
 from memlight.random import ANALYSIS
@@ -81,7 +82,7 @@ def measure(opened: ReleasedRun, member: str = "candidate", tag: str | None = No
     assert opened.partner(member) is None
     opened.read_images()
     with opened.log(unitmem.ANALYSIS, tag, "csv", None) as log:
-        options = UnitMemOptions(num_views=2, views=opened.views(None))
+        options = UnitMemOptions(views=2)
         study_unitmem(encoder, opened.data, layers, options, log, progress=False)
     return {name: read_table(log.final.table(name)) for name in ("table", "layers", "top")}
 
@@ -364,8 +365,9 @@ def test_a_broken_image_is_named_without_offering_what_there_is_not(photos, tmp_
     (photos / "3.png").write_bytes(b"no image")
     with open_released(flags(photos), run=str(tmp_path / "run")) as opened, pytest.raises(UserError) as caught:
         opened.read_images()
-    assert said(caught.value).startswith(f"--images: {photos / '3.png'} cannot be decoded")
-    assert str(caught.value).endswith("Replace or delete it.")
+    line = caught.value.in_flags(flag_among({"--images", "--held-out"}))
+    assert line.startswith(f"--images: {photos / '3.png'} cannot be decoded")
+    assert line.endswith("; replace or delete it.")
 
 
 def test_what_belongs_to_a_run_is_refused(photos, tmp_path):

@@ -1,19 +1,13 @@
 """Which units fire for single classes? ClassMem."""
 
-from memlight.analyses.classmem.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE, headline
+from memlight.analyses.classmem.columns import TABLES, headline
 from memlight.analyses.classmem.command import classmem
-from memlight.analyses.unitmem.columns import UNITMEM_TABLE
 from memlight.runs.analysis import Analysis, Curve, Number, later
 
 ANALYSIS = Analysis(
     "classmem",
     classmem,
-    {
-        "table": CLASSMEM_TABLE,
-        "layers": CLASSMEM_LAYERS,
-        "unitmem": UNITMEM_TABLE,
-        "classes": CLASSMEM_CLASSES,
-    },
+    TABLES,
     heading="Classes",
     section=later("memlight.analyses.classmem.section", "class_section"),
     headline=headline,

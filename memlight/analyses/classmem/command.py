@@ -1,24 +1,63 @@
 """`analyze.py classmem`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained, at_least, require_views_for
+from memlight.errors import at_least
+from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained, require_views_for
+
+if TYPE_CHECKING:
+    from memlight.batch import ViewMaker
+    from memlight.data.images import ImageDataModule
+
+
+@dataclass(frozen=True)
+class ClassMemOptions:
+    """How ClassMem is measured; see `memlight.features.hooks.capture` and `memlight.metrics.classmem` for the choices.
+
+    Attributes:
+        split: which images.
+        views: views of each image, averaged; 0 for the untouched image.
+        reference: the strongest class against the mean or the median of the other classes.
+        activation: applied to every element before averaging over positions; identity for outputs of a ReLU.
+        tokens: which tokens count, for token models.
+        permutations: how many times labels are shuffled for the null.
+        view_set: augmentation set, with --views; the one that was trained with if unset.
+        seed: of the views and of the shuffles; the training's if unset.
+    """
+
+    split: Split = "candidate"
+    views: int = 0
+    reference: Literal["mean", "median"] = "mean"
+    activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs"
+    tokens: Literal["mean", "patch", "cls"] = "mean"
+    permutations: int = 20
+    view_set: str | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(0, views=self.views)
+        at_least(1, permutations=self.permutations)
+        require_views_for(self.view_set, self.views)
+
+    @property
+    def forwards(self) -> int:
+        """Forwards of each image."""
+        return max(1, self.views)
+
+    def view_maker(self, data: "ImageDataModule") -> "ViewMaker":
+        """What the encoder is shown of each image."""
+        view_set = self.view_set if self.views else "clean"
+        return data.view_maker(None if view_set is None else data.make_views(view_set), seed=self.seed)
 
 
 def classmem(
     run: str | None = None,
     member: Member = "candidate",
-    split: Split = "candidate",
     layers: list[str] | None = None,
     labels: str | None = None,
-    views: int = 0,
-    reference: Literal["mean", "median"] = "mean",
-    activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs",
-    tokens: Literal["mean", "patch", "cls"] = "mean",
-    permutations: int = 20,
-    view_set: str | None = None,
-    seed: int | None = None,
+    options: ClassMemOptions = ClassMemOptions(),
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
@@ -31,51 +70,32 @@ def classmem(
     Args:
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose units; random is the same architecture with the run's initial weights.
-        split: which images.
         layers: layers to measure; all that the encoder has if unset.
         labels: CSV file with columns id,label or path,label; the data set's own classes if unset.
-        views: views of each image, averaged; 0 for the untouched image.
-        reference: the strongest class against the mean or the median of the other classes.
-        activation: applied to every element before averaging over positions; identity for outputs of a ReLU.
-        tokens: which tokens count, for token models.
-        permutations: how many times labels are shuffled for the null.
-        view_set: augmentation set, with --views; the one that was trained with if unset.
-        seed: of the views and of the shuffles; the training's if unset.
+        options: how ClassMem is measured
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
         place: data and device
         results: results
     """
-    at_least(0, views=views)
-    at_least(1, permutations=permutations)
     trained.require_for(member)
-    require_views_for(view_set, views)
-    checkpoint = trained.checkpoint
+    split = options.split
     from memlight.analyses.classmem import ANALYSIS
     from memlight.analyses.classmem.labels import LabelFile, own_labels
-    from memlight.analyses.classmem.study import ClassMemOptions, classmem_tag, study_classmem
+    from memlight.analyses.classmem.study import classmem_tag, study_classmem
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
         opened.require_images(split, argument="split")
         file = None if labels is None else LabelFile.read(Path(labels))
-        options = ClassMemOptions(
-            split=split,
-            num_views=views,
-            reference=reference,
-            activation=activation,
-            tokens=tokens,
-            permutations=permutations,
-            views=opened.views(view_set),
-            seed=seed,
-            max_forward=opened.at_once(place.max_forward),
-        )
-        encoder = opened.encoder(member, checkpoint)
+        opened.views(options.view_set)  # refuses an unknown set before the encoder is loaded
+        encoder = opened.encoder(member, trained.checkpoint)
         names = opened.layers(encoder, layers)
         opened.read_images()
         source = opened.data.source
         classes = own_labels(source, split) if file is None else file.classes(source)
         classes.require(split, opened.split.ids(split))
         tag = results.tag or classmem_tag(member, split, trained.tag, labels)
-        with opened.log(ANALYSIS, tag, results.logger, seed) as log:
-            study_classmem(encoder, opened.data, names, classes, options, log)
+        at_once = opened.at_once(place.max_forward)
+        with opened.log(ANALYSIS, tag, results.logger, options.seed) as log:
+            study_classmem(encoder, opened.data, names, classes, options, log, max_forward=at_once)

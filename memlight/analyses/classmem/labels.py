@@ -21,17 +21,17 @@ class ClassLabels:
     Attributes:
         names: of the classes; class c is ``names[c]``.
         by_id: ``int64 (N,)`` class of every image of the data set; -1 where it has none.
-        flag: what was typed to choose them, for the error messages.
+        file: the CSV file that they are from; None for the data set's own.
     """
 
     names: list[str]
     by_id: Ids
-    flag: str
+    file: Path | None = None
 
     def of(self, ids: Ids) -> Ids:
         """``int64 (B,)``, in the order asked for."""
-        found: Ids = self.by_id[ids]
-        return found
+        labels: Ids = self.by_id[ids]
+        return labels
 
     def lacking(self, ids: Ids) -> str | None:
         """Why these images cannot be compared class by class; None where they can."""
@@ -54,9 +54,10 @@ class ClassLabels:
         """
         if (why := self.lacking(ids)) is None:
             return
-        if self.flag.startswith("--labels"):
-            raise UserError(f"{self.flag}: {split} split: {why}; complete the file or choose another --split")
-        raise UserError(f"{self.flag}: {why}; choose another --split or give other classes with --labels FILE.csv")
+        if self.file is not None:
+            raise UserError("labels", self.file, f"{split} split: {why}", "complete the file or choose another `split`")
+        way_out = "choose another `split` or give other classes with `labels=FILE.csv`"
+        raise UserError("split", split, why, way_out)
 
 
 def own_labels(source: JoinedSource, split: str) -> ClassLabels:
@@ -64,14 +65,14 @@ def own_labels(source: JoinedSource, split: str) -> ClassLabels:
 
     Args:
         source: every image of the data set.
-        split: what the user typed as ``--split``.
+        split: the one that is measured.
 
     Raises:
         UserError: they came with none.
     """
     if not source.classes:
-        raise UserError(f"--split {split}: these images have no classes; give some with --labels FILE.csv")
-    return ClassLabels(source.classes, source.labels.numpy(), f"--split {split}")
+        raise UserError("split", split, "these images have no classes", "give some with `labels=FILE.csv`")
+    return ClassLabels(source.classes, source.labels.numpy())
 
 
 @dataclass(frozen=True)
@@ -97,26 +98,27 @@ class LabelFile:
         Raises:
             UserError: there is no such file, or it is none of this kind.
         """
-        flag = f"--labels {path}"
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{flag}: cannot be read ({error})") from error
+            raise UserError("labels", path, f"cannot be read ({error})") from error
         key = next((name for name in ("id", "path") if name in header), None)
         if key is None or "label" not in header:
-            raise UserError(f"{flag}: the first line must name the columns id,label (or path,label), not {header}")
+            why = f"the first line must name the columns id,label (or path,label), not {header}"
+            raise UserError("labels", path, why)
         cells = {name: header.index(name) for name in (key, "label")}
         rows = [row for row in rows if row]
         for number, row in enumerate(rows, start=2):
             if len(row) != len(header) or not row[cells[key]].strip() or not row[cells["label"]].strip():
-                raise UserError(f"{flag}: row {number} has no {key} or no label: {','.join(row)!r}")
+                raise UserError("labels", path, f"row {number} has no {key} or no label: {','.join(row)!r}")
         keys, labels = ([row[cells[name]].strip() for row in rows] for name in (key, "label"))
         if "-1" in labels:
-            raise UserError(f"{flag}: label -1 of {key} {keys[labels.index('-1')]} is no class; leave such rows out")
+            why = f"label -1 of {key} {keys[labels.index('-1')]} is no class"
+            raise UserError("labels", path, why, "leave such rows out")
         twice = next((name for name, times in Counter(keys).items() if times > 1), None)
         if twice is not None:
-            raise UserError(f"{flag}: {key} {twice} is in it twice")
+            raise UserError("labels", path, f"{key} {twice} is in it twice")
         return cls(path, key, keys, labels)
 
     def classes(self, source: JoinedSource) -> ClassLabels:
@@ -131,23 +133,23 @@ class LabelFile:
         names, numbers = _classes(self.labels)
         by_id = np.full(len(source), -1, dtype=np.int64)
         by_id[self._ids(source)] = numbers
-        return ClassLabels(names, by_id, f"--labels {self.path}")
+        return ClassLabels(names, by_id, self.path)
 
     def _ids(self, source: JoinedSource) -> list[int]:
-        flag = f"--labels {self.path}"
+        by_id = "name them by id"
         if self.key == "id":
             known = {str(number): number for number in range(len(source))}
             example = f"ids go from 0 to {len(source) - 1}"
         else:
             if not source.names:
-                raise UserError(f"{flag}: these images are in no files of their own; name them by id")
+                raise UserError("labels", self.path, "these images are in no files of their own", by_id)
             known = {name: number for number, name in enumerate(source.names)}
             example = f"paths are written as {source.names[0]}"
             if len(known) < len(source):
-                raise UserError(f"{flag}: training and held-out images share paths; name them by id")
+                raise UserError("labels", self.path, "training and held-out images share paths", by_id)
         unknown = [key for key in self.keys if key not in known]
         if unknown:
-            raise UserError(f"{flag}: no such image: {_few(self.key, unknown)}; {example}")
+            raise UserError("labels", self.path, f"no such image: {_few(self.key, unknown)}", example)
         return [known[key] for key in self.keys]
 
 

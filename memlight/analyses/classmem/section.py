@@ -4,8 +4,8 @@ import numpy as np
 
 from memlight.analyses.classmem.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS, CLASSMEM_TABLE
 from memlight.display import page
-from memlight.display.page import Cell, number, word
-from memlight.display.parts import figures, heading, rows_of, section
+from memlight.display.page import word
+from memlight.display.parts import drawn, figures, heading, section
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 
@@ -29,54 +29,26 @@ def class_section(run: RunDir) -> str:
 
 
 def classmem_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the layers, the figures and the units with the highest scores.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+    """HTML of one result: words, the layers, the figures and the units with the highest scores."""
     layers = read_table(analysis.table("layers"), CLASSMEM_LAYERS)
     units = read_table(analysis.table(), CLASSMEM_TABLE)
     classes = read_table(analysis.table("classes"), CLASSMEM_CLASSES)
     order = np.argsort(-units["classmem"], kind="stable")[:TOP_UNITS]
-    top = [
-        [
-            Cell(row["layer"], row["depth"], word=True),
-            number(row["unit"]),
-            word(str(classes["class_name"][row["max_class"]])),
-            *(number(row[name]) for name in ("classmem", "mu_max", "mu_rest")),
-        ]
-        for row in rows_of({name: column[order] for name, column in units.items()})
-    ]
-    names = ("mean", "held_out_mean", "null_mean", "null_p95", "p95", "max", "unitmem_mean")
-    by_layer = [
-        [
-            Cell(row["layer"], row["depth"], word=True),
-            *(number(row[name]) for name in ("units", "dead")),
-            *(number(row[name], 3) for name in names),
-        ]
-        for row in rows_of(layers)
-    ]
-    header = (
-        *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "95 % of units", "max"),
-        "mean UnitMem",
-    )
+    strongest = ("class", lambda row: word(str(classes["class_name"][row["max_class"]])))
+    top = {name: column[order] for name, column in units.items()}
+    scores = ("mean", "held_out_mean", "null_mean", "null_p95", "p95", "max", "unitmem_mean")
     return (
         heading(analysis)
         + page.paragraph(classmem_words(layers, classes))
-        + page.table(header, by_layer)
+        + drawn(layers, CLASSMEM_LAYERS, "layer", "units", "dead", *scores)
         + figures(analysis)
-        + f"<h3>The {len(top)} units with the highest ClassMem</h3>"
-        + page.table(("layer", "unit", "class", "ClassMem", "mu max", "mu rest"), top)
+        + f"<h3>The {len(order)} units with the highest ClassMem</h3>"
+        + drawn(top, CLASSMEM_TABLE, "layer", "unit", strongest, "classmem", "mu_max", "mu_rest")
     )
 
 
 def classmem_words(layers: Table, classes: Table) -> str:
-    """What the classes show, in words that follow the numbers.
-
-    Args:
-        layers: columns ``CLASSMEM_LAYERS``.
-        classes: columns ``CLASSMEM_CLASSES``.
-    """
+    """What the classes show, in words, from tables ``CLASSMEM_LAYERS`` and ``CLASSMEM_CLASSES``."""
     last = {name: column[-1] for name, column in layers.items()}
     held_out = f" and on held-out images {last['held_out_mean']:.3f}" if np.isfinite(last["held_out_mean"]) else ""
     sizes = f"{classes['images'].min()} to {classes['images'].max()}"

@@ -1,76 +1,35 @@
 """ClassMem of one encoder with its baselines: the study behind `analyze.py classmem`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memlight import dist
-from memlight.analyses.classmem.activations import unit_activations
 from memlight.analyses.classmem.chart import classmem_by_layer, classmem_scatter
+from memlight.analyses.classmem.command import ClassMemOptions
 from memlight.analyses.classmem.labels import ClassLabels
-from memlight.analyses.classmem.tables import classmem_layers, classmem_table
-from memlight.analyses.unitmem.pictures import COLUMNS, units_shown
-from memlight.analyses.unitmem.study import unitmem_headline, unitmem_tag
-from memlight.analyses.unitmem.tables import unitmem_table
-from memlight.batch import ViewMaker
-from memlight.data.augment import Views
+from memlight.analyses.unitmem.pictures import COLUMNS, Driving, Unit, draw_rows, units_shown
+from memlight.analyses.unitmem.study import unitmem_tag
+from memlight.analyses.unitmem.tables import layer_columns, score_summary, unit_columns, unitmem_table
+from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import Ids
-from memlight.display.pictures import rows_grid
-from memlight.features.hooks import Activation, Tokens
-from memlight.features.passes import images_at_once
+from memlight.features.hooks import Activation, Tokens, capture
+from memlight.features.passes import device_of, images_at_once, observing, view_batches
 from memlight.metrics.classmem import ClassMemResult, measure_classmem
-from memlight.metrics.functional import Reference
+from memlight.metrics.ids import distinct
+from memlight.runs.analysis import numbers_by_layer
 from memlight.runs.log import AnalysisLog
+from memlight.stats import as_array, mean_of
 from memlight.storage.tables import Table
 
 Results = Mapping[str, ClassMemResult]
-
-
-@dataclass(frozen=True)
-class ClassMemOptions:
-    """How ClassMem is measured; see `memlight.features.hooks.capture` and `memlight.metrics.classmem` for the choices.
-
-    Attributes:
-        split: the images scored.
-        num_views: views of each image, averaged; 0 for the untouched image.
-        reference: what the strongest class is compared with.
-        activation: applied to every element before averaging over positions.
-        tokens: which tokens count, for token models.
-        permutations: how many times labels are shuffled for the null.
-        views: augmentation set; None is the one that was trained with.
-        seed: of views and shuffles; None is the data module's.
-        max_forward: most views in one forward.
-    """
-
-    split: str = "candidate"
-    num_views: int = 0
-    reference: Reference = "mean"
-    activation: Activation = "abs"
-    tokens: Tokens = "mean"
-    permutations: int = 20
-    views: Views | None = None
-    seed: int | None = None
-    max_forward: int = 1024
-
-    @property
-    def forwards(self) -> int:
-        """Forwards of each image."""
-        return max(1, self.num_views)
-
-    def view_maker(self, data: ImageDataModule) -> ViewMaker:
-        """What the encoder is shown of each image."""
-        return data.view_maker(self.views if self.num_views else data.make_views("clean"), seed=self.seed)
-
-    def batches(self, data: ImageDataModule, split: str, limit: int | None = None) -> Batches:
-        """This process's share of a split, as many images at a time as fit a forward."""
-        at_once = images_at_once(self.max_forward, self.forwards)
-        return data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
+"""Layer -> what was found of its units; layers in execution order."""
 
 
 def study_classmem(
@@ -81,6 +40,7 @@ def study_classmem(
     options: ClassMemOptions,
     log: AnalysisLog,
     *,
+    max_forward: int = 1024,
     progress: bool = True,
 ) -> Table:
     """Score every unit of every layer, beside shuffled labels, held-out images and its UnitMem; write all of it.
@@ -94,6 +54,7 @@ def study_classmem(
         labels: a class for every image of the split.
         options: how.
         log: where the results go.
+        max_forward: most views in one forward.
         progress: show bars.
 
     Returns:
@@ -102,36 +63,15 @@ def study_classmem(
     Raises:
         UserError: an image has no class, or a class no image.
     """
-
-    def measure(split: str, batches: Batches, permutations: int) -> Results:
-        log.images += len(batches.ids)
-        return measure_classmem(
-            encoder,
-            batches,
-            options.view_maker(data),
-            layers,
-            ids=torch.from_numpy(batches.ids),
-            labels=torch.from_numpy(labels.of(batches.ids)),
-            num_classes=len(labels.names),
-            num_views=options.forwards,
-            reference=options.reference,
-            activation=options.activation,
-            tokens=options.tokens,
-            permutations=permutations,
-            seed=data.seed if options.seed is None else options.seed,
-            max_forward=options.max_forward,
-            progress=progress,
-            title=f"ClassMem {split}",
-        )
-
-    scored = options.batches(data, options.split)
+    passes = _Passes(encoder, data, layers, labels, options, log, max_forward, progress)
+    scored = passes.batches(options.split)
     labels.require(options.split, scored.ids)
-    results = measure(options.split, scored, options.permutations)
-    unseen = options.batches(data, "external", limit=len(scored.ids))
+    results = passes.measure(scored, options.split, options.permutations)
+    unseen = passes.batches("external", limit=len(scored.ids))
     held_out = None
     if options.split != "external" and len(unseen.ids) > 1:
         if (why := labels.lacking(unseen.ids)) is None:
-            held_out = measure("external", unseen, 0)
+            held_out = passes.measure(unseen, "external", 0)
         elif dist.rank() == 0:
             print(f"held-out column left empty: {why}")
     table, by_layer = classmem_table(results), classmem_layers(results, held_out)
@@ -142,8 +82,8 @@ def study_classmem(
     log.table("classes", _classes(labels, scored.ids))
     log.figure("by_layer", classmem_by_layer(by_layer), "ClassMem by layer beside shuffled labels and held-out images.")
     log.figure("scatter", classmem_scatter(table, unitmem), "ClassMem of all units against their UnitMem.")
-    _pictures(encoder, results, data, labels, scored, options, log, progress)
-    log.headline(unitmem_headline(by_layer))  # its columns are called the same
+    _draw_units(results, passes, scored)
+    log.headline(numbers_by_layer(by_layer, "mean", "null_mean", "held_out_mean"))
     return by_layer
 
 
@@ -160,6 +100,42 @@ def classmem_tag(member: str, split: str, checkpoint: str | None, labels: str | 
     return "-".join(filter(None, parts)) or None
 
 
+def classmem_table(results: Results) -> Table:
+    """Every unit of every layer: the columns of ``classmem/table.csv``."""
+    table = unit_columns({layer: result.classmem.numel() for layer, result in results.items()})
+    for name in ("classmem", "max_class", "mu_max", "mu_rest"):
+        table[name] = np.concatenate([as_array(getattr(result, name)) for result in results.values()])
+    return table
+
+
+def classmem_layers(results: Results, held_out: Results | None = None) -> Table:
+    """ClassMem by layer beside shuffled labels and unseen images: the columns of ``classmem/layers.csv``.
+
+    Dead units are counted and left out of every mean. ``null_mean`` is the mean over units and shuffles of what a unit
+    scores when the labels say nothing, and ``null_p95`` the mean over units of the 95th percentile of its shuffles.
+
+    Args:
+        results: layer -> result, with its null and UnitMem where they were measured.
+        held_out: the same units on images that no member was trained on, which makes ClassMem class selectivity; NaN
+            when missing.
+    """
+    rows = [_layer_row(result, held_out[layer] if held_out else None) for layer, result in results.items()]
+    return layer_columns(list(results), rows)
+
+
+def _layer_row(result: ClassMemResult, held_out: ClassMemResult | None) -> dict[str, float]:
+    alive = ~result.dead
+    scores, null_PU = as_array(result.classmem[alive]), as_array(result.null[:, alive])
+    unitmem = None if result.unitmem is None else result.unitmem.unitmem[~result.unitmem.dead]
+    return {
+        **score_summary(as_array(result.dead), scores),
+        "null_mean": mean_of(null_PU),
+        "null_p95": float(np.quantile(null_PU, 0.95, axis=0).mean()) if null_PU.size else np.nan,
+        "held_out_mean": mean_of(as_array(held_out.classmem[~held_out.dead])) if held_out is not None else np.nan,
+        "unitmem_mean": mean_of(as_array(unitmem)) if unitmem is not None else np.nan,
+    }
+
+
 def _classes(labels: ClassLabels, ids: Ids) -> Table:
     return {
         "class": np.arange(len(labels.names)),
@@ -168,67 +144,152 @@ def _classes(labels: ClassLabels, ids: Ids) -> Table:
     }
 
 
-def _pictures(
-    encoder: nn.Module,
-    results: Results,
-    data: ImageDataModule,
-    labels: ClassLabels,
-    scored: Batches,
-    options: ClassMemOptions,
-    log: AnalysisLog,
-    progress: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Passes:
+    """How every pass over images of one study is made; the attributes are arguments of `study_classmem`."""
+
+    encoder: nn.Module
+    data: ImageDataModule
+    layers: Sequence[str]
+    labels: ClassLabels
+    options: ClassMemOptions
+    log: AnalysisLog
+    max_forward: int
+    progress: bool
+
+    def batches(self, split: str, limit: int | None = None) -> Batches:
+        """This process's share of a split, as many images at a time as fit a forward."""
+        at_once = images_at_once(self.max_forward, self.options.forwards)
+        return self.data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
+
+    def measure(self, batches: Batches, split: str, permutations: int) -> Results:
+        """Score the units on these images of a split, beside so many shuffles of the labels."""
+        options = self.options
+        self.log.images += len(batches.ids)
+        return measure_classmem(
+            self.encoder,
+            batches,
+            options.view_maker(self.data),
+            self.layers,
+            ids=torch.from_numpy(batches.ids),
+            labels=torch.from_numpy(self.labels.of(batches.ids)),
+            num_classes=len(self.labels.names),
+            num_views=options.forwards,
+            reference=options.reference,
+            activation=options.activation,
+            tokens=options.tokens,
+            permutations=permutations,
+            seed=self.data.seed if options.seed is None else options.seed,
+            max_forward=self.max_forward,
+            progress=self.progress,
+            title=f"ClassMem {split}",
+        )
+
+    def strongest(self, batches: Batches, class_of: Mapping[Unit, int]) -> dict[Unit, Driving]:
+        """The images that drive some units most, among those of one class each.
+
+        Args:
+            batches: the images that were scored.
+            class_of: the class that each unit prefers.
+        """
+        wanted = np.isin(self.labels.of(batches.ids), list(class_of.values()))
+        self.log.images += int(wanted.sum())
+        mu_NR, ids_N = unit_activations(
+            self.encoder,
+            replace(batches, ids=batches.ids[wanted]),
+            self.options.view_maker(self.data),
+            list(class_of),
+            num_views=self.options.forwards,
+            activation=self.options.activation,
+            tokens=self.options.tokens,
+            max_forward=self.max_forward,
+            progress=self.progress,
+            title="images of their classes",
+        )
+        mu, ids = mu_NR.cpu().numpy(), ids_N.cpu().numpy()
+        classes = self.labels.of(ids)
+        strongest: dict[Unit, Driving] = {}
+        for column, (unit, number) in enumerate(class_of.items()):
+            of_class = np.flatnonzero(classes == number)
+            order = of_class[np.argsort(-mu[of_class, column], kind="stable")[:COLUMNS]]
+            strongest[unit] = [(int(ids[i]), float(mu[i, column])) for i in order]
+        return strongest
+
+
+def _draw_units(results: Results, passes: _Passes, scored: Batches) -> None:
     """The strongest unit of each layer, and the strongest of all, with the images of their class that drive them.
 
     Which class a unit prefers is known after the pass alone, so the images of these few classes are seen once more.
     """
     shown = units_shown({layer: result.classmem for layer, result in results.items()})
-    units = list(dict.fromkeys(unit for rows in shown.values() for unit in rows))
+    units = dict.fromkeys(unit for rows in shown.values() for unit in rows)
     class_of = {(layer, unit): int(results[layer].max_class[unit]) for layer, unit in units}
-    wanted = np.isin(labels.of(scored.ids), list(class_of.values()))
-    mu_NR, ids_N = unit_activations(
-        encoder,
-        replace(scored, ids=scored.ids[wanted]),
-        options.view_maker(data),
-        units,
-        num_views=options.forwards,
-        activation=options.activation,
-        tokens=options.tokens,
-        max_forward=options.max_forward,
-        progress=progress,
-        title="images of their classes",
-    )
-    log.images += int(wanted.sum())
-    mu, ids = mu_NR.cpu().numpy(), ids_N.cpu().numpy()
-    classes = labels.of(ids)
-    strongest = {}
-    for column, unit in enumerate(units):
-        own = np.flatnonzero(classes == class_of[unit])
-        order = own[np.argsort(-mu[own, column], kind="stable")[:COLUMNS]]
-        strongest[unit] = [(int(ids[i]), float(mu[i, column])) for i in order]
+    strongest = passes.strongest(scored, class_of)
+    words = "with the images of their strongest class that drive them: id and mean activation."
     for name, rows in shown.items():
-        titles = [
-            f"{layer} unit {unit}\n{labels.names[class_of[layer, unit]]} {float(results[layer].classmem[unit]):.3f}"
-            for layer, unit in rows
+        names = [passes.labels.names[class_of[unit]] for unit in rows]
+        scores = [float(results[layer].classmem[unit]) for layer, unit in rows]
+        labels = [
+            f"{layer} unit {unit}\n{class_name} {score:.3f}"
+            for (layer, unit), class_name, score in zip(rows, names, scores, strict=True)
         ]
-        _grid(name, titles, [strongest[unit] for unit in rows], data, log)
+        draw_rows(name, labels, [strongest[unit] for unit in rows], passes.data, passes.log, words)
 
 
-def _grid(
-    name: str,
-    titles: Sequence[str],
-    rows: Sequence[Sequence[tuple[int, float]]],
-    data: ImageDataModule,
-    log: AnalysisLog,
-) -> None:
-    """A row of images per unit; classes of fewer images leave white at the end."""
-    longest = max(len(row) for row in rows)
-    pictures, captions = [], []
-    for row in rows:
-        images = data.images_of([id_ for id_, _ in row]).permute(0, 2, 3, 1).numpy()
-        white = np.full((longest - len(row), *images.shape[1:]), 255, dtype=np.uint8)
-        pictures.append(np.concatenate([images, white]))
-        captions.append([f"{id_}\n{mu:.3g}" for id_, mu in row] + [""] * len(white))
-    title = name.replace("_", " ").capitalize()
-    caption = f"{title}, with the images of their strongest class that drive them: id and mean activation."
-    log.figure(name, rows_grid(np.stack(pictures), titles, captions, title=title), caption)
+def unit_activations(
+    encoder: nn.Module,
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    units: Sequence[tuple[str, int]],
+    *,
+    num_views: int = 1,
+    activation: Activation = "abs",
+    tokens: Tokens = "mean",
+    max_forward: int = 512,
+    progress: bool = True,
+    title: str = "activations",
+) -> tuple[Tensor, Tensor]:
+    """Average the activation of each unit over the views of each image, in one pass.
+
+    The encoder, its buffers, its mode and the random generators are left as they were; with a process group up,
+    every process gets all, each image once.
+
+    Args:
+        encoder: any encoder that `memlight.features.hooks.capture` can read.
+        batches: images (this process's share of them).
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
+        units: layer and channel of each, R of them; a unit may be named twice.
+        num_views: V, views whose activations are averaged.
+        activation: see `memlight.features.hooks.capture`.
+        tokens: which tokens count, for token models.
+        max_forward: most views in one forward.
+        progress: show a bar.
+        title: the bar's text.
+
+    Returns:
+        ``(N, R)`` float32 and ids ``(N,)``, by ascending id, on the encoder's device.
+
+    Raises:
+        UserError: an unknown layer.
+    """
+    device = device_of(encoder)
+    layers = list(dict.fromkeys(layer for layer, _ in units))
+    activations = [torch.empty(0, len(units), device=device)]  # a process may have no image
+    ids = [torch.empty(0, dtype=torch.int64, device=device)]
+    with observing(encoder), capture(encoder, layers, activation=activation, tokens=tokens) as captured:
+        for views, batch in view_batches(
+            batches,
+            make_views,
+            num_views=num_views,
+            max_forward=max_forward,
+            device=device,
+            progress=progress,
+            title=title,
+        ):
+            encoder(views)
+            of_views = torch.stack([captured[layer][:, unit] for layer, unit in units], dim=1)
+            activations.append(of_views.view(num_views, -1, len(units)).mean(0))
+            ids.append(batch.ids)
+    all_ids = dist.gather_cat(torch.cat(ids))
+    order = distinct(all_ids)
+    return dist.gather_cat(torch.cat(activations))[order], all_ids[order]

@@ -5,11 +5,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memlight.analyses.images.columns import FOUND
 from memlight.display.figures import BLUE, GREEN, GREY, STYLE, layer_ticks
 from memlight.storage.tables import Table
-
-FOUND = 0.05
-"""A descriptor counts as found where its false-discovery rate is below this."""
 
 
 @rc_context(STYLE)
@@ -32,9 +30,11 @@ def image_ownership(curve: Table, ownership: Table) -> Figure:
     ticks = [tick for tick in (0.01, 0.1, 1, 10, 100) if tick >= share[0]]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    ax.set_xlabel("images, from those that own most (%)")
-    ax.set_ylabel("top 10 % of units that they own (%)")
-    ax.set_title("Grey if owners were drawn at random")
+    ax.set(
+        title="Grey if owners were drawn at random",
+        xlabel="images, from those that own most (%)",
+        ylabel="top 10 % of units that they own (%)",
+    )
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8)
     _by_layer(axes["B"], ownership)
     return figure
@@ -54,30 +54,26 @@ def _by_layer(ax: Axes, ownership: Table) -> None:
         ax.plot(x + shift, ownership["owners"][rows] / expected, marker, color=colour)
     ax.axhline(1, color="black", lw=0.8)
     ax.set_ylim(0, None)
-    ax.set_ylabel("images that own a top unit,\nover those expected")
-    ax.set_title("By layer: 1 if drawn at random")
+    ax.set(title="By layer: 1 if drawn at random", ylabel="images that own a top unit,\nover those expected")
     layer_ticks(ax, np.array(layers))
 
 
 @rc_context(STYLE)
 def image_descriptors(correlations: Table, matched: Table) -> Figure:
-    """Each descriptor's correlation with the top units owned, and the difference between owners and matched controls.
-
-    Args:
-        correlations: columns ``IMAGES_DESCRIPTORS``.
-        matched: columns ``IMAGES_MATCHED``, the same descriptors.
-    """
+    """Descriptors against top units owned (``IMAGES_DESCRIPTORS``), and of owners and controls (``IMAGES_MATCHED``)."""
     names = correlations["descriptor"].tolist()
     figure = Figure(figsize=(9.6, 1.3 + 0.36 * len(names)), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB", sharey=True)
     _panel(axes["A"], correlations, "rho", "held_out_rho")
-    axes["A"].set_title("Rank correlation: 0 if looks do not matter")
-    axes["A"].set_xlabel("Spearman's rho with the top units an image owns")
+    axes["A"].set(
+        title="Rank correlation: 0 if looks do not matter", xlabel="Spearman's rho with the top units an image owns"
+    )
     _panel(axes["B"], matched, "difference", "held_out_difference")
     y = np.arange(len(names))
     axes["B"].plot(matched["unmatched"], y, "x", color=GREY, label="scored, not matched")
-    axes["B"].set_title("Owners against controls: 0 if alike")
-    axes["B"].set_xlabel("difference in standard deviations, the rest matched")
+    axes["B"].set(
+        title="Owners against controls: 0 if alike", xlabel="difference in standard deviations, the rest matched"
+    )
     axes["A"].set_yticks(y, [name.replace("_", " ") for name in names])
     axes["A"].set_ylim(len(names) - 0.4, -0.6)
     handles, labels = axes["B"].get_legend_handles_labels()

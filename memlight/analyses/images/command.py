@@ -1,16 +1,6 @@
 """`analyze.py images`."""
 
-from typing import TYPE_CHECKING
-
-from memlight.errors import UserError
-from memlight.runs.flags import EncoderFlags, Logger, Member, Place, Results, Split, Trained
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from memlight.runs.opened import OpenedRun
-    from memlight.storage.rundir import AnalysisDir
-    from memlight.storage.tables import Table
+from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained
 
 
 def images(
@@ -36,6 +26,7 @@ def images(
         results: results
     """
     trained.require_for(member)
+    from memlight.analyses.images.study import look_at_images
     from memlight.analyses.unitmem.study import unitmem_tag
     from memlight.runs.released import open_chosen
 
@@ -46,64 +37,3 @@ def images(
         measured = opened.run.analysis("unitmem", tag)
         opened.read_images()
         look_at_images(opened, encoder, measured, split, place.max_forward, results.logger)
-
-
-def look_at_images(
-    opened: "OpenedRun",
-    encoder: "nn.Module",
-    measured: "AnalysisDir",
-    split: str,
-    max_forward: int,
-    logger: Logger,
-) -> None:
-    """Look at the images behind one result of unitmem; the result goes beside it.
-
-    Args:
-        opened: the run, its images read.
-        encoder: whose units were measured.
-        measured: the result.
-        split: the images that it is of.
-        max_forward: most images in one forward.
-        logger: where numbers go.
-
-    Raises:
-        UserError: there is no such result, or it is of another encoder or of other images.
-    """
-    from memlight import dist
-    from memlight.analyses.images import ANALYSIS
-    from memlight.analyses.images.study import ImagesOptions, study_images
-
-    dist.barrier()  # the first process may just have written the result
-    units = measured_units(opened, measured, split)
-    options = ImagesOptions(split=split, seed=opened.data.seed, max_forward=opened.at_once(max_forward))
-    with opened.log(ANALYSIS, measured.tag, logger, None) as log:
-        study_images(encoder, opened.data, units, options, log)
-
-
-def measured_units(opened: "OpenedRun", measured: "AnalysisDir", split: str) -> dict[str, "Table"]:
-    """The units of a result of unitmem on its split, and on the held-out images where it has those, as ``external``.
-
-    Raises:
-        UserError: there is no such result, or it is of another encoder or of other images.
-    """
-    import numpy as np
-
-    from memlight.analyses.unitmem.columns import UNITMEM_TABLE
-    from memlight.storage.tables import read_json, read_table
-
-    again = f"make it again with `python analyze.py unitmem --run {opened.run.root}` and the same flags"
-    if not measured.summary.is_file():
-        raise UserError(f"--run {opened.run.root}: no {measured.dir}, whose units this command looks at; {again}.")
-    hashes = read_json(measured.summary)["checkpoints"]  # a callback measures before there is a file to hash
-    if hashes and any(hashes.get(role) != digest for role, digest in opened.hashes.items()):
-        raise UserError(f"--run {opened.run.root}: {measured.dir} is of another encoder than the run has now; {again}.")
-    units = {split: read_table(measured.table(), UNITMEM_TABLE)}
-    if split != "external" and measured.table("held_out").is_file():
-        units["external"] = read_table(measured.table("held_out"), UNITMEM_TABLE)
-    for name, table in units.items():
-        limit = None if name == split else len(opened.split.ids(split))
-        ids = opened.data.batches(name, limit=limit).ids
-        if not np.isin(table["max_id"][~table["dead"]], ids).all():
-            flag = "--external" if name == "external" and split != "external" else f"--split {split}"
-            raise UserError(f"{flag}: {measured.dir} was measured on other {name} images; {again}.")
-    return units

@@ -1,17 +1,23 @@
 """What the report says about the images that drive units: how few they are, what sets them apart, of which kinds."""
 
-import numpy as np
+from dataclasses import replace
 
-from memlight.analyses.images.columns import IMAGES_CLUSTERS, IMAGES_DESCRIPTORS, IMAGES_MATCHED, IMAGES_OWNERSHIP
+import numpy as np
+from numpy.typing import NDArray
+
+from memlight.analyses.images.columns import (
+    FOUND,
+    IMAGES_CLUSTERS,
+    IMAGES_DESCRIPTORS,
+    IMAGES_MATCHED,
+    IMAGES_OWNERSHIP,
+)
 from memlight.display import page
-from memlight.display.page import Cell, decimals, interval, number, word
-from memlight.display.parts import POINTS, figures, heading, rows_of, section
+from memlight.display.page import decimals, interval, number, word
+from memlight.display.parts import POINTS, Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import joined
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
-
-FOUND = 0.05
-"""What has a false-discovery rate below this counts as found."""
 
 
 def images_section(run: RunDir) -> str:
@@ -32,11 +38,7 @@ def images_section(run: RunDir) -> str:
 
 
 def images_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, tables and figures.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+    """HTML of one result: words, tables and figures."""
     ownership = read_table(analysis.table("ownership"), IMAGES_OWNERSHIP)
     descriptors = read_table(analysis.table("descriptors"), IMAGES_DESCRIPTORS)
     matched = read_table(analysis.table("matched"), IMAGES_MATCHED)
@@ -55,11 +57,7 @@ def images_html(analysis: AnalysisDir) -> str:
 
 
 def ownership_words(ownership: Table) -> str:
-    """How few images own the top units, in words that follow the numbers.
-
-    Args:
-        ownership: columns ``IMAGES_OWNERSHIP``.
-    """
+    """How few images own the top units, in words that follow the numbers of a table ``IMAGES_OWNERSHIP``."""
     rows = rows_of(ownership)
     top = rows[0]
     text = (
@@ -77,12 +75,7 @@ def ownership_words(ownership: Table) -> str:
 
 
 def descriptor_words(descriptors: Table, matched: Table) -> str:
-    """What sets owners apart, in words that follow the numbers.
-
-    Args:
-        descriptors: columns ``IMAGES_DESCRIPTORS``.
-        matched: columns ``IMAGES_MATCHED``.
-    """
+    """What sets owners apart, in words, from tables ``IMAGES_DESCRIPTORS`` and ``IMAGES_MATCHED``."""
     found = descriptors["q"] < FOUND
     if not found.any():
         text = "No descriptor is correlated with how many top units an image owns"
@@ -107,11 +100,7 @@ def descriptor_words(descriptors: Table, matched: Table) -> str:
 
 
 def cluster_words(clusters: Table) -> str:
-    """Which kinds of images drive units, in words that follow the numbers.
-
-    Args:
-        clusters: columns ``IMAGES_CLUSTERS``.
-    """
+    """Which kinds of images drive units, in words that follow the numbers of a table ``IMAGES_CLUSTERS``."""
     count = len(clusters["cluster"])
     drivers, controls = int(clusters["drivers"].sum()), int(clusters["controls"].sum())
     text = (
@@ -131,101 +120,61 @@ def cluster_words(clusters: Table) -> str:
 
 
 def _ownership(ownership: Table) -> str:
-    rows = {
-        (row["split"], row["layer"], row["which"]): [
-            *(word(row[name]) for name in ("split", "layer", "which")),
-            *(number(row[name]) for name in ("units", "images")),
-            *(
-                cell
-                for name in ("owners", "top_1", "top_10", "most")
-                for cell in (
-                    number(POINTS * row[name], 1),
-                    interval(POINTS * row[f"{name}_null_low"], POINTS * row[f"{name}_null_high"], 1),
-                )
-            ),
-        ]
-        for row in rows_of(ownership)
-    }
-    together = ownership["layer"][0]  # the first rows are of all layers
-    header = ["images of", "layer", "units by score", "units", "images", "images that own any, %", "random"]
-    header += ["units of the top 1 % of images, %", "random", "of the top 10 %, %", "random"]
-    header += ["of the one that owns most, %", "random"]
-    first = page.table(header, [cells for (_, layer, _), cells in rows.items() if layer == together])
-    by_layer = page.table(header, [cells for (_, layer, _), cells in rows.items() if layer != together])
-    return "<h3>How few images own units</h3>" + first + page.folded("layer by layer", by_layer)
+    names = ("owners", "top_1", "top_10", "most")
+    shares = [shown for name in names for shown in (name, _chance("random", f"{name}_null", 1, POINTS))]
+    together = ownership["layer"] == ownership["layer"][0]  # the first rows are of all layers
+
+    def table(rows: NDArray[np.bool_]) -> str:
+        chosen = {name: column[rows] for name, column in ownership.items()}
+        return drawn(chosen, IMAGES_OWNERSHIP, "split", "layer", "which", "units", "images", *shares)
+
+    return "<h3>How few images own units</h3>" + table(together) + page.folded("layer by layer", table(~together))
 
 
 def _descriptors(descriptors: Table) -> str:
-    rows = [
-        [
-            word(_spaced(row["descriptor"])),
-            number(row["rho"], 3),
-            interval(row["null_low"], row["null_high"], 3),
-            number(row["p"]),
-            _q(row["q"]),
-            number(row["held_out_rho"], 3),
-            _q(row["held_out_q"]),
-            number(row["beyond"], 3),
-            _q(row["beyond_q"]),
-        ]
-        for row in rows_of(descriptors)
-    ]
-    header = ("descriptor", "rho", "random, 95 %", "p", "q", "held-out rho", "q", "rho minus held-out", "q")
-    return "<h3>Descriptors and the number of top units that an image owns</h3>" + page.table(header, rows)
+    shown = drawn(
+        descriptors,
+        IMAGES_DESCRIPTORS,
+        *(DESCRIPTOR, "rho", _chance("random, 95 %", "null"), "p", _q("q")),
+        *("held_out_rho", _q("held_out_q"), "beyond", _q("beyond_q")),
+    )
+    return f"<h3>Descriptors and the number of top units that an image owns</h3>{shown}"
 
 
 def _matched(matched: Table) -> str:
-    rows = [
-        [
-            word(_spaced(row["descriptor"])),
-            number(row["pairs"]),
-            word("yes" if row["within_class"] else "no"),
-            number(row["difference"], 3),
-            interval(row["null_low"], row["null_high"], 3),
-            number(row["p"]),
-            _q(row["q"]),
-            number(row["unmatched"], 3),
-            *(number(row[name], 3) for name in ("imbalance", "imbalance_unmatched")),
-            number(row["held_out_pairs"]),
-            number(row["held_out_difference"], 3),
-            _q(row["held_out_q"]),
-        ]
-        for row in rows_of(matched)
-    ]
-    header = ["descriptor", "pairs", "within class", "difference", "random, 95 %", "p", "q", "not matched"]
-    header += ["imbalance of the others", "before matching", "held-out pairs", "held-out difference", "q"]
+    shown = drawn(
+        matched,
+        IMAGES_MATCHED,
+        *(DESCRIPTOR, "pairs", "within_class", "difference", _chance("random, 95 %", "null"), "p", _q("q")),
+        *("unmatched", "imbalance", "imbalance_unmatched"),
+        *("held_out_pairs", "held_out_difference", _q("held_out_q")),
+    )
     explained = page.paragraph(
         "Differences of owner minus control in standard deviations of all images. The imbalance is the largest mean "
         "difference in any other descriptor, which should be small after matching (.1 is a common bound).",
         "soft",
     )
-    return "<h3>Owners against matched controls</h3>" + page.table(header, rows) + explained
+    return f"<h3>Owners against matched controls</h3>{shown}{explained}"
 
 
 def _clusters(clusters: Table) -> str:
-    rows = [
-        [
-            *(number(row[name]) for name in ("cluster", "images", "drivers", "controls")),
-            number(POINTS * row["driver_share"], 1),
-            interval(POINTS * row["null_low"], POINTS * row["null_high"], 1),
-            number(row["p"]),
-            _q(row["q"]),
-            number(row["units"]),
-            number(POINTS * row["unit_share"], 1),
-            word(row["class_name"]),
-            number(POINTS * row["class_share"], 1),
-        ]
-        for row in rows_of(clusters)
-    ]
-    header = ["cluster", "images", "driving", "others", "driving, %", "random, 95 %", "p", "q", "top units owned"]
-    header += ["of all, %", "most frequent class of the driving", "its share, %"]
-    return "<h3>Clusters by the encoder's last layer</h3>" + page.table(header, rows)
+    shown = drawn(
+        clusters,
+        IMAGES_CLUSTERS,
+        *("cluster", "images", "drivers", "controls", "driver_share", _chance("random, 95 %", "null", 1, POINTS)),
+        *("p", _q("q"), "units", "unit_share", "class_name", "class_share"),
+    )
+    return f"<h3>Clusters by the encoder's last layer</h3>{shown}"
 
 
-def _q(value: float) -> Cell:
+def _chance(title: str, name: str, digits: int = 3, scale: float = 1) -> Shown:
+    """The central 95 % of what chance gives: columns ``<name>_low`` and ``<name>_high``."""
+    return title, lambda row: interval(scale * row[f"{name}_low"], scale * row[f"{name}_high"], digits)
+
+
+def _q(name: str) -> Shown:
     """An adjusted p-value, marked where it counts as found."""
-    cell = number(value)
-    return Cell(cell.text, cell.value, mark="yes" if value < FOUND else "")
+    return "q", lambda row: replace(number(row[name]), mark="yes" if row[name] < FOUND else "")
 
 
 def _percent(share: float) -> str:
@@ -234,3 +183,6 @@ def _percent(share: float) -> str:
 
 def _spaced(name: str) -> str:
     return name.replace("_", " ")
+
+
+DESCRIPTOR: Shown = ("descriptor", lambda row: word(_spaced(row["descriptor"])))

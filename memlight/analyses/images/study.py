@@ -1,40 +1,50 @@
 """What the images that drive units look like: the study behind `analyze.py images`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm import tqdm
 
 from memlight import dist
+from memlight.analyses.images import ANALYSIS
 from memlight.analyses.images.chart import image_descriptors, image_ownership
-from memlight.analyses.images.clusters import cluster_images
-from memlight.analyses.images.columns import (
-    IMAGES_DESCRIBED,
-)
+from memlight.analyses.images.columns import IMAGES_DESCRIBED
 from memlight.analyses.images.descriptors import describe_images
-from memlight.analyses.images.ownership import extreme_units, owned_units
 from memlight.analyses.images.tables import (
     Owned,
     cluster_table,
     correlation_table,
     curve_table,
+    extreme_units,
     image_table,
     matched_table,
+    owned_units,
     ownership_table,
 )
+from memlight.analyses.unitmem.columns import UNITMEM_TABLE
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import Ids
-from memlight.display.pictures import image_grid
+from memlight.display.pictures import channels_last, image_grid
+from memlight.errors import UserError
 from memlight.features.passes import device_of
 from memlight.metrics.ids import distinct
 from memlight.metrics.knn import embed
+from memlight.runs.flags import Logger
 from memlight.runs.log import AnalysisLog
-from memlight.storage.tables import Table
+from memlight.runs.opened import OpenedRun
+from memlight.storage.rundir import AnalysisDir
+from memlight.storage.tables import Table, read_json, read_table
+
+MOST_CLUSTERS = 8
+"""Largest number of clusters that is tried."""
 
 MOST_DRIVING = 1000
 """Driving images that are clustered; of more, those that own most units."""
@@ -49,28 +59,66 @@ PIXELS_AT_ONCE = 1 << 22
 """Pixels that are described at once."""
 
 
-@dataclass(frozen=True)
-class ImagesOptions:
-    """Which images are looked at, and how.
+def look_at_images(
+    opened: OpenedRun,
+    encoder: nn.Module,
+    measured: AnalysisDir,
+    split: str,
+    max_forward: int,
+    logger: Logger,
+) -> None:
+    """Look at the images behind one result of unitmem; the result goes beside it. `analyze.py unitmem` ends so as well.
 
-    Attributes:
-        split: the images whose units were scored.
-        seed: of permutations, controls and starting points.
+    Args:
+        opened: the run, its images read.
+        encoder: whose units were measured.
+        measured: the result.
+        split: the images that it is of.
         max_forward: most images in one forward.
-    """
+        logger: where numbers go.
 
-    split: str = "candidate"
-    seed: int = 0
-    max_forward: int = 1024
+    Raises:
+        UserError: there is no such result, or it is of another encoder or of other images.
+    """
+    dist.barrier()  # the first process may just have written the result
+    units = _measured_units(opened, measured, split)
+    with opened.log(ANALYSIS, measured.tag, logger, None) as log:
+        study_images(encoder, opened.data, units, split, log, max_forward=opened.at_once(max_forward))
+
+
+def _measured_units(opened: OpenedRun, measured: AnalysisDir, split: str) -> dict[str, Table]:
+    """The units of a result of unitmem on its split, and on the held-out images where it has those, as ``external``.
+
+    Raises:
+        UserError: there is no such result, or it is of another encoder or of other images.
+    """
+    root = opened.run.root
+    again = f"make it again with `python analyze.py unitmem --run {root}` and the same flags"
+    if not measured.summary.is_file():
+        raise UserError("run", root, f"no {measured.dir}, whose units this command looks at", again)
+    hashes = read_json(measured.summary)["checkpoints"]  # a callback measures before there is a file to hash
+    if hashes and any(hashes.get(role) != digest for role, digest in opened.hashes.items()):
+        raise UserError("run", root, f"{measured.dir} is of another encoder than the run has now", again)
+    units = {split: read_table(measured.table(), UNITMEM_TABLE)}
+    if split != "external" and measured.table("held_out").is_file():
+        units["external"] = read_table(measured.table("held_out"), UNITMEM_TABLE)
+    for name, table in units.items():
+        limit = None if name == split else len(opened.split.ids(split))
+        ids = opened.data.batches(name, limit=limit).ids
+        if not np.isin(table["max_id"][~table["dead"]], ids).all():
+            argument, value = ("split", split) if name == split else ("external", None)
+            raise UserError(argument, value, f"{measured.dir} was measured on other {name} images", again)
+    return units
 
 
 def study_images(
     encoder: nn.Module,
     data: ImageDataModule,
     units: Mapping[str, Table],
-    options: ImagesOptions,
+    split: str,
     log: AnalysisLog,
     *,
+    max_forward: int = 1024,
     progress: bool = True,
 ) -> None:
     """Who owns the units, what sets those images apart, and of which kinds they are; write tables and figures.
@@ -78,54 +126,55 @@ def study_images(
     Args:
         encoder: the encoder whose units were scored; it shows which images are alike.
         data: splits and images.
-        units: columns ``UNITMEM_TABLE`` of the units on ``options.split``, and on as many held-out images as
-            ``external`` where there are any.
-        options: how.
+        units: columns ``UNITMEM_TABLE`` of the units on ``split``, and on as many held-out images as ``external`` where
+            there are any.
+        split: the images whose units were scored.
         log: where the results go.
+        max_forward: most images in one forward.
         progress: show bars.
     """
-    owned = {split: _owned(data, split, table, options) for split, table in units.items()}
-    for split, images in owned.items():
-        images.descriptors.update(_described(encoder, data, split, images.ids, log, progress))
-    scored = owned[options.split]
-    chosen = _driving_and_controls(scored, options.seed)
+    seed = data.seed
+    owned = {name: _owned(data, name, split, table) for name, table in units.items()}
+    for images in owned.values():
+        images.descriptors.update(_described(encoder, data, images, log, progress))
+    scored = owned[split]
+    chosen = _driving_and_controls(scored, seed)
     clean = data.view_maker(data.make_views("clean"))
-    batches = replace(data.batches(options.split, options.max_forward, dist.rank(), dist.world_size()), ids=chosen)
+    batches = replace(data.batches(split, max_forward, dist.rank(), dist.world_size()), ids=chosen)
     features, _, _ = embed(
-        encoder, batches, clean, max_forward=options.max_forward, progress=progress, title="driving images and others"
+        encoder, batches, clean, max_forward=max_forward, progress=progress, title="driving images and others"
     )
     log.images += len(chosen)
     if dist.rank() > 0:
         return
-    held_out = owned.get("external") if options.split != "external" else None
-    clusters = cluster_images(features.cpu().numpy(), seed=options.seed)
-    correlations = correlation_table(scored, held_out, options.seed)
-    matched = matched_table(scored, held_out, options.seed)
-    ownership = ownership_table(owned, options.seed)
-    curve = curve_table(scored, held_out, options.seed)
-    groups = cluster_table(scored, chosen, clusters.labels, data.classes)
-    log.table("images", image_table(owned, chosen, clusters.labels))
-    log.table("ownership", ownership)
-    log.table("curve", curve)
-    log.table("descriptors", correlations)
-    log.table("matched", matched)
-    log.table("clusters", groups)
-    log.table("silhouettes", {"k": clusters.numbers, "silhouette": clusters.silhouettes})
+    held_out = owned.get("external") if split != "external" else None
+    clusters = cluster_images(features.cpu().numpy(), seed=seed)
+    tables = {
+        "images": image_table(owned, chosen, clusters.labels),
+        "ownership": ownership_table(owned, seed),
+        "curve": curve_table(scored, held_out, seed),
+        "descriptors": correlation_table(scored, held_out, seed),
+        "matched": matched_table(scored, held_out, seed),
+        "clusters": cluster_table(scored, chosen, clusters.labels, data.classes),
+        "silhouettes": {"k": clusters.numbers, "silhouette": clusters.silhouettes},
+    }
+    for name, table in tables.items():
+        log.table(name, table)
     caption = "How few images own the units with the highest scores, beside owners drawn at random."
-    log.figure("ownership", image_ownership(curve, ownership), caption)
+    log.figure("ownership", image_ownership(tables["curve"], tables["ownership"]), caption)
     caption = "What sets images that own top units apart; grey is where owners are assigned at random."
-    log.figure("descriptors", image_descriptors(correlations, matched), caption)
-    _pictures(scored, chosen, clusters.labels, groups, data, log)
-    log.headline({name: ownership[name][0] for name in ("owners", "owners_null", "top_1", "top_10")})
+    log.figure("descriptors", image_descriptors(tables["descriptors"], tables["matched"]), caption)
+    _pictures(scored, chosen, clusters.labels, tables["clusters"], data, log)
+    log.headline({name: tables["ownership"][name][0] for name in ("owners", "owners_null", "top_1", "top_10")})
 
 
-def _owned(data: ImageDataModule, split: str, table: Table, options: ImagesOptions) -> Owned:
-    """Which images of a split own which units; held-out ones are as many as were measured, as UnitMem takes them."""
-    limit = None if split == options.split else len(data.split.ids(options.split))
-    ids = data.batches(split, limit=limit).ids
+def _owned(data: ImageDataModule, name: str, scored: str, table: Table) -> Owned:
+    """Which images of a split own which units; others than the scored ones are as many, as UnitMem takes them."""
+    limit = None if name == scored else len(data.split.ids(scored))
+    ids = data.batches(name, limit=limit).ids
     top = extreme_units(table["unitmem"], table["dead"])
     return Owned(
-        split=split,
+        split=name,
         ids=ids,
         labels=data.labels_of(ids),
         table=table,
@@ -136,19 +185,17 @@ def _owned(data: ImageDataModule, split: str, table: Table, options: ImagesOptio
 
 
 def _described(
-    encoder: nn.Module, data: ImageDataModule, split: str, ids: Ids, log: AnalysisLog, progress: bool
+    encoder: nn.Module, data: ImageDataModule, images: Owned, log: AnalysisLog, progress: bool
 ) -> dict[str, NDArray[np.float64]]:
     """Every descriptor of the images of a split, by ascending id, each process describing its share."""
-    device = device_of(encoder)
-    pixels = data.images_of(ids[:1])[0, 0].numel()
-    batches = data.batches(split, max(1, PIXELS_AT_ONCE // pixels), dist.rank(), dist.world_size())
-    batches = replace(batches, ids=ids)
-    describe = partial(describe_images, threads=max(1, torch.get_num_threads()))
+    device, ids, split = device_of(encoder), images.ids, images.split
+    at_once = max(1, PIXELS_AT_ONCE // data.images_of(ids[:1])[0, 0].numel())
+    batches = replace(data.batches(split, at_once, dist.rank(), dist.world_size()), ids=ids)
     values = [torch.empty(0, len(IMAGES_DESCRIBED), dtype=torch.float64)]  # a process may have no image
     seen = [torch.empty(0, dtype=torch.int64)]
     for batch in tqdm(batches, desc=f"describing {split}", unit="batch", disable=not progress or dist.rank() > 0):
-        found = describe(batch.images.to(device))
-        values.append(torch.stack([found[name] for name in IMAGES_DESCRIBED], dim=1))
+        descriptors = describe_images(batch.images.to(device), threads=max(1, torch.get_num_threads()))
+        values.append(torch.stack([descriptors[name] for name in IMAGES_DESCRIBED], dim=1))
         seen.append(batch.ids)
     log.images += len(ids)
     order = distinct(all_ids := dist.gather_cat(torch.cat(seen).to(device)))
@@ -181,7 +228,46 @@ def _pictures(
     for name, (members, title) in shown.items():
         first = members[np.argsort(-scored.top_units[members], kind="stable")[:PICTURES]]
         if len(first):
-            images = data.images_of(scored.ids[first]).permute(0, 2, 3, 1).numpy()
+            images = channels_last(data.images_of(scored.ids[first]))
             captions = [f"{scored.ids[i]}\nowns {scored.top_units[i]}" for i in first]
             caption = f"{title}: id, and units of the top 10 % owned; those that own most come first."
             log.figure(name, image_grid(images, captions, title=title), caption)
+
+
+class Clusters(NamedTuple):
+    """A partition of images.
+
+    Attributes:
+        labels: ``(N,)`` cluster of each image, from 0, the largest first.
+        numbers: ``(K,)`` numbers of clusters that were tried.
+        silhouettes: ``(K,)`` mean silhouette of each; the highest was taken.
+    """
+
+    labels: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    silhouettes: NDArray[np.float64]
+
+
+def cluster_images(features_ND: ArrayLike, *, seed: int = 0, most: int = MOST_CLUSTERS) -> Clusters:
+    """Partition images by the directions of their features: k-means, k by the mean silhouette (Rousseeuw 1987).
+
+    Features are scaled to length 1. One thread does all, so that sums are always added up in the same order.
+
+    Args:
+        features_ND: outputs of an encoder.
+        seed: of the starting points, ten for each k.
+        most: largest k tried; the smallest is 2. Fewer than 3 different images are one cluster.
+    """
+    features = np.asarray(features_ND, dtype=np.float64)
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    directions = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
+    different = len(np.unique(directions.round(9), axis=0))
+    numbers = np.arange(2, min(most, different - 1) + 1)
+    if not len(numbers):
+        return Clusters(np.zeros(len(features), dtype=np.int64), numbers, np.empty(0))
+    with threadpool_limits(1):
+        partitions = [KMeans(int(k), n_init=10, random_state=seed).fit(directions).labels_ for k in numbers]
+        silhouettes = np.array([silhouette_score(directions, labels) for labels in partitions])
+    labels = partitions[int(silhouettes.argmax())]
+    by_size = np.argsort(-np.bincount(labels), kind="stable")
+    return Clusters(np.argsort(by_size)[labels].astype(np.int64), numbers, silhouettes)

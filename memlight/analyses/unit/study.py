@@ -21,7 +21,7 @@ from memlight.analyses.unit.objectives import COMPARES_IMAGES, Steps, activation
 from memlight.analyses.unitmem.excess import layer_null
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import SPLITS, PairSplit
-from memlight.display.pictures import rows_grid
+from memlight.display.pictures import channels_last, rows_grid
 from memlight.errors import UserError, named
 from memlight.features.passes import device_of, images_at_once
 from memlight.interventions.parts import unit_entries, unit_weights
@@ -330,12 +330,7 @@ def _pictures(
     for row, result in zip(ids[1:], results.values(), strict=True):
         mu = result.topk_mu[:, unit].tolist()
         captions.append([f"{id_}{' *' * (id_ in chosen)}\n{value:.3g}" for id_, value in zip(row, mu, strict=True)])
-    longest = max(map(len, ids))
-    images = []
-    for row, words in zip(ids, captions, strict=True):
-        pictures = data.images_of(row).permute(0, 2, 3, 1).numpy()
-        images.append(np.concatenate([pictures, np.full((longest - len(row), *pictures.shape[1:]), 255, np.uint8)]))
-        words += [""] * (longest - len(row))
+    images = [list(channels_last(data.images_of(row))) for row in ids]
     labels = ["chosen", *(f"{name}\n{float(result.unitmem[unit]):.3f}" for name, result in results.items())]
-    figure = rows_grid(np.stack(images), labels, captions, title=f"Strongest images of {of}")
+    figure = rows_grid(images, labels, captions, title=f"Strongest images of {of}")
     log.figure("images", figure, f"The images that drive {of}: id (* chosen) and mu; UnitMem on the left.")

@@ -1,39 +1,13 @@
 """Which units fire for single images? UnitMem, its null, held-out images and the unit contrast."""
 
-from memlight.analyses.unitmem.columns import (
-    UNITMEM_CURVE,
-    UNITMEM_EXCESS,
-    UNITMEM_EXTREMES,
-    UNITMEM_HIGHEST,
-    UNITMEM_LAYERS,
-    UNITMEM_MEDIANS,
-    UNITMEM_NULL,
-    UNITMEM_RELIABILITY,
-    UNITMEM_TABLE,
-    UNITMEM_TESTS,
-    UNITMEM_TOP,
-    headline,
-)
+from memlight.analyses.unitmem.columns import TABLES, headline
 from memlight.analyses.unitmem.command import unitmem
 from memlight.runs.analysis import Analysis, Curve, Number, later
 
 ANALYSIS = Analysis(
     "unitmem",
     unitmem,
-    {
-        "table": UNITMEM_TABLE,
-        "layers": UNITMEM_LAYERS,
-        "held_out": UNITMEM_TABLE,
-        "excess": UNITMEM_EXCESS,
-        "null": UNITMEM_NULL,
-        "top": UNITMEM_TOP,
-        "reliability": UNITMEM_RELIABILITY,
-        "curve": UNITMEM_CURVE,
-        "highest": UNITMEM_HIGHEST,
-        "tests": UNITMEM_TESTS,
-        "extremes": UNITMEM_EXTREMES,
-        "medians": UNITMEM_MEDIANS,
-    },
+    TABLES,
     heading="Units",
     section=later("memlight.analyses.unitmem.section", "unitmem_section"),
     missed="always",

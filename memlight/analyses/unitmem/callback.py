@@ -1,13 +1,17 @@
 """UnitMem of the encoder while it trains."""
 
-from typing import Literal
+from dataclasses import replace
+from typing import cast
 
 import lightning.pytorch as L
 
 from memlight.analyses.observe import ObserverCallback
 from memlight.analyses.unitmem import ANALYSIS
-from memlight.analyses.unitmem.study import UnitMemOptions, study_unitmem, unitmem_headline, unitmem_tag
+from memlight.analyses.unitmem.command import UnitMemOptions
+from memlight.analyses.unitmem.study import study_unitmem, unitmem_headline, unitmem_tag
+from memlight.errors import named
 from memlight.features.hooks import Activation
+from memlight.runs.flags import Split
 
 
 class UnitMemCallback(ObserverCallback):
@@ -30,7 +34,7 @@ class UnitMemCallback(ObserverCallback):
     def __init__(
         self,
         every_n_epochs: int = 50,
-        split: Literal["candidate", "independent", "external", "shared"] | None = None,
+        split: Split | None = None,
         num_views: int = 10,
         layers: list[str] | None = None,
         network: str | None = None,
@@ -39,23 +43,19 @@ class UnitMemCallback(ObserverCallback):
     ) -> None:
         super().__init__(every_n_epochs, layers, network)
         self.split = split
-        self.num_views = num_views
-        self.activation: Activation = activation
         self.max_forward = max_forward
+        with named(views="num_views"):
+            self.options = UnitMemOptions(views=num_views, activation=activation)
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure this epoch."""
         data = self.data(trainer)
-        own = data.role if data.role != "all" else "candidate"
-        options = UnitMemOptions(
-            split=self.split or own,
-            num_views=self.num_views,
-            activation=self.activation,
-            max_forward=self.max_forward,
-        )
+        own = cast(Split, data.role if data.role != "all" else "candidate")
+        options = replace(self.options, split=self.split or own)
         encoder = self.encoder(pl_module)
         tag = unitmem_tag(data.role, options.split, self.moment(trainer))
+        names, at_once = self.names(encoder), self.max_forward
         with self.log_to_disk(trainer, ANALYSIS, tag) as log:
-            by_layer = study_unitmem(encoder, data, self.names(encoder), options, log, progress=False)
+            by_layer = study_unitmem(encoder, data, names, options, log, max_forward=at_once, progress=False)
         key = "unitmem" if options.split == own else f"unitmem_{options.split}"
         self.log_numbers(pl_module, key, unitmem_headline(by_layer))

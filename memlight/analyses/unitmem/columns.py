@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval, titled
 
 UNITMEM_TABLE: Schema = {
     **columns(str, "layer"),
@@ -16,13 +16,17 @@ UNITMEM_TABLE: Schema = {
 }
 
 UNITMEM_LAYERS: Schema = {
-    **columns(str, "layer"),
-    **columns(int, "depth", "units", "dead"),
-    **columns(
-        float, "mean", "p95", "max", "top_mean", "bottom_mean", "null_mean", "null_p95", "held_out_mean", "t", "p"
-    ),
-    **interval("unit_contrast", optional=True),
-    **columns(float, "own_max_share", "own_max_low", "own_max_high", optional=True),
+    "layer": Column(str, "layer"),
+    **columns(int, "depth"),
+    **titled(int, units="units", dead="dead"),
+    "mean": Column(float, "mean", digits=3),
+    **columns(float, "p95"),
+    **titled(float, 3, max="max", top_mean="top 10 %", bottom_mean="bottom 10 %"),
+    **titled(float, 3, null_mean="null mean", null_p95="null 95 %", held_out_mean="held-out mean"),
+    **columns(float, "t", "p"),
+    **interval("unit_contrast", title="unit contrast", optional=True),
+    "own_max_share": Column(float, "own-max share", digits=3, optional=True),
+    **columns(float, "own_max_low", "own_max_high", optional=True),
 }
 
 UNITMEM_EXCESS: Schema = {
@@ -33,25 +37,30 @@ UNITMEM_EXCESS: Schema = {
 }
 
 UNITMEM_NULL: Schema = {
-    **columns(str, "layer"),
-    **columns(float, "mean", "null_mean"),
-    **interval("excess"),
-    **columns(float, "held_out_excess", "held_out_low", "held_out_high", "above_null_p95"),
+    "layer": Column(str, "layer"),
+    **titled(float, 3, mean="mean", null_mean="null mean"),
+    **interval("excess", title="excess"),
+    "held_out_excess": Column(float, "held-out excess"),
+    **columns(float, "held_out_low", "held_out_high"),
+    "above_null_p95": Column(float, "units above null 95 %", digits=3),
 }
 
 UNITMEM_HIGHEST: Schema = {
-    **columns(int, "rank"),
-    **columns(str, "layer"),
-    **columns(int, "unit"),
-    **columns(float, "unitmem", "null", "null_p95", "held_out", "mu_max", "mu_rest"),
-    **columns(int, "max_id"),
-    **columns(float, "unitmem_median", optional=True),
+    "rank": Column(int, "rank"),
+    "layer": Column(str, "layer"),
+    "unit": Column(int, "unit"),
+    **titled(float, 3, unitmem="UnitMem", null="null", null_p95="null 95 %", held_out="held out"),
+    **titled(float, mu_max="mu max", mu_rest="mu rest"),
+    "max_id": Column(int, "image id of the max"),
+    "unitmem_median": Column(float, "median form", digits=3, optional=True),
 }
 
 UNITMEM_TESTS: Schema = {
-    **columns(str, "layer", "scores"),
-    **columns(int, "k"),
-    **columns(float, "top_mean", "top_std", "bottom_mean", "bottom_std", "t", "p"),
+    **titled(str, layer="layer", scores="scores"),
+    "k": Column(int, "units each"),
+    **titled(float, top_mean="top mean", top_std="std", bottom_mean="bottom mean", bottom_std="std"),
+    "t": Column(float, "t", digits=2),
+    "p": Column(float, "p"),
 }
 
 UNITMEM_EXTREMES: Schema = {
@@ -61,27 +70,34 @@ UNITMEM_EXTREMES: Schema = {
 }
 
 UNITMEM_MEDIANS: Schema = {
-    **columns(str, "layer", "scores"),
-    **columns(int, "units"),
-    **columns(float, "mean", "median", "null", "null_median", "pearson", "spearman"),
+    **titled(str, layer="layer", scores="scores"),
+    "units": Column(int, "living units"),
+    **titled(float, 3, mean="mean, against the mean", median="mean, against the median"),
+    **titled(float, 3, null="its null", null_median="its null"),
+    **titled(float, 3, pearson="correlation", spearman="rank correlation"),
 }
 
-UNITMEM_TOP: Schema = {
-    **columns(str, "layer"),
-    **columns(int, "unit", "rank", "id"),
-    **columns(float, "mu"),
-}
+UNITMEM_TOP: Schema = {**columns(str, "layer"), **columns(int, "unit", "rank", "id"), **columns(float, "mu")}
 
-UNITMEM_RELIABILITY: Schema = {
-    **columns(str, "layer"),
-    **columns(float, "split_half"),
-}
+UNITMEM_RELIABILITY: Schema = {**columns(str, "layer"), **columns(float, "split_half")}
 
-UNITMEM_CURVE: Schema = {
-    **columns(str, "layer"),
-    **columns(int, "n"),
-    **columns(float, "mean"),
+UNITMEM_CURVE: Schema = {**columns(str, "layer"), **columns(int, "n"), **columns(float, "mean")}
+
+TABLES: Mapping[str, Schema] = {
+    "table": UNITMEM_TABLE,
+    "layers": UNITMEM_LAYERS,
+    "held_out": UNITMEM_TABLE,
+    "excess": UNITMEM_EXCESS,
+    "null": UNITMEM_NULL,
+    "top": UNITMEM_TOP,
+    "reliability": UNITMEM_RELIABILITY,
+    "curve": UNITMEM_CURVE,
+    "highest": UNITMEM_HIGHEST,
+    "tests": UNITMEM_TESTS,
+    "extremes": UNITMEM_EXTREMES,
+    "medians": UNITMEM_MEDIANS,
 }
+"""Columns of every table by the name of its file."""
 
 
 def headline(tables: Mapping[str, Any]) -> dict[str, float]:
@@ -89,14 +105,9 @@ def headline(tables: Mapping[str, Any]) -> dict[str, float]:
     if "layers" not in tables:
         return {}
     layers = tables["layers"]
-    found = {"unitmem/last": float(layers["mean"][-1])}
+    numbers = {"unitmem/last": float(layers["mean"][-1])}
     if "unit_contrast" in layers:
-        share = {
-            "own_max_share": "own_max_share",
-            "own_max_share_low": "own_max_low",
-            "own_max_share_high": "own_max_high",
-        }
-        shares = {name: layers[column] for name, column in share.items()}
-        found |= with_ends(layers, -1, "unit_contrast", "unit_contrast/last")
-        found |= with_ends(shares, -1, "own_max_share", "own_max_share/last")
-    return found
+        numbers |= with_ends(layers, -1, "unit_contrast", "unit_contrast/last")
+        columns_of = {"": "own_max_share", "_low": "own_max_low", "_high": "own_max_high"}
+        numbers |= {f"own_max_share/last{end}": float(layers[column][-1]) for end, column in columns_of.items()}
+    return numbers

@@ -1,24 +1,72 @@
 """`analyze.py unitmem`."""
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained, at_least
+from memlight.errors import at_least
+from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained
+
+if TYPE_CHECKING:
+    from memlight.batch import ViewMaker
+    from memlight.data.images import ImageDataModule
+
+FOLLOW_UPS: list[Callable[..., None]] = []
+"""What else is asked of a released encoder once its units are measured; other questions add themselves to this list.
+
+Each is called as ``follow_up(opened, encoder, measured, split, max_forward, logger)``: the run with its images read,
+the encoder, the directory of the result, and values of the command's flags."""
+
+
+@dataclass(frozen=True)
+class UnitMemOptions:
+    """How UnitMem is measured; see `memlight.features.hooks.capture` and `memlight.metrics.unitmem` for the choices.
+
+    Attributes:
+        split: which images.
+        views: views of each image, averaged.
+        reference: the strongest image against the mean (paper) or the median (authors' code) of the others.
+        activation: applied to every element before averaging over positions; identity for outputs of a ReLU.
+        tokens: which tokens count, for token models.
+        topk: how many of the strongest images of each unit are kept.
+        view_set: augmentation set; the one that was trained with if unset.
+        seed: of the views; the training's if unset.
+        precision: of the encoder's forwards; bf16 is faster where the hardware has it, and about a hundredth off.
+    """
+
+    split: Split = "candidate"
+    views: int = 10
+    reference: Literal["mean", "median"] = "mean"
+    activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs"
+    tokens: Literal["mean", "patch", "cls"] = "mean"
+    topk: int = 10
+    view_set: str | None = None
+    seed: int | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        at_least(1, views=self.views, topk=self.topk)
+
+    def view_maker(self, data: "ImageDataModule") -> "ViewMaker":
+        """What the encoder is shown of each image."""
+        views = None if self.view_set is None else data.make_views(self.view_set)
+        return data.view_maker(views, seed=self.seed)
+
+    def decisive(self, data: "ImageDataModule") -> dict[str, Any]:
+        """What decides the numbers, with nothing left to the data module; JSON-able."""
+        chosen = asdict(self)
+        views, view_set = chosen.pop("views"), chosen.pop("view_set")
+        made = data.views if view_set is None else data.make_views(view_set)
+        seed = data.seed if self.seed is None else self.seed
+        return {**chosen, "num_views": views, "views": made.spec(), "seed": seed}
 
 
 def unitmem(
     run: str | None = None,
     member: Member = "candidate",
-    split: Split = "candidate",
     layers: list[str] | None = None,
-    views: int = 10,
-    reference: Literal["mean", "median"] = "mean",
-    activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs",
-    tokens: Literal["mean", "patch", "cls"] = "mean",
-    topk: int = 10,
     pair: bool = True,
-    view_set: str | None = None,
-    seed: int | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    options: UnitMemOptions = UnitMemOptions(),
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
@@ -31,51 +79,30 @@ def unitmem(
     Args:
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose units; random is the same architecture with the run's initial weights.
-        split: which images.
         layers: layers to measure; all that the encoder has if unset.
-        views: views of each image, averaged.
-        reference: the strongest image against the mean (paper) or the median (authors' code) of the others.
-        activation: applied to every element before averaging over positions; identity for outputs of a ReLU.
-        tokens: which tokens count, for token models.
-        topk: how many of the strongest images of each unit are kept.
         pair: also measure the other member, for the unit contrast (candidate and independent members on their own
             images only).
-        view_set: augmentation set; the one that was trained with if unset.
-        seed: of the views; the training's if unset.
-        precision: of the encoder's forwards; bf16 is faster where the hardware has it, and about a hundredth off.
+        options: how UnitMem is measured
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
         place: data and device
         results: results
     """
-    at_least(1, views=views, topk=topk)
     trained.require_for(member)
-    checkpoint = trained.checkpoint
-    from memlight.analyses.images.command import look_at_images
+    checkpoint, split = trained.checkpoint, options.split
     from memlight.analyses.unitmem import ANALYSIS
+    from memlight.analyses.unitmem.pictures import write_thumbnails
     from memlight.analyses.unitmem.resume import UnitMemProgress
-    from memlight.analyses.unitmem.study import UnitMemOptions, study_unitmem, unitmem_tag
-    from memlight.analyses.unitmem.thumbnails import write_thumbnails
+    from memlight.analyses.unitmem.study import study_unitmem, unitmem_tag
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
         opened.require_images(split, argument="split")
-        options = UnitMemOptions(
-            split=split,
-            num_views=views,
-            reference=reference,
-            activation=activation,
-            tokens=tokens,
-            topk=topk,
-            views=opened.views(view_set),
-            seed=seed,
-            max_forward=opened.at_once(place.max_forward),
-            precision=precision,
-        )
+        opened.views(options.view_set)  # refuses an unknown set before the encoder is loaded
         encoder = opened.encoder(member, checkpoint)
         names = opened.layers(encoder, layers)
-        own = member == split and member in ("candidate", "independent")
-        partner = opened.partner(member, checkpoint) if pair and own else None
+        on_own_images = member == split and member in ("candidate", "independent")
+        partner = opened.partner(member, checkpoint) if pair and on_own_images else None
         if partner is not None:
             opened.require_images("candidate", "independent")
         tag = results.tag or unitmem_tag(member, split, trained.tag)
@@ -91,9 +118,10 @@ def unitmem(
             },
         )
         opened.read_images()
-        with opened.log(ANALYSIS, tag, results.logger, seed) as log:
-            study_unitmem(encoder, opened.data, names, options, log, partner=partner, kept=kept)
+        at_once = opened.at_once(place.max_forward)
+        with opened.log(ANALYSIS, tag, results.logger, options.seed) as log:
+            study_unitmem(encoder, opened.data, names, options, log, partner=partner, kept=kept, max_forward=at_once)
             write_thumbnails(opened.data, log)
         kept.clear()
-        if released.given:
-            look_at_images(opened, encoder, log.final, split, place.max_forward, results.logger)
+        for follow_up in FOLLOW_UPS if released.given else ():
+            follow_up(opened, encoder, log.final, split, place.max_forward, results.logger)

@@ -1,18 +1,30 @@
-"""Units with the images that drive them, beside the held-out images that drive them most."""
+"""Units with the images that drive them, beside the held-out images that drive them most, and thumbnails."""
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from memlight import dist
+from memlight.analyses.unitmem.browser.thumbnails import (
+    BYTES,
+    MOST_IMAGES,
+    Thumbnails,
+    driving_images,
+    driving_rows,
+    encode,
+    side_within,
+)
+from memlight.analyses.unitmem.columns import UNITMEM_TOP
 from memlight.data.images import ImageDataModule
 from memlight.display.figures import spread_over
-from memlight.display.pictures import rows_grid
+from memlight.display.pictures import Picture, channels_last, rows_grid
 from memlight.metrics.unitmem import UnitMemResult
 from memlight.runs.log import AnalysisLog
-from memlight.storage.tables import Table
+from memlight.storage.tables import Table, read_table
 
 ROWS, COLUMNS = 12, 8
 """Most units in a picture, and images of each; of these `HELD_OUT` are held-out ones where there are any."""
@@ -22,9 +34,15 @@ EXTREMES = 10
 
 HELD_OUT = 3
 
+AT_ONCE = 256
+"""Images in memory while thumbnails are made."""
+
 Results = Mapping[str, UnitMemResult]
 Unit = tuple[str, int]
 """Layer and channel."""
+
+Driving = Sequence[tuple[int, float]]
+"""Images that drive a unit: id and mu of each, the strongest first."""
 
 
 def draw_units(
@@ -46,21 +64,46 @@ def draw_units(
     shown["bottom_units"] = bottom_units(results)
     dead = sum(int(result.dead.sum()) for result in results.values())
     left_out = f" {dead} dead units are left out." if dead else " No unit is dead."
+    words = "with the images that drive them: id and mu."
+    if held_out is not None:
+        words += " On the right the held-out images that drive the same units most."
+    count = COLUMNS if held_out is None else COLUMNS - HELD_OUT
     for name, units in shown.items():
         if not units:
             continue
-        title = name.replace("_", " ").capitalize()
-        caption = f"{title}, with the images that drive them: id and mu."
-        if held_out is not None:
-            caption += " On the right the held-out images that drive the same units most."
-        rows = [_row(unit, results, held_out, data) for unit in units]
-        figure = rows_grid(
-            np.stack([images for images, _ in rows]),
-            [_label(unit, results, excess) for unit in units],
-            [captions for _, captions in rows],
-            title=title,
-        )
-        log.figure(name, figure, caption + (left_out if name == "bottom_units" else ""))
+        labels = [_label(unit, results, excess) for unit in units]
+        rows = [_strongest(results[layer], unit, count) for layer, unit in units]
+        unseen = None if held_out is None else [_strongest(held_out[layer], unit, HELD_OUT) for layer, unit in units]
+        draw_rows(name, labels, rows, data, log, words + (left_out if name == "bottom_units" else ""), unseen)
+
+
+def draw_rows(
+    name: str,
+    labels: Sequence[str],
+    rows: Sequence[Driving],
+    data: ImageDataModule,
+    log: AnalysisLog,
+    words: str,
+    held_out: Sequence[Driving] | None = None,
+) -> None:
+    """Write one figure: a row for each unit, with the images that drive it above their ids and mu.
+
+    Args:
+        name: of the figure, which becomes its title: ``top_units`` is "Top units".
+        labels: of the units.
+        rows: the images of each unit.
+        data: the images.
+        log: where the figure goes.
+        words: of its caption, after the title.
+        held_out: other images of each unit, which stand behind a white place.
+    """
+    pictures: list[list[Picture | None]] = [_pictures(row, data) for row in rows]
+    captions = [[f"{id_}\n{mu:.3g}" for id_, mu in row] for row in rows]
+    for place, row in enumerate(held_out or ()):
+        pictures[place] += [None, *_pictures(row, data)]
+        captions[place] += ["", *(f"held out\n{mu:.3g}" for _, mu in row)]
+    title = name.replace("_", " ").capitalize()
+    log.figure(name, rows_grid(pictures, labels, captions, title=title), f"{title}, {words}")
 
 
 def units_shown(scores: Mapping[str, Tensor]) -> dict[str, list[Unit]]:
@@ -110,26 +153,38 @@ def _label(named: Unit, results: Results, excess: Table) -> str:
     return "\n".join([f"{layer} unit {unit}", f"UnitMem {float(results[layer].unitmem[unit]):.3f}", *beside])
 
 
-def _row(
-    named: Unit, results: Results, held_out: Results | None, data: ImageDataModule
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """The images of a unit's row and their captions; a white one stands before the held-out ones."""
-    layer, unit = named
-    own = _strongest(results[layer], unit, COLUMNS if held_out is None else COLUMNS - HELD_OUT)
-    pictures, captions = [_pictures(own, data)], [f"{id_}\n{mu:.3g}" for id_, mu in own]
-    if held_out is not None:
-        others = _strongest(held_out[layer], unit, HELD_OUT)
-        pictures += [np.full_like(pictures[0][:1], 255), _pictures(others, data)]
-        captions += ["", *(f"held out\n{mu:.3g}" for _, mu in others)]
-    return np.concatenate(pictures), captions
-
-
-def _strongest(result: UnitMemResult, unit: int, count: int) -> Sequence[tuple[int, float]]:
-    """Id and mu of the images that drive a unit most."""
+def _strongest(result: UnitMemResult, unit: int, count: int) -> Driving:
     ids, mu = result.topk_ids[:count, unit].tolist(), result.topk_mu[:count, unit].tolist()
     return list(zip(ids, mu, strict=True))
 
 
-def _pictures(images: Sequence[tuple[int, float]], data: ImageDataModule) -> NDArray[np.uint8]:
-    pictures: NDArray[np.uint8] = data.images_of([id_ for id_, _ in images]).permute(0, 2, 3, 1).numpy()
-    return pictures
+def _pictures(row: Driving, data: ImageDataModule) -> list[Picture | None]:
+    return list(channels_last(data.images_of([id_ for id_, _ in row])))
+
+
+def write_thumbnails(data: ImageDataModule, log: AnalysisLog, *, progress: bool = True) -> None:
+    """Write ``thumbnails.npz`` of the images that drive units in ``top.csv``, reading each of them once.
+
+    Rank 0 does it. All of them take at most `BYTES`: each gets an equal share, which decides its side and quality.
+
+    Args:
+        data: where the images are.
+        log: of an analysis that has written the table ``top``.
+        progress: show a bar.
+    """
+    if dist.rank() != 0:
+        return
+    driving = driving_images(driving_rows(read_table(log.partial.table("top"), UNITMEM_TOP)))
+    ids = np.sort(driving[:MOST_IMAGES])
+    share = BYTES // max(1, len(ids))
+    side = side_within(share)
+    webp: list[bytes] = []
+    with (
+        ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(ids), desc="thumbnails", unit="image", disable=not progress) as bar,
+    ):
+        for start in range(0, len(ids), AT_ONCE):
+            images = channels_last(data.images_of(ids[start : start + AT_ONCE]))
+            webp += pool.map(lambda image: encode(image, side, share), images)
+            bar.update(len(images))
+    Thumbnails(ids, webp).write(log.partial.thumbnails)

@@ -5,17 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from memlight.analyses.unitmem.columns import UNITMEM_HIGHEST, UNITMEM_LAYERS, UNITMEM_MEDIANS, UNITMEM_TESTS
-from memlight.analyses.unitmem.section_excess import excess_html
+from memlight.analyses.unitmem.columns import (
+    TABLES,
+    UNITMEM_HIGHEST,
+    UNITMEM_LAYERS,
+    UNITMEM_MEDIANS,
+    UNITMEM_NULL,
+    UNITMEM_TESTS,
+)
 from memlight.display import page
-from memlight.display.page import Cell, decimals, interval, number, word
-from memlight.display.parts import figures, heading, rows_of, section
+from memlight.display.page import Cell, decimals, interval, word
+from memlight.display.parts import Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import joined
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
 
 SCORES = {"scored": "images scored", "null": "null", "held_out": "held-out images"}
 """Whose scores a row is of, by the word that the tables have for it."""
+
+WHOSE: Shown = ("scores", lambda row: word(SCORES[row["scores"]]))
 
 
 def unitmem_section(run: RunDir) -> str:
@@ -33,11 +41,7 @@ def unitmem_section(run: RunDir) -> str:
 
 
 def unitmem_html(analysis: AnalysisDir) -> str:
-    """HTML of one result.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+    """HTML of one result: words, tables and figures; a table that is newer than the result is left out."""
     layers = read_table(analysis.table("layers"), UNITMEM_LAYERS)
     return (
         heading(analysis)
@@ -53,11 +57,7 @@ def unitmem_html(analysis: AnalysisDir) -> str:
 
 
 def overall_words(headline: Mapping[str, Any]) -> str:
-    """Means over all units of all layers, in words that follow the numbers; empty for results that lack them.
-
-    Args:
-        headline: of the summary of ``unitmem``.
-    """
+    """Means over all units of all layers, in words, from a headline of ``summary.json``; empty if it lacks them."""
     if headline.get("all/scored_mean") is None:
         return ""
     precision = ", forwards in bfloat16" if headline.get("precision") == "bf16" else ""
@@ -70,86 +70,78 @@ def overall_words(headline: Mapping[str, Any]) -> str:
     return f"{text}, beside {' and '.join(beside)}." if beside else f"{text}."
 
 
+def _newer(analysis: AnalysisDir, name: str) -> Table | None:
+    """A table that not every result has; None where it is missing."""
+    path = analysis.table(name)
+    return read_table(path, TABLES[name]) if path.is_file() else None
+
+
 def _layers(layers: Table) -> str:
-    pair = "unit_contrast" in layers
-    rows = [
-        [
-            Cell(row["layer"], row["depth"], word=True),
-            *(number(row[name]) for name in ("units", "dead")),
-            *(number(row[name], 3) for name in ("mean", "held_out_mean", "null_mean", "null_p95", "max")),
-            *(_pair_cells(row) if pair else ()),
-            *(number(row[name], 3) for name in ("top_mean", "bottom_mean")),
-        ]
-        for row in rows_of(layers)
-    ]
-    header = (
-        *("layer", "units", "dead", "mean", "held-out mean", "null mean", "null 95 %", "max"),
-        *(("unit contrast", "95 % interval", "own-max share", "95 % interval") if pair else ()),
-        *("top 10 %", "bottom 10 %"),
+    pair: list[Shown] = []
+    if "unit_contrast" in layers:
+        share = ("95 % interval", lambda row: interval(row["own_max_low"], row["own_max_high"], 3))
+        pair = ["unit_contrast", "own_max_share", share]
+    scores = ("mean", "held_out_mean", "null_mean", "null_p95", "max")
+    return drawn(layers, UNITMEM_LAYERS, "layer", "units", "dead", *scores, *pair, "top_mean", "bottom_mean")
+
+
+def excess_html(analysis: AnalysisDir) -> str:
+    """Words and a table about the null of UnitMem; empty where a result was made before there was that table."""
+    if (null := _newer(analysis, "null")) is None:
+        return ""
+    unseen = ("95 % interval", lambda row: interval(row["held_out_low"], row["held_out_high"]))
+    names = ("layer", "mean", "null_mean", "excess", "held_out_excess")
+    shown = drawn(null, UNITMEM_NULL, *names, unseen, "above_null_p95")
+    explained = page.paragraph(
+        "Excess is UnitMem minus its null, the mean over a layer's units; intervals are clustered by the units' "
+        "strongest image, for each layer by itself. The null is fitted to the tail of the other images. Where it "
+        "misfits, images that nobody was trained on exceed it too: that is the held-out excess.",
+        "soft",
     )
-    return page.table(header, rows)
+    return "<h3>Excess over the null</h3>" + page.paragraph(excess_words(null)) + shown + explained
 
 
-def _pair_cells(row: Mapping[str, Any]) -> list[Cell]:
-    return [
-        number(row["unit_contrast"]),
-        interval(row["unit_contrast_low"], row["unit_contrast_high"]),
-        number(row["own_max_share"], 3),
-        interval(row["own_max_low"], row["own_max_high"], 3),
-    ]
+def excess_words(null: Table) -> str:
+    """What the excess shows, in words that follow the numbers of a table ``UNITMEM_NULL``."""
+    above = null["excess_low"] > 0
+    if not above.any():
+        return "UnitMem lies above what exchangeable images would score in no layer: no excess has an interval above 0."
+    names = null["layer"][above].tolist()
+    text = f"UnitMem lies above what exchangeable images would score in {joined(names)}"
+    if not np.isfinite(null["held_out_excess"]).any():
+        return f"{text}; there are no held-out images to tell memorisation from a misfit of the null."
+    beyond = null["layer"][above & (null["excess_low"] > null["held_out_high"])].tolist()
+    if not beyond:
+        return f"{text}; nowhere does it exceed the null by more than held-out images, which nobody was trained on, do."
+    return f"{text}; in {joined(beyond)} its excess lies above that of held-out images, which nobody was trained on."
 
 
 def _highest(analysis: AnalysisDir) -> str:
-    """The units with the highest scores; nothing where the result is older than the table."""
-    if not analysis.table("highest").is_file():
+    """The units with the highest scores."""
+    if (table := _newer(analysis, "highest")) is None:
         return ""
-    table = read_table(analysis.table("highest"), UNITMEM_HIGHEST)
-    median = ("unitmem_median",) if "unitmem_median" in table else ()
-    rows = [
-        [
-            number(row["rank"]),
-            word(row["layer"]),
-            number(row["unit"]),
-            *(number(row[name], 3) for name in ("unitmem", "null", "null_p95", "held_out", *median)),
-            *(number(row[name]) for name in ("mu_max", "mu_rest")),
-            number(row["max_id"]),
-        ]
-        for row in rows_of(table)
-    ]
-    header = (
-        *("rank", "layer", "unit", "UnitMem", "null", "null 95 %", "held out", *(("median form",) if median else ())),
-        *("mu max", "mu rest", "image id of the max"),
-    )
-    return f"<h3>The {len(rows)} units with the highest scores</h3>" + page.table(header, rows)
+    median = [name for name in ("unitmem_median",) if name in table]
+    scores = ("unitmem", "null", "null_p95", "held_out", *median)
+    shown = drawn(table, UNITMEM_HIGHEST, "rank", "layer", "unit", *scores, "mu_max", "mu_rest", "max_id")
+    return f"<h3>The {len(table['rank'])} units with the highest scores</h3>{shown}"
 
 
 def _tests(analysis: AnalysisDir) -> str:
     """The published test of each layer's extremes and the same of null and held-out scores."""
-    if not analysis.table("tests").is_file():
+    if (tests := _newer(analysis, "tests")) is None:
         return ""
-    tests = read_table(analysis.table("tests"), UNITMEM_TESTS)
-    rows = [
-        [
-            word(row["layer"]),
-            word(SCORES[row["scores"]]),
-            number(row["k"]),
-            *(number(row[name], 4) for name in ("top_mean", "top_std", "bottom_mean", "bottom_std")),
-            number(row["t"], 2),
-            Cell(f"{row['p']:.1e}" if np.isfinite(row["p"]) else "", row["p"] if np.isfinite(row["p"]) else None),
-        ]
-        for row in rows_of(tests)
-    ]
-    header = ("layer", "scores", "units each", "top mean", "std", "bottom mean", "std", "t", "p")
+    names = ("k", "top_mean", "top_std", "bottom_mean", "bottom_std", "t")
+    shown = drawn(tests, UNITMEM_TESTS, "layer", WHOSE, *names, ("p", lambda row: _p(row["p"])))
     title = "Welch's t-test of each layer's top against its bottom 10 % of units, as published"
-    return page.folded(title, page.paragraph(welch_words(tests), "soft") + page.table(header, rows))
+    return page.folded(title, page.paragraph(welch_words(tests), "soft") + shown)
+
+
+def _p(value: float) -> Cell:
+    return Cell(f"{value:.1e}", value) if np.isfinite(value) else Cell("", None)
 
 
 def welch_words(tests: Table) -> str:
-    """What the test is worth, in words that follow the numbers.
-
-    Args:
-        tests: columns ``UNITMEM_TESTS``.
-    """
+    """What the test is worth, in words that follow the numbers of a table ``UNITMEM_TESTS``."""
 
     def below(name: str) -> tuple[int, int]:
         p = tests["p"][(tests["scores"] == name) & np.isfinite(tests["p"])]
@@ -158,7 +150,7 @@ def welch_words(tests: Table) -> str:
     text = (
         "The test chooses both groups by the quantity that it compares, so it finds a difference where there is none:"
     )
-    found = [
+    parts = [
         f"{words} give p < .05 in {below(name)[0]} of {below(name)[1]} layers"
         for name, words in (
             ("scored", "the scores"),
@@ -167,38 +159,21 @@ def welch_words(tests: Table) -> str:
         )
         if below(name)[1]
     ]
-    return f"{text} {'; '.join(found)}." if found else "Layers have too few units for the test."
+    return f"{text} {'; '.join(parts)}." if parts else "Layers have too few units for the test."
 
 
 def _medians(analysis: AnalysisDir) -> str:
-    """The form against the median beside that against the mean; nothing where it was not asked for."""
-    if not analysis.table("medians").is_file():
+    """The form against the median beside that against the mean, where it was asked for."""
+    if (medians := _newer(analysis, "medians")) is None:
         return ""
-    medians = read_table(analysis.table("medians"), UNITMEM_MEDIANS)
-    rows = [
-        [
-            word(row["layer"]),
-            word(SCORES[row["scores"]]),
-            number(row["units"]),
-            *(number(row[name], 3) for name in ("mean", "null", "median", "null_median")),
-            *(number(row[name], 3) for name in ("pearson", "spearman")),
-        ]
-        for row in rows_of(medians)
-    ]
-    header = (
-        *("layer", "scores", "living units", "mean, against the mean", "its null"),
-        *("mean, against the median", "its null", "correlation", "rank correlation"),
-    )
+    names = ("units", "mean", "null", "median", "null_median", "pearson", "spearman")
+    shown = drawn(medians, UNITMEM_MEDIANS, "layer", WHOSE, *names)
     title = "<h3>The strongest image against the median of the others</h3>"
-    return title + page.paragraph(medians_words(medians)) + page.folded("By layer", page.table(header, rows))
+    return title + page.paragraph(medians_words(medians)) + page.folded("By layer", shown)
 
 
 def medians_words(medians: Table) -> str:
-    """How both forms agree, in words that follow the numbers.
-
-    Args:
-        medians: columns ``UNITMEM_MEDIANS``.
-    """
+    """How both forms agree, in words that follow the numbers of a table ``UNITMEM_MEDIANS``."""
     of = {row["scores"]: row for row in rows_of(medians) if row["layer"] == "all"}
     scored = of["scored"]
     within = medians["spearman"][(medians["scores"] == "scored") & (medians["layer"] != "all")]
@@ -217,11 +192,7 @@ def medians_words(medians: Table) -> str:
 
 
 def unitmem_words(layers: Table) -> str:
-    """What the units show, in words that follow the numbers.
-
-    Args:
-        layers: columns ``UNITMEM_LAYERS``.
-    """
+    """What the units show, in words that follow the numbers of a table ``UNITMEM_LAYERS``."""
     last = {name: column[-1] for name, column in layers.items()}
     held_out = f"on held-out images the units of {last['layer']} score {last['held_out_mean']:.3f}, and "
     text = (

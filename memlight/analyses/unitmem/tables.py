@@ -1,17 +1,74 @@
 """Results of all layers as the tables that are written, drawn and reported."""
 
-from collections.abc import Mapping
-from typing import Any
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
 
-from memlight.analyses.unitmem.columns import UNITMEM_NULL
+from memlight.analyses.unitmem.columns import (
+    UNITMEM_CURVE,
+    UNITMEM_EXTREMES,
+    UNITMEM_HIGHEST,
+    UNITMEM_MEDIANS,
+    UNITMEM_NULL,
+    UNITMEM_RELIABILITY,
+    UNITMEM_TESTS,
+    UNITMEM_TOP,
+)
 from memlight.analyses.unitmem.contrast import UnitContrast
 from memlight.analyses.unitmem.excess import layer_excess, layer_null, layer_null_draw
+from memlight.metrics.functional import unitmem_from_extremes
+from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import as_array, mean_of, welch
-from memlight.storage.tables import Table
+from memlight.storage.tables import Table, table_of
+
+ALL = "all"
+"""Stands for the layer in a row of all layers together."""
+
+Results = Mapping[str, UnitMemResult]
+"""Layer -> what was found of its units; layers in execution order."""
+
+Scores = dict[str, NDArray[np.float64]]
+"""Scores of every unit, ``(U,)`` over all layers: ``scored``, ``null``, ``held_out``; see `unit_scores`."""
+
+
+def unitmem_tables(
+    results: Results,
+    held_out: Results | None = None,
+    pair: Mapping[str, UnitContrast] | None = None,
+    curve: Table | None = None,
+) -> dict[str, Table]:
+    """Every table of a study by its name, in the order in which they are written.
+
+    Args:
+        results: layer -> result on the images that are scored.
+        held_out: the same units on as many images that no member was trained on; None where there are none.
+        pair: layer -> contrast of the pair; None without a partner.
+        curve: columns ``UNITMEM_CURVE``; None where mu of every image was not kept.
+    """
+    table, excess = unitmem_table(results), excess_table(results, held_out)
+    scores = unit_scores(results, excess, held_out)
+    halves = [(layer, split_half(result)) for layer, result in results.items()]
+    tables: dict[str, Table | None] = {
+        "table": table,
+        "layers": unitmem_layers(results, held_out, pair),
+        "held_out": unitmem_table(held_out) if held_out is not None else None,
+        "excess": excess,
+        "null": null_table(results, held_out),
+        "top": unitmem_top(results),
+        "reliability": table_of(UNITMEM_RELIABILITY, halves),
+        "curve": curve,
+        "highest": highest_units(table, excess),
+        "tests": extreme_tests(table["layer"], scores),
+        "extremes": extreme_shares(table["layer"], scores),
+        "medians": median_agreement(results, held_out) if "unitmem_median" in table else None,
+    }
+    return {name: one for name, one in tables.items() if one is not None}
 
 
 def unit_columns(units: Mapping[str, int]) -> Table:
@@ -28,7 +85,7 @@ def unit_columns(units: Mapping[str, int]) -> Table:
     }
 
 
-def unitmem_table(results: Mapping[str, UnitMemResult]) -> Table:
+def unitmem_table(results: Results) -> Table:
     """Every unit of every layer: the columns of ``unitmem/table.csv``, with the median form where it was asked for."""
     table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
     for name in ("unitmem", "mu_max", "mu_rest", "max_id", "dead", "unitmem_median", "mu_rest_median"):
@@ -38,27 +95,25 @@ def unitmem_table(results: Mapping[str, UnitMemResult]) -> Table:
     return table
 
 
-def unitmem_top(results: Mapping[str, UnitMemResult]) -> Table:
+def unitmem_top(results: Results) -> Table:
     """The strongest images of every living unit: columns ``layer``, ``unit``, ``rank`` (from 0), ``id``, ``mu``."""
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in ("layer", "unit", "rank", "id", "mu")}
+    parts = []
     for layer, result in results.items():
         units = (~result.dead).nonzero().flatten().cpu().numpy()
         ids, mu = as_array(result.topk_ids)[:, units].T, as_array(result.topk_mu)[:, units].T
-        parts["layer"].append(np.full(ids.size, layer))
-        parts["unit"].append(np.repeat(units, ids.shape[1]))
-        parts["rank"].append(np.tile(np.arange(ids.shape[1]), len(units)))
-        parts["id"].append(ids.ravel())
-        parts["mu"].append(mu.ravel())
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        rank = np.tile(np.arange(ids.shape[1]), len(units))
+        columns = (np.full(ids.size, layer), np.repeat(units, ids.shape[1]), rank, ids.ravel(), mu.ravel())
+        parts.append(dict(zip(UNITMEM_TOP, columns, strict=True)))
+    return joined_tables(parts)
 
 
-def excess_table(results: Mapping[str, UnitMemResult], held_out: Mapping[str, UnitMemResult] | None = None) -> Table:
-    """Every unit beside its null: the columns of ``unitmem/excess.csv``; dead units have no null.
+def joined_tables(parts: Sequence[Table]) -> Table:
+    """The rows of several tables of the same columns, one after another."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    Args:
-        results: layer -> result, layers in execution order.
-        held_out: the same units on images that no member was trained on; NaN when missing.
-    """
+
+def excess_table(results: Results, held_out: Results | None = None) -> Table:
+    """Every unit beside its null: ``unitmem/excess.csv``; NaN for dead units, and without held-out images."""
     table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
     nulls = [layer_null(result) for result in results.values()]
     table["unitmem"] = np.concatenate([as_array(result.unitmem) for result in results.values()])
@@ -71,16 +126,12 @@ def excess_table(results: Mapping[str, UnitMemResult], held_out: Mapping[str, Un
     return table
 
 
-def null_table(results: Mapping[str, UnitMemResult], held_out: Mapping[str, UnitMemResult] | None = None) -> Table:
+def null_table(results: Results, held_out: Results | None = None) -> Table:
     """Mean excess over the null of each layer's living units: the columns of ``unitmem/null.csv``.
 
     ``held_out_excess`` is that of the same units on held-out images over the null of those: no encoder was trained
-    on them, so it shows what the null's misfit alone makes of the layer. ``above_null_p95`` is the share of units
-    above the 95th percentile of their own null, .05 where images are exchangeable.
-
-    Args:
-        results: layer -> result, layers in execution order.
-        held_out: the same units on images that no member was trained on; NaN when missing.
+    on them, so it shows what the null's misfit alone makes of the layer; NaN without any. ``above_null_p95`` is the
+    share of units above the 95th percentile of their own null, .05 where images are exchangeable.
     """
     none = (np.nan, np.nan, np.nan)
     rows = []
@@ -89,14 +140,13 @@ def null_table(results: Mapping[str, UnitMemResult], held_out: Mapping[str, Unit
         scores, (null, p95) = as_array(result.unitmem)[alive], (values[alive] for values in layer_null(result))
         above = (scores > p95)[np.isfinite(p95)]
         unseen = layer_excess(held_out[layer]) if held_out else none
-        rows.append((mean_of(scores), mean_of(null), *layer_excess(result), *unseen, mean_of(above)))
-    columns = zip([*UNITMEM_NULL][1:], np.array(rows).T, strict=True)
-    return {"layer": np.array(list(results)), **dict(columns)}
+        rows.append((layer, mean_of(scores), mean_of(null), *layer_excess(result), *unseen, mean_of(above)))
+    return table_of(UNITMEM_NULL, rows)
 
 
 def unitmem_layers(
-    results: Mapping[str, UnitMemResult],
-    held_out: Mapping[str, UnitMemResult] | None = None,
+    results: Results,
+    held_out: Results | None = None,
     pair: Mapping[str, UnitContrast] | None = None,
 ) -> Table:
     """UnitMem by layer beside what noise and unseen images score: the columns of ``unitmem/layers.csv``.
@@ -113,36 +163,45 @@ def unitmem_layers(
         pair: layer -> contrast of the pair; its columns are left out when missing.
     """
     rows = [_layer_row(result, held_out[layer] if held_out else None) for layer, result in results.items()]
-    table: Table = {"layer": np.array(list(results)), "depth": np.arange(len(rows))}
-    table.update({name: np.array([row[name] for row in rows]) for name in rows[0]})
+    table = layer_columns(list(results), rows)
     if pair is not None:
-        for name, field in (("unit_contrast", "contrast"), ("own_max", "own_max_share")):
-            intervals = [getattr(pair[layer], field) for layer in results]
-            table["own_max_share" if name == "own_max" else name] = np.array([i.value for i in intervals])
-            table[f"{name}_low"] = np.array([i.low for i in intervals])
-            table[f"{name}_high"] = np.array([i.high for i in intervals])
+        intervals = np.array([[*pair[layer].contrast, *pair[layer].own_max_share] for layer in results])
+        table["unit_contrast"], table["unit_contrast_low"], table["unit_contrast_high"] = intervals[:, :3].T
+        table["own_max_share"], table["own_max_low"], table["own_max_high"] = intervals[:, 3:].T
     return table
 
 
+def layer_columns(layers: Sequence[str], rows: Sequence[Mapping[str, float]]) -> Table:
+    """Columns ``layer`` and ``depth``, and behind them the numbers of every layer, in execution order."""
+    numbers = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return {"layer": np.array(layers), "depth": np.arange(len(rows)), **numbers}
+
+
+def score_summary(dead_U: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, float]:
+    """How many units a layer has and how many of them are dead; mean, 95th percentile and maximum of the others.
+
+    Args:
+        dead_U: which units never fired.
+        scores: of the living ones, in any order; none give NaN.
+    """
+    p95, highest = (float(np.quantile(scores, 0.95)), float(scores.max())) if len(scores) else (np.nan, np.nan)
+    return {"units": len(dead_U), "dead": int(dead_U.sum()), "mean": mean_of(scores), "p95": p95, "max": highest}
+
+
 def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[str, float]:
-    alive = ~result.dead
-    scores = np.sort(as_array(result.unitmem[alive]))
+    dead = as_array(result.dead)
+    scores = np.sort(as_array(result.unitmem)[~dead])
     bottom, top = tenths(scores)
-    null_mean, null_p95 = (values[as_array(alive)] for values in layer_null(result))
+    null_mean, null_p95 = (mean_of(values[~dead]) for values in layer_null(result))
     test = welch(top, bottom)
     return {
-        "units": len(alive),
-        "dead": int(result.dead.sum()),
-        "mean": mean_of(scores),
-        "p95": float(np.quantile(scores, 0.95)) if len(scores) else np.nan,
-        "max": float(scores[-1]) if len(scores) else np.nan,
+        **score_summary(dead, scores),
         "top_mean": mean_of(top),
         "bottom_mean": mean_of(bottom),
-        "null_mean": mean_of(null_mean),
-        "null_p95": mean_of(null_p95),
+        "null_mean": null_mean,
+        "null_p95": null_p95,
         "held_out_mean": mean_of(as_array(held_out.unitmem[~held_out.dead])) if held_out is not None else np.nan,
-        "t": test.t,
-        "p": test.p,
+        **test._asdict(),
     }
 
 
@@ -150,3 +209,173 @@ def tenths(sorted_N: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     """The lowest and the highest tenth of ascending values: ``int(0.1 N)`` of them (Jafari), at least one."""
     tenth = max(1, int(0.1 * len(sorted_N)))
     return sorted_N[:tenth], sorted_N[len(sorted_N) - tenth :]
+
+
+def split_half(result: UnitMemResult) -> float:
+    """Rank correlation over living units between the scores from the first and from the second half of the views.
+
+    Returns:
+        Spearman's rho; NaN with one view, or when fewer than two units live or all score alike.
+    """
+    if result.halves is None:
+        return float("nan")
+    first, second = result.halves[:, ~result.dead].cpu().numpy()
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(stats.spearmanr(first, second).statistic)
+
+
+def unitmem_curve(results: Results, sizes: Sequence[int], seed: int = 0) -> Table:
+    """Mean UnitMem of living units against the number of images, on nested random subsets.
+
+    The score of pure noise grows with the number of images, so two scores compare only at equal numbers.
+
+    Args:
+        results: layer -> result with its table of mu (``keep_table=True``).
+        sizes: numbers of images, each at least 2; those beyond what there is are left out.
+        seed: of the order in which images join.
+
+    Returns:
+        Columns ``layer``, ``n`` and ``mean``.
+    """
+    rows = [(layer, *point) for layer, result in results.items() for point in _means(result, sizes, seed)]
+    return table_of(UNITMEM_CURVE, rows)
+
+
+def _means(result: UnitMemResult, sizes: Sequence[int], seed: int) -> list[tuple[int, float]]:
+    """Each size with the mean score on so many images."""
+    if result.mu is None:
+        raise ValueError("the table of mu is needed: measure with keep_table=True")
+    taken = sorted({size for size in sizes if 2 <= size <= result.n})
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(result.n)).to(result.mu.device)
+    mu = result.mu[order][:, ~result.dead]
+    return [(size, float(_score(mu[:size]).mean())) for size in taken]
+
+
+def _score(mu_NU: Tensor) -> Tensor:
+    mu_max = mu_NU.amax(0).double()
+    return unitmem_from_extremes(mu_max, (mu_NU.sum(0, dtype=torch.float64) - mu_max) / (len(mu_NU) - 1))
+
+
+def unit_scores(results: Results, excess: Table, held_out: Results | None = None) -> Scores:
+    """Three scores of every unit, over all layers: on the images, drawn from the null, and on held-out images.
+
+    Args:
+        results: layer -> result.
+        excess: columns ``UNITMEM_EXCESS``, of the same units.
+        held_out: the same units on images that nobody was trained on.
+
+    Returns:
+        ``scored``, ``null`` (where there are enough images for one) and ``held_out`` (where there are any); NaN for
+        units that are dead there.
+    """
+    every = {"scored": _living(results), "null": excess["null_draw"]}
+    if held_out is not None:
+        every["held_out"] = _living({layer: held_out[layer] for layer in results})
+    return {name: scores for name, scores in every.items() if np.isfinite(scores).any()}
+
+
+def _living(results: Results) -> NDArray[np.float64]:
+    return np.concatenate([np.where(as_array(r.dead), np.nan, as_array(r.unitmem)) for r in results.values()])
+
+
+def highest_units(table: Table, excess: Table, count: int = 20) -> Table:
+    """The units with the highest scores beside their null and held-out score: ``unitmem/highest.csv``, ranks from 1.
+
+    Args:
+        table: columns ``UNITMEM_TABLE``.
+        excess: columns ``UNITMEM_EXCESS``, of the same units.
+        count: how many; fewer where fewer are alive.
+    """
+    alive = np.flatnonzero(~table["dead"])
+    order = alive[np.argsort(-table["unitmem"][alive], kind="stable")][:count]
+    columns = {name: column[order] for name, column in {**excess, **table}.items() if name in UNITMEM_HIGHEST}
+    return {"rank": np.arange(1, len(order) + 1), **columns}
+
+
+def extreme_tests(layers: NDArray[np.str_], scores: Scores) -> Table:
+    """Welch's two-sided test of a layer's top against its bottom 10 % of units, as Jafari prints it: ``tests.csv``.
+
+    It selects on what it tests. The same test of null and held-out scores stands beside it and shows what it gives
+    where no image is special. Standard deviations are those of samples (n - 1), as the published ones.
+
+    Args:
+        layers: ``(U,)`` layer of each unit.
+        scores: of `unit_scores`.
+    """
+    rows = []
+    for layer, name, values in _by_layer(layers, scores):
+        bottom, top = tenths(values)
+        spreads = [number for part in (top, bottom) for number in (mean_of(part), _std(part))]
+        rows.append((layer, name, len(top), *spreads, *welch(top, bottom)))
+    return table_of(UNITMEM_TESTS, rows)
+
+
+def extreme_shares(layers: NDArray[np.str_], scores: Scores) -> Table:
+    """Share of a layer's living units in the top and bottom 10 % of all layers' units: ``extremes.csv``.
+
+    Args:
+        layers: ``(U,)`` layer of each unit.
+        scores: of `unit_scores`; each has top and bottom of its own.
+    """
+    limits = {name: tenths(_sorted(values)) for name, values in scores.items()}
+    rows = []
+    for layer, name, values in _by_layer(layers, scores):
+        bottom, top = limits[name]
+        rows.append((layer, name, len(values), mean_of(values >= top[0]), mean_of(values <= bottom[-1])))
+    return table_of(UNITMEM_EXTREMES, rows)
+
+
+def _by_layer(layers: NDArray[np.str_], scores: Scores) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """Layer, name of the scores, and these scores of the layer's living units in ascending order."""
+    for layer in dict.fromkeys(layers.tolist()):
+        for name, values in scores.items():
+            yield layer, name, _sorted(values[layers == layer])
+
+
+def median_agreement(results: Results, held_out: Results | None = None) -> Table:
+    """UnitMem against the mean and against the median of the other images, by layer: ``unitmem/medians.csv``.
+
+    ``pearson`` and ``spearman`` correlate both forms over a layer's living units (the last row: all layers'); NaN
+    where they have no spread. ``null`` and ``null_median`` are the means of what exchangeable images would score.
+
+    Args:
+        results: layer -> result with its median form.
+        held_out: layer -> result with its median form, of images that nobody was trained on; None leaves them out.
+    """
+    rows = []
+    for name, measured in (("scored", results), ("held_out", held_out)):
+        if measured is None:
+            continue
+        parts = [_both_forms(measured[layer]) for layer in results]
+        for layer, forms in zip([*results, ALL], [*parts, np.concatenate(parts, axis=1)], strict=True):
+            rows.append((layer, name, forms.shape[1], *(mean_of(form) for form in forms), *_correlations(*forms[:2])))
+    return table_of(UNITMEM_MEDIANS, rows)
+
+
+def _both_forms(result: UnitMemResult) -> NDArray[np.float64]:
+    """``(4, living units)``: the score against the mean, against the median, and the nulls of both."""
+    if result.unitmem_median is None or result.mu_rest_median is None:
+        raise ValueError("the median form is needed: measure with reference='median'")
+    alive = as_array(~result.dead)
+    tail = as_array(result.tail_mu)[:, alive]
+    rests = (as_array(result.mu_rest)[alive], as_array(result.mu_rest_median)[alive])
+    nulls = [unitmem_null(tail, rest, result.n)[0] for rest in rests]
+    return np.stack([as_array(result.unitmem)[alive], as_array(result.unitmem_median)[alive], *nulls])
+
+
+def _correlations(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan"), float("nan")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="An input array is nearly constant")
+        return float(stats.pearsonr(a, b).statistic), float(stats.spearmanr(a, b).statistic)
+
+
+def _sorted(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    ordered: NDArray[np.float64] = np.sort(values[np.isfinite(values)])
+    return ordered
+
+
+def _std(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")

@@ -70,14 +70,14 @@ def test_mistakes_name_the_file_and_the_row(tmp_path: Path, text: str, words: st
     path = tmp_path / "labels.csv"
     with pytest.raises(UserError) as raised:
         read(path, text)
-    assert str(raised.value).startswith(f"--labels {path}: {words}")
+    assert str(raised.value).startswith(f"labels={path}: {words}")
     assert "\n" not in str(raised.value)
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"id,label\n0,\xff\xfe\n")
     for path in (tmp_path / "labels.csv", tmp_path / "nowhere.csv", tmp_path):
-        with pytest.raises(UserError, match=r"^--labels .*cannot be read"):
+        with pytest.raises(UserError, match=r"^labels=.*cannot be read"):
             LabelFile.read(path)
 
 
@@ -91,7 +91,7 @@ def test_every_image_needs_a_class_and_every_class_an_image(tmp_path: Path) -> N
     ):
         with pytest.raises(UserError) as raised:
             labels.require("candidate", np.array(ids))
-        assert str(raised.value).startswith(f"--labels {path}: candidate split: {words}; complete the file or")
+        assert str(raised.value).startswith(f"labels={path}: candidate split: {words}; complete the file or")
     one = read(path, "id,label\n0,cat\n1,cat\n")
     with pytest.raises(UserError, match="1 class is named; ClassMem compares at least two"):
         one.require("candidate", np.array([0, 1]))
@@ -100,7 +100,9 @@ def test_every_image_needs_a_class_and_every_class_an_image(tmp_path: Path) -> N
 def test_classes_that_came_with_the_images() -> None:
     labels = own_labels(source(), "candidate")
     assert (labels.names, labels.by_id.tolist()) == (["cat", "dog"], [0, 1, 1, 0, 0, 1])
-    with pytest.raises(UserError, match=r"^--split candidate: no image of 1 of 2 classes \(class dog"):
+    with pytest.raises(UserError, match=r"^split='candidate': no image of 1 of 2 classes \(class dog"):
         labels.require("candidate", np.array([0, 3]))
-    with pytest.raises(UserError, match=r"^--split shared: these images have no classes; give some with --labels"):
+    with pytest.raises(
+        UserError, match=r"^split='shared': these images have no classes; give some with `labels=FILE.csv`"
+    ):
         own_labels(source(classes=False), "shared")

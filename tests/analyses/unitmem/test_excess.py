@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memlight.analyses.unitmem.excess import layer_excess, layer_null
-from memlight.analyses.unitmem.shuffled import shuffled_views
+from memlight.analyses.unitmem.excess import layer_excess, layer_null, shuffled_views
 from memlight.batch import ImageBatch
 from memlight.data.images import ImageDataModule
 from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem

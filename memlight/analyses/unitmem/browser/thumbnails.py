@@ -64,7 +64,8 @@ class Thumbnails:
             if len(ids) != len(sizes) or sizes.sum() != len(webp):
                 raise ValueError(f"{len(ids)} ids, {len(sizes)} sizes, {len(webp)} bytes")
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"--run: {path} cannot be read ({error}); run the command that makes it again") from error
+            why = f"{path} cannot be read ({error})"
+            raise UserError("run", None, why, "run the command that makes it again") from error
         return cls(ids, [webp[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memlight.analyses.images.ownership import (
+from memlight.analyses.images.tables import (
     concentration,
     concentration_null,
     drawn_counts,
