@@ -219,14 +219,11 @@ def measure_layermem_of_copies(
     num_views: int = 10,
     max_forward: int = 512,
 ) -> list[dict[str, LayerMemResult]]:
-    """Score every image on the layers of each copy: `measure_layermem` of (copy, partner), in one pass for all.
-
-    Distances are l2 between normalised features, over all pairs of views, and the score is the ratio ([P] eq 2). The
-    encoders are left as they were; with a process group up, every process gets the whole result.
+    """`measure_layermem` of each copy and its partner, in one pass for all: the partner sees each view once.
 
     Args:
-        copies: each with the layers to score, which the partner has too; they take the place of ``f``.
-        partner: ``g``, the encoder that did not see what the copies were trained on.
+        copies: each with the layers to score, which the partner has too; they take the place of ``encoder_f``.
+        partner: the encoder that did not see what the copies were trained on, ``encoder_g``.
         batches: images of one split (this process's share of them).
         make_views: ``(batch, view index) -> (B, 3, h, w)``.
         num_views: V, at least 2.
@@ -378,7 +375,3 @@ def _scores_of(images: ImageScores, layers: Subset) -> LayerScores:
         name: (float(own.mean(dtype=torch.float64)), contrast_interval(own, other))
         for name, (own, other) in of_layers.items()
     }
-
-
-Subset = tuple[str, ...]
-"""Layers that are exchanged together, in the order in which they run."""
