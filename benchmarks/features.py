@@ -26,10 +26,11 @@ from unitmem import (
     scripted_view,
 )
 
-from memlight.analyses.features.study import FeatureOptions, feature_shapes, write_features
+from memlight.analyses.features.command import FeatureOptions
+from memlight.analyses.features.study import feature_shapes, write_features
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.features.hooks import Reduce, capture
-from memlight.storage.shards_writer import StoreWriter
+from memlight.storage.shards import FeatureWriter
 
 
 def one_at_a_time(
@@ -61,14 +62,15 @@ def main() -> None:
         forward_only([encoder], batches, options.views, options.max_forward)
 
     def compare(reduce: Reduce) -> None:
-        stored = FeatureOptions(reduce=reduce, num_views=options.views, max_forward=options.max_forward)
+        stored = FeatureOptions(reduce=reduce, views=options.views)
         shapes = feature_shapes(encoder, batches[0], make_views, layers, stored)
 
         def write(maker: ViewMaker) -> None:
             with tempfile.TemporaryDirectory() as folder:
-                writer = StoreWriter(Path(folder), {}, shapes, "float16", ids, ids, len(ids))
+                writer = FeatureWriter(Path(folder), {}, shapes, "float16", ids, ids, len(ids))
                 writer.begin()
-                write_features(encoder, batches, maker, writer, [0], stored, progress=False)
+                most = options.max_forward
+                write_features(encoder, batches, maker, writer, [0], stored, max_forward=most, progress=False)
 
         def alone() -> None:
             one_at_a_time(plain, few, layers, reduce, options)

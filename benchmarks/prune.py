@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
-from memlight.analyses.prune.choice import choose_units
+from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
+from memlight.analyses.prune.study import choose_units
 from memlight.data.images import ImageDataModule
 from memlight.features.hooks import count_units
 from memlight.interventions import prune_units

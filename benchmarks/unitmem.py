@@ -21,7 +21,8 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.augment import Views
-from memlight.features.hooks import capture, list_layers
+from memlight.features.discovery import list_layers
+from memlight.features.hooks import capture
 from memlight.metrics import measure_unitmem
 from memlight.models.encoders import build_encoder
 

@@ -70,6 +70,7 @@ def _run(args: list[str]) -> int:
         from memlight.training.removal import train_removal
 
         return train_removal(flags)
+    import memlight.callbacks  # noqa: F401 - registers them, so that `class_path: UnitMemCallback` is found
     from memlight.training.fit import run
 
     if trains_sequences(flags):

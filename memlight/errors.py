@@ -7,7 +7,7 @@ from contextlib import contextmanager
 _TOKEN = re.compile(r"`([A-Za-z_][\w.]*)(=[^`]*)?`")
 """An argument in the text of an error: `` `views` ``, or with a value that helps, `` `download=True` ``."""
 
-_PARTS = ("", "data.", "model.", "trainer.", "model.optim.")
+_PARTS = ("", "data.", "model.", "trainer.", "model.optim.", "trainer.callbacks.")
 """Where the arguments of the library's classes stand on the command line of train.py."""
 
 FlagOf = Callable[[str], str | None]
@@ -106,14 +106,51 @@ def named(**names: str) -> Iterator[None]:
         raise error.renamed(names) from error
 
 
+def at_least(minimum: float, **values: float) -> None:
+    """Refuse numbers below ``minimum``; each is given under its argument's name.
+
+    Raises:
+        UserError: names the first that is too small.
+    """
+    for name, value in values.items():
+        if not value >= minimum:
+            raise UserError(name, value, f"must be {minimum} or more")
+
+
+def positive(**values: float) -> None:
+    """Refuse numbers that are not above 0; each is given under its argument's name.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(name, value, "must be above 0")
+
+
+def below_one(**values: float) -> None:
+    """Refuse numbers outside of [0, 1); each is given under its argument's name.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise UserError(name, value, "must be 0 or more, and below 1")
+
+
 def flag_among(flags: Collection[str]) -> FlagOf:
     """Look arguments up among the flags of a parser, which may spell them with hyphens and put a part before them.
+
+    An argument that is named with its class, as ``DataSwitch.at``, is one of a callback in train.py.
 
     Args:
         flags: such as ``--view-set``, ``--data.batch_size``.
     """
 
     def flag_of(name: str) -> str | None:
+        if name[0].isupper():
+            return f"--trainer.callbacks {name}" if "--trainer.callbacks" in flags else None
         last = name.rpartition(".")[2]
         for spelled in (name, *(f"{part}{last}" for part in _PARTS)):
             for flag in (f"--{spelled}", f"--{spelled.replace('_', '-')}"):

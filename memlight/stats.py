@@ -67,12 +67,7 @@ def bootstrap_mean(sample: ArrayLike, *, confidence: float = 0.95, draws: int = 
 
 
 def bootstrap_means(
-    values_CN: ArrayLike,
-    first: int | None = None,
-    *,
-    confidence: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
+    values_CN: ArrayLike, first: int | None = None, *, confidence: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Percentile bootstrap intervals of several columns' means, with the same resampled items in all of them.
 

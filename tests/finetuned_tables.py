@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from memlight.analyses.finetune.effects import Arm, finetune_effects, finetune_table
+from memlight.analyses.finetune.arms import Arm, finetune_tables
 from memlight.storage.tables import Table
 
 TRIALS, IMAGES = 3, 100
@@ -28,13 +28,13 @@ RIGHT = {
 def tables(*names: str) -> tuple[Table, Table]:
     """Table and effects of some arms, all if none is named; the head is always there."""
     arms = [arm for arm in ARMS if not names or arm.name in ("head", *names)]
-    return finetune_table(arms, RIGHT, PARAMETERS), finetune_effects(arms, RIGHT, PARAMETERS)
+    return finetune_tables(arms, RIGHT, PARAMETERS)
 
 
 def one_trial() -> tuple[Table, Table]:
     """A single trial of two arms, which has no intervals."""
     arms = [Arm(arm.name, arm.rank_by, arm.draws[:1]) for arm in ARMS[:2]]
     right = {name: answers[:1] for name, answers in RIGHT.items()}
-    effects = finetune_effects(arms, right, PARAMETERS)
+    table, effects = finetune_tables(arms, right, PARAMETERS)
     assert np.isnan(effects["gain_low"]).all()
-    return finetune_table(arms, right, PARAMETERS), effects
+    return table, effects

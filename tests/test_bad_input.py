@@ -117,7 +117,7 @@ class Trap:
             callback_flags("memlight.callbacks.UnitMemCallback", layers="[layer99]"),
             "--trainer.callbacks.layers layer99",
         ),
-        (callback_flags("memlight.callbacks.LayerMemCallback", num_views=1), "--num_views 1: "),
+        (callback_flags("memlight.callbacks.LayerMemCallback", num_views=1), "--trainer.callbacks.num_views 1: "),
         (callback_flags("NoSuchCallback"), "--trainer.callbacks NoSuchCallback: no such class"),
     ],
     ids=lambda value: value[0].removeprefix("--") if isinstance(value, list) else "",

@@ -152,11 +152,11 @@ def table_bytes(analysis: AnalysisDir) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(analysis.dir.glob("*.csv"))}
 
 
-def assert_same_tables(a: AnalysisDir, b: AnalysisDir, names: Sequence[str]) -> None:
+def assert_same_tables(a: AnalysisDir, b: AnalysisDir, names: Sequence[str], answers: int = 0) -> None:
     """The tables of two analyses hold the same, as far as floats allow where batches or processes differ."""
     tables_a, tables_b = read_tables(a), read_tables(b)
     assert sorted(tables_a) == sorted(names)
-    assert_tables_close(tables_a, tables_b)
+    assert_tables_close(tables_a, tables_b, answers)
 
 
 class KillAt(L.Callback):

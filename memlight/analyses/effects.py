@@ -43,7 +43,7 @@ def paired_drop(right_none_M: Tensor, right_treated_M: Tensor, *, confidence: fl
 
     Args:
         right_none_M: ``(M,)`` bool, which test images the untreated copy names rightly.
-        right_treated_M: likewise for the treated copy, on the same images in the same order.
+        right_treated_M: ``(M,)`` bool, which of the same images the treated copy names rightly.
         confidence: of the interval.
 
     Raises:
@@ -70,14 +70,15 @@ def against_random(
 
     Args:
         right_none_M: ``(M,)`` bool, which test images the untreated copy names rightly.
-        right_treated_M: likewise for the treated copy, on the same images in the same order.
-        right_random_TM: ``(T, M)`` bool, likewise for each random draw.
+        right_treated_M: ``(M,)`` bool, which of the same images the treated copy names rightly.
+        right_random_TM: ``(T, M)`` bool, which of them the copy of each random draw names rightly.
         confidence: of the intervals.
 
     Raises:
         ValueError: other shapes, fewer than two images, or no draw.
     """
-    _require_images(right_none_M, right_treated_M, *right_random_TM)
+    drop = paired_drop(right_none_M, right_treated_M, confidence=confidence)
+    _require_images(right_none_M, *right_random_TM)
     draws = len(right_random_TM)
     if not draws:
         raise ValueError("right_random_TM: there is no random draw to compare with")
@@ -89,13 +90,8 @@ def against_random(
         quantile = float(stats.t.ppf(0.5 + confidence / 2, draws - 1))
         between = quantile * float(drops_T.std()) * math.sqrt(1 + 1 / draws)
     excess, error = _mean_and_error(right_random_TM.mean(0) - right_treated_M.double())
-    over_images = float(stats.norm.ppf(0.5 + confidence / 2)) * error
-    half = math.hypot(between, over_images)
-    return Effect(
-        paired_drop(right_none_M, right_treated_M, confidence=confidence),
-        Interval(mean, mean - between, mean + between),
-        Interval(excess, excess - half, excess + half),
-    )
+    half = math.hypot(between, float(stats.norm.ppf(0.5 + confidence / 2)) * error)
+    return Effect(drop, Interval(mean, mean - between, mean + between), Interval(excess, excess - half, excess + half))
 
 
 def effect_row(right_none_M: Tensor, right_treated_M: Tensor, drawn: Sequence[Tensor]) -> tuple[object, ...]:
@@ -103,8 +99,8 @@ def effect_row(right_none_M: Tensor, right_treated_M: Tensor, drawn: Sequence[Te
 
     Args:
         right_none_M: ``(M,)`` bool, which test images the untreated copy names rightly.
-        right_treated_M: likewise for the treated copy.
-        drawn: likewise for each random draw; there may be none.
+        right_treated_M: ``(M,)`` bool, which of the same images the treated copy names rightly.
+        drawn: the same ``(M,)`` for each random draw; there may be none.
 
     Returns:
         ``drop, low, high, random, low, high, draws, excess, low, high, verdict``; NaN and "no random draws" where there

@@ -4,15 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import ClassVar
 
 import lightning.pytorch as L
 from torch import nn
 
 from memlight.data.images import ImageDataModule
-from memlight.errors import UserError
-from memlight.features.hooks import check_layers, list_layers
+from memlight.data.splits import PARTNERS
+from memlight.errors import UserError, at_least
+from memlight.features.discovery import list_layers
+from memlight.features.layers import check_layers
 from memlight.modules.base import SSLModule
 from memlight.runs.analysis import Analysis
+from memlight.runs.checkpoints import encoder_from_checkpoint
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir
 
@@ -26,9 +30,11 @@ class ObserverCallback(L.Callback, ABC):
         network: which network of methods that have several; the default one if None.
     """
 
+    labelled: ClassVar[Mapping[str, int]] = {}
+    """Splits that must hold images with classes, and how many at least."""
+
     def __init__(self, every_n_epochs: int, layers: list[str] | None, network: str | None = None) -> None:
-        if every_n_epochs < 1:
-            raise UserError(f"--every_n_epochs {every_n_epochs}: must be 1 or more.")
+        at_least(1, every_n_epochs=every_n_epochs)
         self.every_n_epochs = every_n_epochs
         self.layers = layers
         self.network = network
@@ -48,27 +54,18 @@ class ObserverCallback(L.Callback, ABC):
             self.observe(trainer, pl_module)
 
     def require_images(self, data: ImageDataModule) -> None:
-        """Refuse images that cannot be measured, before anything is written; by default there are none such."""
-
-    def require_labelled(self, data: ImageDataModule, at_least: Mapping[str, int]) -> None:
-        """Refuse splits that are too small, or hold images without a class.
-
-        Args:
-            data: the images.
-            at_least: split -> fewest images.
+        """Refuse, before anything is written, splits of `labelled` that are too small or hold images without a class.
 
         Raises:
             UserError: names the first.
         """
-        for split, least in at_least.items():
+        for split, least in self.labelled.items():
             labels = data.labels_of(data.split.ids(split))
             if len(labels) < least:
-                raise UserError(f"--data.num_{split} {len(labels)}: {type(self).__name__} needs {least} or more.")
+                raise UserError(f"num_{split}", len(labels), f"{type(self).__name__} needs {least} or more")
             if labels.min() < 0:
-                raise UserError(
-                    f"--data.root {data.root}: {type(self).__name__} needs images with classes (train/<class>/, "
-                    "test/<class>/); leave it out of --trainer.callbacks."
-                )
+                why = f"{type(self).__name__} needs images with classes (train/<class>/, test/<class>/)"
+                raise UserError("root", data.root, why, "leave it out of `trainer.callbacks`")
 
     @abstractmethod
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -81,19 +78,36 @@ class ObserverCallback(L.Callback, ABC):
             UserError: there is none, or none of that name.
         """
         if not isinstance(pl_module, SSLModule):
-            raise UserError(f"--model {type(pl_module).__name__}: has no encoder to measure.")
+            raise UserError("model", type(pl_module).__name__, "has no encoder to measure")
         networks = pl_module.networks
         if self.network == next(iter(networks)):
             self.network = None
         if self.network is not None and self.network not in networks:
-            raise UserError(
-                f"--trainer.callbacks.network {self.network}: {type(pl_module).__name__} has {', '.join(networks)}."
-            )
+            raise UserError("network", self.network, f"{type(pl_module).__name__} has {', '.join(networks)}")
         return networks[self.network or next(iter(networks))]
 
     def encoder(self, pl_module: L.LightningModule) -> nn.Module:
         """A copy of the encoder as `analyze.py` would load it from a checkpoint of this moment: float32, eval mode."""
         return deepcopy(self.observed(pl_module)).float().eval()
+
+    def partner(self, trainer: L.Trainer, pl_module: L.LightningModule, like: nn.Module) -> nn.Module | None:
+        """The encoder of the pair's other member after the same epoch, in eval mode on the training's device.
+
+        Args:
+            trainer: says which epoch and which member.
+            pl_module: says which device.
+            like: an encoder of the same architecture, which is copied, not changed.
+
+        Returns:
+            None where the member has no partner, or the partner kept no checkpoint of this epoch.
+        """
+        role = self.data(trainer).role
+        if role not in PARTNERS:
+            return None
+        path = self.run(trainer).member(PARTNERS[role]).checkpoints / f"epoch={trainer.current_epoch}.ckpt"
+        if not trainer.strategy.broadcast(path.is_file()):
+            return None
+        return encoder_from_checkpoint(path, like=like, network=self.network).to(pl_module.device)
 
     def moment(self, trainer: L.Trainer) -> str:
         """What tells this measurement apart: the network, where one was chosen, and the epoch."""
@@ -107,15 +121,18 @@ class ObserverCallback(L.Callback, ABC):
         """The images and splits of the training."""
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, ImageDataModule):
-            raise UserError("--data: this callback needs an ImageDataModule, which knows the splits.")
+            raise UserError("data", None, "this callback needs an ImageDataModule, which knows the splits")
         return data
+
+    def run(self, trainer: L.Trainer) -> RunDir:
+        """Where the results of the training go."""
+        return RunDir(Path(self.data(trainer).run or trainer.default_root_dir))
 
     def log_to_disk(self, trainer: L.Trainer, analysis: Analysis, tag: str | None) -> AnalysisLog:
         """Where the tables go; the trainer's own loggers get the numbers."""
         data = self.data(trainer)
-        run = RunDir(Path(data.run or trainer.default_root_dir))
         return AnalysisLog(
-            run,
+            self.run(trainer),
             analysis,
             tag=tag,
             logger="csv",

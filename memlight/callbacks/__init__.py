@@ -5,13 +5,16 @@ from memlight.analyses.layermem.callback import LayerMemCallback
 from memlight.analyses.probe.callback import OnlineEvaluation
 from memlight.analyses.prune.callback import PruneCallback
 from memlight.analyses.unitmem.callback import UnitMemCallback
-from memlight.sequences.callbacks.controls import Reinit, ResetOptimizer, Shuffle
-from memlight.sequences.callbacks.data_switch import DataSwitch
-from memlight.sequences.callbacks.evaluation import SequenceEvaluation
-from memlight.sequences.callbacks.freeze import Freeze
-from memlight.sequences.callbacks.relearn import RelearnProbe
-from memlight.sequences.callbacks.snapshot import Restore, Snapshot
-from memlight.sequences.callbacks.swap import Swap
+from memlight.sequences.evaluation import RelearnProbe, SequenceEvaluation, Swap
+from memlight.sequences.interventions import (
+    DataSwitch,
+    Freeze,
+    Reinit,
+    ResetOptimizer,
+    Restore,
+    Shuffle,
+    Snapshot,
+)
 
 __all__ = [
     "DataSwitch",
@@ -30,3 +33,6 @@ __all__ = [
     "Swap",
     "UnitMemCallback",
 ]
+
+for _name in __all__:  # configurations and --help name a class as it is found here, wherever its file lies
+    globals()[_name].__module__ = __name__

@@ -84,7 +84,7 @@ class Views:
         name: which set; see ``memlight.data.recipes``.
         size: pixels of a (global) view.
         mean: per-channel normalisation of the [0, 1] values; None leaves them, unless the set has its own.
-        std: likewise.
+        std: by which each channel is divided after that; None as for ``mean``.
         compile: fuse the operations with ``torch.compile``: half a minute at the first call, worth it on a GPU only.
 
     Raises:
@@ -101,11 +101,11 @@ class Views:
         compile: bool = False,
     ) -> None:
         if name not in VIEW_SETS:
-            raise UserError(f"--view-set {name}: no such augmentation set; choose from {', '.join(VIEW_SETS)}")
+            raise UserError("name", name, f"no such augmentation set; choose from {', '.join(VIEW_SETS)}")
         if (mean is None) != (std is None):
-            raise UserError("--data.mean, --data.std: one is given and the other is not; give both or neither")
+            raise UserError("mean, std", None, "one is given and the other is not", "give both or neither")
         if size < 1:
-            raise UserError(f"--data.view_size {size}: a view has at least one pixel")
+            raise UserError("size", size, "a view has at least one pixel")
         chosen = VIEW_SETS[name]
         self.name = name
         self.size = size

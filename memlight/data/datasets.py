@@ -1,4 +1,4 @@
-"""From ``--data.dataset`` and ``--data.root`` to numbered images."""
+"""From the name of a data set, or a folder or archive of images, to numbered images."""
 
 import hashlib
 import os
@@ -6,25 +6,40 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from memlight.data.decode import BROKEN, Size, fit, header_size
-from memlight.data.files import Files, Listing, list_images, open_files
-from memlight.data.named import NAMED, Arrays, named_arrays
-from memlight.data.pool import decode_chunks
+from memlight.data.decode import BROKEN, Size, decode_chunks, fit, header_size
+from memlight.data.files import Files, Listing, open_images
 from memlight.data.sources import FileSource, ImageSource, MemorySource, require_whole
 from memlight.errors import UserError
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]
+"""Images ``(N, H, W)`` or ``(N, H, W, 3)``, labels ``(N,)`` (-1 for none), names of the classes."""
 
 FILE_DATASETS = ("auto", "folder", "archive")
 """Names for one's own images; whether ``root`` is a directory or an archive is seen from what it is."""
 
-DATASETS = ("digits", *NAMED, *FILE_DATASETS)
-"""Every value of ``--data.dataset``."""
+NAMED = {
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "svhn": "SVHN",
+    "stl10": "STL10",
+    "fashion_mnist": "FashionMNIST",
+    "mnist": "MNIST",
+}
+"""Name -> class of ``torchvision.datasets``."""
 
+DATASETS = ("digits", *NAMED, *FILE_DATASETS)
+"""Every name that `open_source` takes."""
+
+_DIGITS_WHITE = 16
+_DIGITS_TEST_EVERY = 6
 _HEADERS_LOOKED_AT = 1024
 _LARGEST_COMMON_SIDE = 256
 _NAMED_IN_WARNING = 5
@@ -83,18 +98,15 @@ _Opener = Callable[[bool, int | Size | None], ImageSource]
 def _opener(dataset: str, root: str | None, memory_limit_gb: float, on_error: str, download: bool) -> _Opener:
     """What opens one half of the data set at a size, the folder or archive being listed once for both."""
     if dataset not in DATASETS:
-        raise UserError(f"--data.dataset {dataset}: choose one of {', '.join(DATASETS)}.")
+        raise UserError("dataset", dataset, f"choose one of {', '.join(DATASETS)}")
     if on_error not in ("raise", "skip"):
-        raise UserError(f"--data.on_error {on_error}: choose raise or skip.")
+        raise UserError("on_error", on_error, "choose raise or skip")
     root = None if root is None else os.path.expanduser(root)
     if dataset not in FILE_DATASETS and not _holds_class_folders(root):
         return lambda train, size: _from_arrays(dataset, named_arrays(dataset, root, train, download), size)
     if root is None:
-        raise UserError(f"--data.root: data set {dataset} needs a directory or an archive of images.")
-    files = open_files(root)
-    train_listing, test_listing = list_images(files.names)
-    if not train_listing.names:
-        raise UserError(f"--data.root {root}: no images in it (looked for .jpg, .png, .webp and the like).")
+        raise UserError("root", None, f"data set {dataset} needs a directory or an archive of images")
+    files, train_listing, test_listing = open_images(root)
     name = os.path.basename(os.path.abspath(root)) if dataset in FILE_DATASETS else dataset
 
     def opened(train: bool, size: int | Size | None) -> ImageSource:
@@ -109,6 +121,58 @@ def _holds_class_folders(root: str | None) -> bool:
     if root is None:
         return False
     return os.path.isfile(root) or all(os.path.isdir(os.path.join(root, split)) for split in ("train", "test"))
+
+
+def named_arrays(dataset: str, root: str | None, train: bool, download: bool) -> Arrays:
+    """Load one half of a data set that scikit-learn ships or torchvision knows.
+
+    Args:
+        dataset: ``digits`` or a key of ``NAMED``.
+        root: where torchvision keeps, or puts, its files; not used for digits.
+        train: the training half or the test half.
+        download: fetch what is missing.
+
+    Raises:
+        UserError: the files are not there.
+    """
+    if dataset == "digits":
+        return _digits(train)
+    if root is None:
+        raise UserError("root", None, f"{dataset} needs a directory", "fetch it there with `download=True`")
+    try:
+        return _torchvision(dataset, root, train, download)
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            "root",
+            root,
+            f"no {dataset} here, neither as train/<class>/ and test/<class>/ nor as torchvision's files "
+            f"({' '.join(str(error).split())})",
+            ["point it at them", "fetch them with `download=True`"],
+        ) from error
+
+
+def _digits(train: bool) -> Arrays:
+    """8x8 grey handwritten digits; every 6th is a test image."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    kept = (np.arange(len(digits.target)) % _DIGITS_TEST_EVERY != 0) == train
+    images = np.round(digits.images[kept] * (255 / _DIGITS_WHITE)).astype(np.uint8)
+    return images, digits.target[kept].astype(np.int64), [str(name) for name in digits.target_names]
+
+
+def _torchvision(dataset: str, root: str, train: bool, download: bool) -> Arrays:
+    """Of STL10 the 5000 labelled training images come first, then the 100 000 without labels."""
+    import torchvision.datasets
+
+    kind: Any = getattr(torchvision.datasets, NAMED[dataset])
+    if dataset not in ("svhn", "stl10"):
+        loaded = kind(root, train=train, download=download)
+        return np.asarray(loaded.data), np.asarray(loaded.targets, dtype=np.int64), list(loaded.classes)
+    split = "test" if not train else "train" if dataset == "svhn" else "train+unlabeled"
+    loaded = kind(root, split=split, download=download)
+    classes = [str(digit) for digit in range(10)] if dataset == "svhn" else list(loaded.classes)
+    return loaded.data.transpose(0, 2, 3, 1), loaded.labels.astype(np.int64), classes
 
 
 def _from_arrays(dataset: str, arrays: Arrays, size: int | Size | None) -> MemorySource:
@@ -139,7 +203,7 @@ def open_listing(
         listing: which of them, in order.
         size: (height, width) that every image is brought to; None as for `open_source`.
         memory_limit_gb: as for `open_source`.
-        on_error: likewise.
+        on_error: "raise" or "skip", as for `open_source`.
 
     Raises:
         UserError: an image cannot be decoded.
@@ -178,7 +242,7 @@ def open_listing(
 def _warn_of_skipped(files: Files, broken: dict[str, str], total: int) -> None:
     if len(broken) == total:
         name, why = next(iter(broken.items()))
-        raise UserError(f"--data.root: none of {total} images can be decoded; {files.where(name)}: {why}.")
+        raise UserError("root", None, f"none of {total} images can be decoded; {files.where(name)}: {why}")
     named = ", ".join(files.where(name) for name in list(broken)[:_NAMED_IN_WARNING])
     more = ", ..." if len(broken) > _NAMED_IN_WARNING else ""
     warnings.warn(f"{len(broken)} of {total} images are broken and left out: {named}{more}", stacklevel=2)

@@ -1,24 +1,42 @@
-"""Encoded bytes of any image file -> RGB uint8 of one size."""
+"""Encoded bytes of any image file -> RGB uint8 of one size, of many files in as many processes as help."""
 
 import io
+import multiprocessing
+import os
 import struct
+import sys
 import zlib
+from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from memlight.data.files import Files
+
 Pixels = NDArray[np.uint8]
+
 Size = tuple[int, int]
 """(height, width) in pixels."""
+
+Decoded = tuple[list[str], Pixels, dict[str, str]]
+"""Names, their images ``uint8 (n, 3, H, W)`` (zeros for a broken file), and why each broken file is broken."""
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """Everything that Pillow raises for a damaged file."""
 
+CHUNK = 64
+"""Files that a process decodes at a time."""
+
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _ROTATED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
+_WORTH_PROCESSES = 1024
+_MOST_PROCESSES = 16
+_files: Files
+_size: Size
 
 
 def decode(data: bytes, size: Size) -> Pixels:
@@ -90,3 +108,47 @@ def fit(image: Image.Image, size: Size) -> Image.Image:
 def _eight_bits(values: NDArray[Any]) -> Pixels:
     """Pillow keeps 16-bit grey as mode "I;16" or "I"; 65535 is white."""
     return ((values.astype(np.int64).clip(0, 65_535) + 128) // 257).astype(np.uint8)
+
+
+def decode_chunks(files: Files, names: list[str], size: Size) -> Generator[Decoded, None, None]:
+    """Decode files, ``CHUNK`` at a time, in order.
+
+    Args:
+        files: where the names are.
+        names: what to decode.
+        size: (height, width) of every image.
+    """
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+    if processes == 1 or len(names) < _WORTH_PROCESSES:
+        for chunk in chunks:
+            yield decode_chunk(files, chunk, size)
+        return
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    executor = ProcessPoolExecutor(processes, context, _start, (files, size))
+    try:
+        yield from executor.map(_decode_here, chunks)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def decode_chunk(files: Files, names: list[str], size: Size) -> Decoded:
+    """Decode files in this process."""
+    images = np.zeros((len(names), 3, *size), dtype=np.uint8)
+    broken: dict[str, str] = {}
+    for image, name in zip(images, names, strict=True):
+        try:
+            image[...] = decode(files.read(name), size)
+        except BROKEN as error:
+            broken[name] = str(error) or type(error).__name__
+    return names, images, broken
+
+
+def _start(files: Files, size: Size) -> None:
+    """What a new process is given once rather than with every chunk: an archive's index may be large."""
+    global _files, _size
+    _files, _size = files, size
+
+
+def _decode_here(names: list[str]) -> Decoded:
+    return decode_chunk(_files, names, _size)

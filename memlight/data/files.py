@@ -49,7 +49,7 @@ class Folder:
     @property
     def names(self) -> list[str]:
         """Names of all files, with ``/`` between directories, in no particular order."""
-        found: list[str] = []
+        names: list[str] = []
         seen: set[tuple[int, int]] = set()
         for directory, subdirectories, files in os.walk(self.root, followlinks=True, onerror=_refuse):
             status = os.stat(directory)
@@ -58,8 +58,8 @@ class Folder:
                 continue
             seen.add((status.st_dev, status.st_ino))
             prefix = os.path.relpath(directory, self.root).replace(os.sep, "/") + "/"
-            found.extend((prefix + file).removeprefix("./") for file in files)
-        return found
+            names.extend((prefix + file).removeprefix("./") for file in files)
+        return names
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
@@ -118,7 +118,20 @@ def open_files(root: str, kept_index: Path | None = None) -> Files:
         return Folder(root)
     if os.path.isfile(root):
         return open_archive(root, kept_index)
-    raise UserError(f"--data.root {root}: no such directory or archive.")
+    raise UserError("root", root, "no such directory or archive")
+
+
+def open_images(root: str, kept_index: Path | None = None) -> tuple[Files, Listing, Listing]:
+    """A directory, zip or tar with its training images and its test images; arguments as for `open_files`.
+
+    Raises:
+        UserError: there is no such thing, it cannot be read, or it has no training image.
+    """
+    files = open_files(root, kept_index)
+    train, test = list_images(files.names)
+    if not train.names:
+        raise UserError("root", root, "no images in it (looked for .jpg, .png, .webp and the like)")
+    return files, train, test
 
 
 def list_images(names: Iterable[str]) -> tuple[Listing, Listing]:
@@ -148,24 +161,24 @@ def list_images(names: Iterable[str]) -> tuple[Listing, Listing]:
 
 
 def _classify(train_names: list[str], test_names: list[str], depth: int) -> tuple[Listing, Listing]:
-    def class_of(name: str) -> str | None:
+    def class_of(name: str) -> str:
         parts = _parts(name, depth)
-        return parts[0] if len(parts) > 1 else None
+        return parts[0] if len(parts) > 1 else ""
 
-    classes = sorted({found for name in train_names + test_names if (found := class_of(name)) is not None})
+    classes = sorted({class_of(name) for name in train_names + test_names} - {""})
     if len(classes) < 2:
         classes = []
     labels = {name: label for label, name in enumerate(classes)}
 
     def listing(names: list[str]) -> Listing:
-        return Listing(names, [labels.get(class_of(name) or "", -1) for name in names], classes)
+        return Listing(names, [labels.get(class_of(name), -1) for name in names], classes)
 
     return listing(train_names), listing(test_names)
 
 
 def _refuse(error: OSError) -> None:
     """A directory that cannot be listed would otherwise just be missing."""
-    raise UserError(f"--data.root: {error.filename} cannot be listed ({error.strerror}).") from error
+    raise UserError("root", None, f"{error.filename} cannot be listed ({error.strerror})") from error
 
 
 def _is_image(name: str) -> bool:

@@ -13,19 +13,10 @@ from torch.utils.data import DataLoader
 from memlight.batch import ImageBatch, ViewBatch, ViewMaker
 from memlight.data.augment import Views
 from memlight.data.datasets import open_sources
-from memlight.data.loading import (
-    Batches,
-    DrawnBatch,
-    FixedOrder,
-    Order,
-    TrainingOrder,
-    data_loader,
-    opened,
-)
+from memlight.data.loading import Batches, DrawnBatch, FixedOrder, Order, TrainingOrder, data_loader, opened
 from memlight.data.sources import JoinedSource, MemorySource
-from memlight.data.splits import Ids, PairSplit, role_splits
-from memlight.data.without import LeftOut
-from memlight.errors import UserError
+from memlight.data.splits import SPLITS, Ids, LeftOut, PairSplit, role_splits
+from memlight.errors import UserError, at_least, named
 from memlight.random import ANALYSIS
 from memlight.storage.rundir import RunDir
 
@@ -94,10 +85,9 @@ class ImageDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         role_splits(role)
-        counts = {"repeat": repeat, "batch_size": batch_size, "view_size": view_size, "num_views": num_views}
-        for name, count in (counts | ({} if image_size is None else {"image_size": image_size})).items():
-            if count < 1:
-                raise UserError(f"--data.{name} {count}: at least 1 is needed.")
+        at_least(1, repeat=repeat, batch_size=batch_size, view_size=view_size, num_views=num_views)
+        if image_size is not None:
+            at_least(1, image_size=image_size)
         self.dataset = dataset
         self.root = root
         self.role = role
@@ -121,7 +111,8 @@ class ImageDataModule(L.LightningDataModule):
         self.on_error = on_error
         self.download = download
         self.run = run
-        self.views = self.make_views(views)
+        with named(name="views"):
+            self.views = self.make_views(views)
         self._source: JoinedSource | None = None
         self._split: PairSplit | None = None
         self._settled = False
@@ -141,9 +132,14 @@ class ImageDataModule(L.LightningDataModule):
             UserError: the images cannot be opened, the splits do not fit, or the run has other ones.
         """
         self.open()
-        if self.run is not None and not self._settled:
-            self._settle(self.split, RunDir(Path(self.run)).splits)
-            self._settled = True
+        if self.run is None or self._settled:
+            return
+        path = RunDir(Path(self.run)).splits
+        if path.exists():
+            PairSplit.load(path).require_equal(self.split, path)
+        elif self._rank == 0:
+            self.split.save(path)
+        self._settled = True
 
     def open(self) -> None:
         """Open the images and deal out the ids, without touching the run directory; the second call does nothing.
@@ -155,32 +151,31 @@ class ImageDataModule(L.LightningDataModule):
             return
         source = self._open(download=False)
         if self.order == "index" and len(source.classes) > 1 and (source.train.labels.diff() >= 0).all():
-            raise UserError(
-                "--data.order index: these images are sorted by class, so each split would hold other classes; "
-                "use random."
+            why = "these images are sorted by class, so each split would hold other classes"
+            raise UserError("order", "index", why, "use random")
+        with named(**{split: f"num_{split}" for split in SPLITS}):
+            split = PairSplit.make(
+                len(source.train),
+                len(source.test),
+                shared=self.num_shared,
+                candidate=self.num_candidate,
+                independent=self.num_independent,
+                external=self.num_external,
+                order=self.order,
+                seed=self.seed if self.split_seed is None else self.split_seed,
+                dataset=f"{source.name} {source.fingerprint()[:16]}",
             )
-        split = PairSplit.make(
-            len(source.train),
-            len(source.test),
-            shared=self.num_shared,
-            candidate=self.num_candidate,
-            independent=self.num_independent,
-            external=self.num_external,
-            order=self.order,
-            seed=self.seed if self.split_seed is None else self.split_seed,
-            dataset=f"{source.name} {source.fingerprint()[:16]}",
-        )
         if self.left_out is not None:
             self.left_out.require_among(split.own_ids(self.role), self.role)
         self._source, self._split = source, split
 
-    def set_external(self, count: int) -> None:
+    def set_external(self, external: int) -> None:
         """Take another number of external images, in the order in which they were drawn; the other splits stay.
 
         Raises:
             UserError: there are too few test images.
         """
-        self._split = self.split.with_external(count)
+        self._split = self.split.with_external(external)
 
     @property
     def source(self) -> JoinedSource:
@@ -278,13 +273,13 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             UserError: the batch size does not divide among the processes or exceeds the number of images.
         """
-        own = self.split.own_ids(self.role)
+        ids = self.split.own_ids(self.role)
         if self.left_out is not None:
-            own = own[~np.isin(own, self.left_out.ids)]
-        order = TrainingOrder(self.split.shared, own, self.repeat, self.batch_size, self.seed)
+            ids = ids[~np.isin(ids, self.left_out.ids)]
+        order = TrainingOrder(self.split.shared, ids, self.repeat, self.batch_size, self.seed)
         if len(order) == 0:
             raise UserError(
-                f"--data.batch_size {self.batch_size}: an epoch has {order.images_per_epoch} images; choose fewer."
+                "batch_size", self.batch_size, f"an epoch has {order.images_per_epoch} images", "choose fewer"
             )
         return self._loader(order)
 
@@ -334,18 +329,10 @@ class ImageDataModule(L.LightningDataModule):
         )
         return JoinedSource(train, test)
 
-    def _settle(self, split: PairSplit, path: Path) -> None:
-        if path.exists():
-            PairSplit.load(path).require_equal(split, path)
-        elif self._rank == 0:
-            split.save(path)
-
     def _loader(self, order: Order) -> DataLoader[Any]:
         if self.batch_size % self._world_size:
-            raise UserError(
-                f"--data.batch_size {self.batch_size}: {self._world_size} processes cannot share it equally; "
-                f"choose a multiple of {self._world_size}."
-            )
+            why = f"{self._world_size} processes cannot share it equally"
+            raise UserError("batch_size", self.batch_size, why, f"choose a multiple of {self._world_size}")
         on_gpu = self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)
         return data_loader(
             self.source, order, self._rank, self._world_size, num_workers=self._workers, pin_memory=on_gpu

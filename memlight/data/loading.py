@@ -179,13 +179,7 @@ class RankSampler(DistributedSampler[Draw]):
 
 
 def data_loader(
-    source: ImageSource,
-    order: Order,
-    rank: int,
-    world_size: int,
-    *,
-    num_workers: int = 0,
-    pin_memory: bool = False,
+    source: ImageSource, order: Order, rank: int, world_size: int, *, num_workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[DrawnBatch | UserError]:
     """A loader of one process's part of every global batch, decoded whole; it leaves the global random state alone.
 

@@ -48,8 +48,8 @@ class ViewSet:
     Attributes:
         recipes: one for each view; view v uses the one at ``v % len(recipes)``.
         num_views: how many views one step of its own protocol makes.
-        mean: of the normalisation that belongs to the set, where it has one.
-        std: likewise.
+        mean: of each channel, of the normalisation that belongs to the set; None where it has none.
+        std: by which each channel is divided after that; None where the set has no normalisation.
     """
 
     recipes: tuple[Recipe, ...]

@@ -6,7 +6,7 @@ that blocks may be cut anywhere and a restart goes on where the run stopped (`me
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlight.data.sequence_blocks import BlockLoader, Bounds
+from memlight.batch import SequenceBlock
 from memlight.errors import UserError
 from memlight.random import permutation, uniforms
 
 Law = Literal["zipf", "uniform"]
+
+Bounds = Callable[[], Iterable[tuple[int, int, int]]]
+"""Gives ``(start, stop, set index)`` of every block of the coming epoch."""
 
 SEEDS_OF_A_SET = 1_000_000
 """Set i of a member with seed s has the seed ``s + i * SEEDS_OF_A_SET``."""
@@ -54,16 +57,15 @@ class SequenceSet:
     def __post_init__(self) -> None:
         for name in ("num_sequences", "num_bits"):
             if getattr(self, name) < 1:
-                raise UserError(f"--data.{name} {getattr(self, name)}: at least 1 is needed.")
+                raise UserError(name, getattr(self, name), "at least 1 is needed")
         if self.law not in ("zipf", "uniform"):
-            raise UserError(f"--data.law {self.law}: choose zipf or uniform.")
+            raise UserError("law", self.law, "choose zipf or uniform")
         if not (math.isfinite(self.exponent) and self.exponent >= 0):
-            raise UserError(f"--data.exponent {self.exponent}: a finite number of at least 0 is needed.")
+            raise UserError("exponent", self.exponent, "a finite number of at least 0 is needed")
         if self.distinct and self.num_sequences > 2**self.num_bits:
-            raise UserError(
-                f"--data.num_sequences {self.num_sequences}: there are only {2**self.num_bits} distinct sequences of "
-                f"{self.num_bits} bits; take fewer, raise --data.num_bits, or set --data.distinct false."
-            )
+            why = f"there are only {2**self.num_bits} distinct sequences of {self.num_bits} bits"
+            ways = ["take fewer", "raise `num_bits`", "set `distinct=False`"]
+            raise UserError("num_sequences", self.num_sequences, why, ways)
 
     @cached_property
     def bits(self) -> Tensor:
@@ -113,6 +115,23 @@ class SequenceSet:
         return (uniform_RN >= 0.5).to(torch.uint8)
 
 
+@dataclass(frozen=True)
+class BlockLoader:
+    """Blocks of one Lightning epoch, drawn when they are asked for.
+
+    Attributes:
+        bounds: which blocks are next.
+        ids: ``(set index, start, stop)`` -> ``int64 (E, stop - start, B)``.
+    """
+
+    bounds: Bounds
+    ids: Callable[[int, int, int], Tensor]
+
+    def __iter__(self) -> Iterator[SequenceBlock]:
+        for start, stop, set_index in self.bounds():
+            yield SequenceBlock(start, stop, set_index, self.ids(set_index, start, stop))
+
+
 class SequenceDataModule(L.LightningDataModule):
     """The sequence sets of a training with switches, and what every member draws from them.
 
@@ -143,9 +162,9 @@ class SequenceDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise UserError(f"--data.batch_size {batch_size}: at least 1 is needed.")
+            raise UserError("batch_size", batch_size, "at least 1 is needed")
         if sets not in ("own", "shared"):
-            raise UserError(f"--data.sets {sets}: choose own or shared.")
+            raise UserError("sets", sets, "choose own or shared")
         self.num_sequences = num_sequences
         self.num_bits = num_bits
         self.law: Law = law

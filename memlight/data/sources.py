@@ -1,66 +1,61 @@
 """Numbered images: in memory as one tensor, or in files that are decoded when asked for."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlight.data.decode import Size
+from memlight.data.decode import Size, decode_chunk
 from memlight.data.files import Files, Listing
-from memlight.data.pool import decode_chunk
 from memlight.errors import UserError
 
 Indices = Sequence[int] | NDArray[np.int64]
 
 
-class ImageSource(Protocol):
-    """Images by number: image i of a source is the i-th, forever."""
+class ImageSource(ABC):
+    """Images by number: image i of a source is the i-th, forever.
 
-    @property
-    def name(self) -> str:
-        """What the images are, for people."""
+    Attributes:
+        name: what the images are, for people.
+        size: (height, width) of every image.
+        labels: ``int64 (N,)``; -1 where there is no label.
+        classes: names of the classes; empty where there are none.
+        names: names of the files; empty where the images are in none of their own.
+        skipped: names of broken files that were left out.
+    """
 
-    @property
-    def size(self) -> Size:
-        """(height, width) of every image."""
-
-    @property
-    def labels(self) -> Tensor:
-        """``int64 (N,)``; -1 where there is no label."""
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes; empty where there are none."""
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the files; empty where the images are in none of their own."""
-
-    @property
-    def skipped(self) -> list[str]:
-        """Names of broken files that were left out."""
+    name: str
+    size: Size
+    labels: Tensor
+    classes: list[str]
+    names: list[str]
+    skipped: list[str]
 
     def __len__(self) -> int:
         """Number of images."""
+        return len(self.labels)
 
+    @abstractmethod
     def read(self, indices: Indices) -> Tensor:
-        """Decode images: ``uint8 (B, 3, H, W)``, in the order asked for."""
+        """Decode images: ``uint8 (B, 3, H, W)``, in the order asked for.
 
+        Raises:
+            UserError: a file cannot be decoded.
+        """
+
+    @abstractmethod
     def fingerprint(self) -> str:
         """Hash of which images these are, in which order; the same wherever they are stored."""
 
 
-@dataclass(frozen=True, eq=False)
-class MemorySource:
+class MemorySource(ImageSource):
     """Images held as one tensor.
 
-    Attributes:
+    Args:
         name: what the images are, for people.
         images: ``uint8 (N, 3, H, W)``.
         labels: ``int64 (N,)``; -1 where there is no label.
@@ -70,21 +65,19 @@ class MemorySource:
         names: names of the files; empty where the images are in none of their own.
     """
 
-    name: str
-    images: Tensor
-    labels: Tensor
-    classes: list[str]
-    identity: str
-    skipped: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-
-    @property
-    def size(self) -> Size:
-        """(height, width) of every image."""
-        return self.images.shape[2], self.images.shape[3]
-
-    def __len__(self) -> int:
-        return len(self.images)
+    def __init__(
+        self,
+        name: str,
+        images: Tensor,
+        labels: Tensor,
+        classes: list[str],
+        identity: str,
+        skipped: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> None:
+        self.name, self.images, self.labels, self.classes, self.identity = name, images, labels, classes, identity
+        self.skipped, self.names = list(skipped), list(names)
+        self.size = (images.shape[2], images.shape[3])
 
     def read(self, indices: Indices) -> Tensor:
         """Gather images: ``uint8 (B, 3, H, W)``, in the order asked for."""
@@ -95,11 +88,10 @@ class MemorySource:
         return self.identity
 
 
-@dataclass(frozen=True, eq=False)
-class FileSource:
+class FileSource(ImageSource):
     """Images that are decoded when they are asked for.
 
-    Attributes:
+    Args:
         name: what the images are, for people.
         files: where they are.
         listing: names and labels, in order.
@@ -107,29 +99,10 @@ class FileSource:
         skipped: names of broken files that were left out.
     """
 
-    name: str
-    files: Files
-    listing: Listing
-    size: Size
-    skipped: list[str] = field(default_factory=list)
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """``int64 (N,)``; -1 where there is no label."""
-        return torch.tensor(self.listing.labels, dtype=torch.int64)
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes; empty where there are none."""
-        return self.listing.classes
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the files."""
-        return self.listing.names
-
-    def __len__(self) -> int:
-        return len(self.listing.names)
+    def __init__(self, name: str, files: Files, listing: Listing, size: Size, skipped: Sequence[str] = ()) -> None:
+        self.name, self.files, self.listing, self.size, self.skipped = name, files, listing, size, list(skipped)
+        self.names, self.classes = listing.names, listing.classes
+        self.labels = torch.tensor(listing.labels, dtype=torch.int64)
 
     def read(self, indices: Indices) -> Tensor:
         """Decode images: ``uint8 (B, 3, H, W)``, in the order asked for.
@@ -137,7 +110,7 @@ class FileSource:
         Raises:
             UserError: a file cannot be decoded.
         """
-        _, images, broken = decode_chunk(self.files, [self.listing.names[index] for index in indices], self.size)
+        _, images, broken = decode_chunk(self.files, [self.names[index] for index in indices], self.size)
         require_whole(self.files, broken)
         return torch.from_numpy(images)
 
@@ -146,7 +119,7 @@ class FileSource:
         return self.listing.fingerprint()
 
 
-class JoinedSource:
+class JoinedSource(ImageSource):
     """Training and test images under the ids of the whole data set: test image j is number ``len(train) + j``.
 
     Args:
@@ -161,15 +134,8 @@ class JoinedSource:
         self.name, self.size, self.classes = train.name, train.size, train.classes
         self.labels = torch.cat([train.labels, test.labels])
         self.skipped = train.skipped + test.skipped
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the files, by id; empty where the images are in none of their own."""
-        names = self.train.names + self.test.names
-        return names if len(names) == len(self) else []
-
-    def __len__(self) -> int:
-        return len(self.labels)
+        names = train.names + test.names
+        self.names = names if len(names) == len(self) else []
 
     def read(self, indices: Indices) -> Tensor:
         """Decode images: ``uint8 (B, 3, H, W)``, in the order asked for."""
@@ -200,7 +166,5 @@ def require_whole(files: Files, broken: dict[str, str]) -> None:
     """
     for name, why in broken.items():
         others = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        raise UserError(
-            f"--data.root: {files.where(name)} cannot be decoded: {why}{others}. Replace or delete it, "
-            "or leave such files out with --data.on_error skip."
-        )
+        ways_out = ["replace or delete it", "leave such files out with `on_error='skip'`"]
+        raise UserError("root", None, f"{files.where(name)} cannot be decoded: {why}{others}", ways_out)

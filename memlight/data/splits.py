@@ -1,6 +1,8 @@
-"""Which image is in which split of a pair: shared, candidate, independent, external."""
+"""Which image is in which split of a pair (shared, candidate, independent, external), and which are left out."""
 
+import csv
 import hashlib
+import io
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from memlight.errors import UserError
 from memlight.random import ANALYSIS, permutation
+from memlight.storage.records import difference
 from memlight.storage.tables import read_json, write_json
 
 SPLITS = ("shared", "candidate", "independent", "external")
@@ -23,11 +26,12 @@ ROLES = {
 """Role of an encoder -> the splits it is trained on (Wang et al., NeurIPS 2024, appendix B)."""
 
 PARTNERS = {"candidate": "independent", "independent": "candidate"}
-"""Member of a pair -> the other one; likewise the split that only the other one is trained on."""
+"""Member of a pair -> the other one, and so the split that only the other one is trained on."""
 
 Ids = NDArray[np.int64]
 
 _FORMAT = 1
+_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,38 +96,32 @@ class PairSplit:
         sizes = {"shared": shared, "candidate": candidate, "independent": independent, "external": external}
         for name, size in sizes.items():
             if size < 0:
-                raise UserError(f"--data.num_{name} {size}: a number of images cannot be negative.")
+                raise UserError(name, size, "a number of images cannot be negative")
         if shared + candidate + independent > num_train:
-            raise UserError(
-                f"--data.num_shared {shared} --data.num_candidate {candidate} --data.num_independent {independent}: "
-                f"{shared + candidate + independent} images wanted, but there are {num_train} training images; "
-                "ask for fewer."
-            )
+            why = f"{shared} + {candidate} + {independent} images wanted, but there are {num_train} training images"
+            raise UserError("shared, candidate, independent", None, why, "ask for fewer")
         if external > num_test:
-            raise UserError(
-                f"--data.num_external {external}: there are {num_test} test images; choose {num_test}"
-                + (" or fewer." if num_test else ", or add a test/ folder.")
-            )
+            ways_out = [f"choose {num_test} or fewer"] if num_test else ["choose 0", "add a test/ folder"]
+            raise UserError("external", external, f"there are {num_test} test images", ways_out)
         if order not in ("random", "index"):
-            raise UserError(f"--data.order {order}: choose random or index.")
+            raise UserError("order", order, "choose random or index")
         train, test = _dealt(num_train, order, seed), _dealt(num_test, order, seed)
         ends = np.cumsum([shared, candidate, independent])
         own = [np.sort(ids) for ids in np.split(train[: ends[-1]], ends[:-1])]
         unseen = np.sort(num_train + test[:external])
         return cls(own[0], own[1], own[2], unseen, order, seed, num_train, num_test, dataset)
 
-    def with_external(self, count: int) -> "PairSplit":
+    def with_external(self, external: int) -> "PairSplit":
         """The same splits with another number of external images: fewer of them, or these and more.
 
         Raises:
             UserError: there are too few test images.
         """
-        if count > self.num_test:
-            raise UserError(
-                f"--external {count}: there are {self.num_test} test images; choose {self.num_test} or fewer."
-            )
+        if external > self.num_test:
+            why = f"there are {self.num_test} test images"
+            raise UserError("external", external, why, f"choose {self.num_test} or fewer")
         test = _dealt(self.num_test, self.order, self.seed)
-        return replace(self, external=np.sort(self.num_train + test[:count]))
+        return replace(self, external=np.sort(self.num_train + test[:external]))
 
     def ids(self, split: str) -> Ids:
         """Ascending ids of one split.
@@ -132,17 +130,9 @@ class PairSplit:
             UserError: there is no such split.
         """
         if split not in SPLITS:
-            raise UserError(f"--split {split}: choose one of {', '.join(SPLITS)}.")
+            raise UserError("split", split, f"choose one of {', '.join(SPLITS)}")
         ids: Ids = getattr(self, split)
         return ids
-
-    def role_ids(self, role: str) -> Ids:
-        """Ascending ids of every image an encoder of this role is trained on.
-
-        Raises:
-            UserError: there is no such role.
-        """
-        return np.sort(np.concatenate([self.ids(split) for split in role_splits(role)]))
 
     def own_ids(self, role: str) -> Ids:
         """Ids of the images an encoder of this role is trained on besides the shared ones, split by split.
@@ -182,10 +172,8 @@ class PairSplit:
         except (KeyError, TypeError, ValueError, OverflowError):
             intact = False
         if not intact:
-            raise UserError(
-                f"--run: {path} was edited or is damaged (its ids do not match its sha256); restore it, "
-                "or train in another --run."
-            )
+            why = f"{path} was edited or is damaged (its ids do not match its sha256)"
+            raise UserError("run", None, why, ["restore it", "train in another `run`"])
         return split
 
     def require_equal(self, other: "PairSplit", path: Path) -> None:
@@ -200,10 +188,14 @@ class PairSplit:
         """
         if self.sha256 == other.sha256:
             return
-        raise UserError(
-            f"--run: {path} holds another split than the --data options give ({_difference(self, other)}). "
-            "Use the options it was made with, or another --run."
+        before, now = (
+            {name: getattr(split, name) for name in ("dataset", "num_train", "num_test", "order", "seed")}
+            | {name: f"{split.ids(name).size} images" for name in SPLITS}
+            for split in (self, other)
         )
+        what = difference("splits", before, now) if before != now else "the same sizes but other ids"
+        why = f"{path} holds another split than the data options give ({what})"
+        raise UserError("run", None, why, ["use the options it was made with", "use another `run`"])
 
 
 def role_splits(role: str) -> tuple[str, ...]:
@@ -213,7 +205,7 @@ def role_splits(role: str) -> tuple[str, ...]:
         UserError: there is no such role.
     """
     if role not in ROLES:
-        raise UserError(f"--data.role {role}: choose one of {', '.join(ROLES)}.")
+        raise UserError("role", role, f"choose one of {', '.join(ROLES)}")
     return ROLES[role]
 
 
@@ -229,18 +221,71 @@ def _arguments(content: dict[str, Any]) -> dict[str, Any]:
     return plain | {split: np.array(content[split], dtype=np.int64) for split in SPLITS}
 
 
-def _difference(saved: PairSplit, now: PairSplit) -> str:
-    """What differs between two splits, the cause before the effect."""
-    for name in ("dataset", "num_train", "num_test"):
-        before, after = getattr(saved, name), getattr(now, name)
-        if before != after:
-            return f"{name} is {before} there, {after} here"
-    for split in SPLITS:
-        before, after = saved.ids(split).size, now.ids(split).size
-        if before != after:
-            return f"{before} {split} images there, {after} here"
-    for name in ("order", "seed"):
-        before, after = getattr(saved, name), getattr(now, name)
-        if before != after:
-            return f"--data.{name} is {before} there, {after} here"
-    return "the same sizes but other ids"
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Ids from a CSV file with a header and a column ``id``; other columns are not read.
+
+    Attributes:
+        path: the file.
+        ids: ``int64 (K,)`` in the file's order.
+        sha256: hash of the file's bytes.
+    """
+
+    path: Path
+    ids: Ids
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> "LeftOut":
+        """Read the file, without looking for its images.
+
+        Raises:
+            UserError: there is no such file, or it is none of this kind.
+        """
+        try:
+            content = path.read_bytes()
+            header, *rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))) or [[]]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError("without", path, f"cannot be read ({error})") from error
+        if "id" not in header:
+            why = f"the first line must name the column id, and may name others; it is {header}"
+            raise UserError("without", path, why)
+        column = header.index("id")
+        ids = []
+        for number, row in enumerate(rows, start=2):
+            if not row:
+                continue
+            cell = row[column].strip() if len(row) > column else ""
+            if not cell.isdecimal():
+                raise UserError("without", path, f"row {number} has no id: {','.join(row)!r}")
+            ids.append(int(cell))
+        if not ids:
+            raise UserError("without", path, "names no image", "leave it out to train on all of them")
+        if len(set(ids)) < len(ids):
+            raise UserError("without", path, f"id {next(id_ for id_ in ids if ids.count(id_) > 1)} is in it twice")
+        return cls(path, np.array(ids, dtype=np.int64), hashlib.sha256(content).hexdigest())
+
+    def require_among(self, own: Ids, role: str) -> None:
+        """Refuse images that the member would not be trained on alone anyway.
+
+        Args:
+            own: ``int64 (O,)`` ids of the member's own images, the shared ones aside.
+            role: of the member.
+
+        Raises:
+            UserError: names the first of them.
+        """
+        others = self.ids[~np.isin(self.ids, own)].tolist()
+        if others:
+            shown = ", ".join(map(str, others[:_NAMED])) + ", ..." * (len(others) > _NAMED)
+            raise UserError(
+                "without",
+                self.path,
+                f"{len(others)} of {len(self.ids)} ids are not among the {len(own)} images of the {role} member alone "
+                f"(id {shown}); only those can be left out, and splits.json lists them",
+            )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What an encoder's metadata say of it."""
+        return {"file": self.path.name, "sha256": self.sha256, "count": len(self.ids)}

@@ -42,12 +42,29 @@ NOTE_BOX = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
 
 def _interval(ax: Axes, x: NDArray[Any], table: Table, name: str, colour: str) -> None:
     """A line through ``name`` with its interval as bars, and as a band."""
-    middle, low, high = table[name], table[f"{name}_low"], table[f"{name}_high"]
-    ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    middle, error = value_and_error(table, name)
+    ax.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.2, lw=0)
     every = marker_spacing(x)
-    error = (middle - low, high - middle)
     ax.plot(x, middle, color=colour)
     ax.errorbar(x, middle, error, fmt="o", color=colour, capsize=2.5, elinewidth=1, errorevery=every, markevery=every)
+
+
+def value_and_error(
+    table: Table, name: str, rows: Any = slice(None), scale: float = 1
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A number of a table and how far its interval reaches below and above it, as `Axes.errorbar` takes them.
+
+    Args:
+        table: with columns ``<name>``, ``<name>_low`` and ``<name>_high``.
+        name: of the number.
+        rows: which rows, as an index of NumPy; all by default.
+        scale: what all are multiplied by, such as 100 for per cent.
+
+    Returns:
+        ``(n,)`` the number, and ``(2, n)`` the lengths of its bar.
+    """
+    value, low, high = (scale * np.atleast_1d(table[f"{name}{end}"][rows]) for end in ("", "_low", "_high"))
+    return value, np.stack([value - low, high - value])
 
 
 def spread_over(items: Sequence[Item], most: int) -> list[Item]:

@@ -1,5 +1,6 @@
 """What the layers of a network compute."""
 
-from memlight.features.hooks import capture, list_layers
+from memlight.features.discovery import list_layers
+from memlight.features.hooks import capture
 
 __all__ = ["capture", "list_layers"]

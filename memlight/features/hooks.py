@@ -14,24 +14,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from memlight.errors import UserError
-from memlight.features.discovery import evaluating, first_tensor, forward_blank, list_layers, uncompiled
+from memlight.features.discovery import first_tensor, forward_blank, uncompiled
 from memlight.features.layers import check_layers, layer_place
 
 Reduce = Literal["unit", "flat", "none"]
 Activation = Literal["identity", "abs", "relu", "abs_of_mean"]
 Tokens = Literal["mean", "patch", "cls"]
-
-__all__ = [
-    "Activation",
-    "Reduce",
-    "Tokens",
-    "capture",
-    "check_finite",
-    "check_layers",
-    "count_units",
-    "evaluating",
-    "list_layers",
-]
 
 CHANNELS_LAST_STAGES = ("SwinTransformerStage", "SwinTransformerV2Stage")
 """Class names of modules whose 4-D output is ``(B, H, W, C)`` though none of their own layers says so."""
@@ -47,20 +35,27 @@ def count_units(model: nn.Module, layers: Sequence[str], image_size: int | None 
         return {layer: captured[layer].shape[1] for layer in layers}
 
 
-def check_finite(values: Mapping[str, Tensor], flag: str = "--run") -> None:
+def check_finite(*captured: Mapping[str, Tensor]) -> None:
     """Refuse NaN and infinity in what was captured; one wait for the device however many layers.
 
+    Args:
+        captured: tensors by layer, of one encoder or of several that have the same layers.
+
     Raises:
-        UserError: names the first layer, in the order of ``values``, that is not finite.
+        UserError: names the first layer, in the order of the first dictionary that has it, that is not finite.
     """
-    if not values:
+    layers = list(dict.fromkeys(layer for values in captured for layer in values))
+    if not layers:
         return
-    finite = torch.stack([value.isfinite().all() for value in values.values()]).tolist()
-    for layer, fine in zip(values, finite, strict=True):
+    per_layer = [[values[layer].isfinite().all() for values in captured if layer in values] for layer in layers]
+    finite = torch.stack([torch.stack(of_layer).all() for of_layer in per_layer]).tolist()
+    for layer, fine in zip(layers, finite, strict=True):
         if not fine:
             raise UserError(
-                f"{flag}: layer {layer} gives NaN or infinite activations; the encoder has diverged, "
-                "or its input is not finite. Use an earlier checkpoint or train with a lower learning rate"
+                "encoder",
+                None,
+                f"layer {layer} gives NaN or infinite activations; the encoder has diverged, or its input is not "
+                "finite. Use an earlier checkpoint or train with a lower learning rate",
             )
 
 
@@ -99,7 +94,7 @@ def capture(
     if reduction is None and reduce not in get_args(Reduce):
         raise ValueError(f"reduce={reduce!r}: use one of {get_args(Reduce)} or a function")
     if activation not in get_args(Activation):
-        raise UserError(f"--activation {activation}: use one of {', '.join(get_args(Activation))}")
+        raise UserError("activation", activation, f"use one of {', '.join(get_args(Activation))}")
     positions = _token_positions(model, tokens)
     captured: dict[str, Tensor] = {}
     running = False
@@ -213,12 +208,12 @@ def _hook(model: nn.Module, layer: str, keep: Callable[[str, Any], None]) -> Rem
 
 def _token_positions(model: nn.Module, tokens: Tokens) -> slice:
     if tokens not in get_args(Tokens):
-        raise UserError(f"--tokens {tokens}: use one of {', '.join(get_args(Tokens))}")
+        raise UserError("tokens", tokens, f"use one of {', '.join(get_args(Tokens))}")
     if tokens == "mean":
         return slice(None)
     prefix = count_prefix_tokens(model)
     if not prefix or (tokens == "cls" and getattr(model, "cls_token", True) is None):
-        raise UserError(f"--tokens {tokens}: this encoder has no class token; use --tokens mean")
+        raise UserError("tokens", tokens, "this encoder has no class token", "use `tokens='mean'`")
     return slice(prefix, None) if tokens == "patch" else slice(0, 1)
 
 

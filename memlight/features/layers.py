@@ -33,27 +33,26 @@ def layer_place(model: nn.Module, layer: str) -> tuple[str, str]:
     return split_layer(getattr(model, "layer_paths", {}).get(layer, layer))
 
 
-def check_layers(model: nn.Module, layers: Sequence[str], flag: str = "--layers") -> None:
+def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
     """Refuse layers the model does not have.
 
     Raises:
         UserError: no layer at all, one named twice, or an unknown one (lists the nearest names).
     """
     known = [name for name, _ in model.named_modules() if name]
-    own = getattr(model, "layer_paths", {})
+    names = getattr(model, "layer_paths", {})
     if not layers:
-        raise UserError(f"{flag}: names no layer; leave it out to measure every layer")
+        raise UserError("layers", None, "names no layer", "leave it out to measure every layer")
     for position, layer in enumerate(layers):
         path, suffix = layer_place(model, layer)
         if suffix and suffix not in _SUFFIXES:
-            raise UserError(
-                f"{flag} {layer}: no such place in a layer; write {path} for its output, {path}{INPUT} for its input"
-            )
+            way_out = f"write {path} for its output, {path}{INPUT} for its input"
+            raise UserError("layers", layer, "no such place in a layer", way_out)
         if path not in known:
-            nearest = get_close_matches(path, [*own, *known], n=5, cutoff=0.3) or known[:5]
-            raise UserError(f"{flag} {layer}: no such layer; nearest: {', '.join(nearest)}")
+            nearest = get_close_matches(path, [*names, *known], n=5, cutoff=0.3) or known[:5]
+            raise UserError("layers", layer, f"no such layer; nearest: {', '.join(nearest)}")
         if layer in layers[:position]:
-            raise UserError(f"{flag} {layer}: named twice")
+            raise UserError("layers", layer, "named twice")
 
 
 def delta_references(layers: Sequence[str]) -> list[int | None]:

@@ -1,9 +1,9 @@
 """One pass over a data set: all views of a few images at a time, through encoders that are left as they were."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from tqdm import tqdm
 from memlight import dist
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features.hooks import evaluating
+from memlight.features.discovery import evaluating
+from memlight.features.hooks import Activation, Reduce, Tokens, capture, check_finite
 
 Precision = Literal["fp32", "bf16"]
 """In which numbers an encoder computes; what is made of its outputs is in at least float32 in any case."""
@@ -45,6 +46,94 @@ def observing(*encoders: nn.Module) -> Iterator[None]:
         for encoder in encoders:
             stack.enter_context(evaluating(encoder))
         yield
+
+
+class Part(NamedTuple):
+    """What one forward of `one_pass` gave.
+
+    Attributes:
+        batch: the ``b`` images, on the device.
+        captured: of each encoder, its layers by name, reduced from the ``V * b`` views, which are view-major.
+        outputs: what each encoder returned, ``(V * b, ...)``.
+    """
+
+    batch: ImageBatch
+    captured: Sequence[dict[str, Tensor]]
+    outputs: Sequence[Tensor]
+
+
+@contextmanager
+def one_pass(
+    encoders: Sequence[nn.Module],
+    layers: Sequence[Sequence[str]],
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    *,
+    num_views: int = 1,
+    reduce: Reduce | Callable[[Tensor], Tensor] = "unit",
+    activation: Activation = "abs",
+    tokens: Tokens = "mean",
+    max_forward: int = 512,
+    precision: Precision = "fp32",
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    title: str = "",
+    begun: bool = False,
+) -> Iterator[Iterator[Part]]:
+    """Show all images to encoders, a few at a time, and read what their layers compute.
+
+    All encoders see the same views. They and the random generators are afterwards what they were, and inside the block
+    gradients are off::
+
+        with one_pass([encoder], [layers], batches, make_views) as parts:
+            for batch, (captured,), _ in parts:
+                ...  # captured[layer]: (b, U)
+
+    Args:
+        encoders: on one device.
+        layers: module paths of each encoder to capture, see `memlight.features.hooks.capture`; empty to capture none.
+        batches: images, each id once (this process's share of them).
+        make_views: ``(batch on the device, view index) -> (b, 3, h, w)``.
+        num_views: V, views of each image.
+        reduce: what is kept of a layer, see `memlight.features.hooks.capture`.
+        activation: of which value the mean is taken, see `memlight.features.hooks.capture`.
+        tokens: over which tokens the mean is taken, see `memlight.features.hooks.capture`.
+        max_forward: most views in one forward.
+        precision: see `precise`.
+        device: where the encoders are; None asks the first.
+        progress: show a bar.
+        title: the bar's text.
+        begun: an earlier pass has seen images, so that ``batches`` may hold none.
+
+    Raises:
+        UserError: no image on this process or on another, fewer than one view, an unknown layer, or activations that
+            are not finite.
+    """
+    device = torch.device(device) if device is not None else device_of(encoders[0])
+    captured: list[dict[str, Tensor]] = []
+
+    def parts() -> Iterator[Part]:
+        nonlocal begun
+        for views, batch in view_batches(
+            batches,
+            make_views,
+            num_views=num_views,
+            max_forward=max_forward,
+            device=device,
+            progress=progress,
+            title=title,
+        ):
+            begun = True
+            with precise(precision, device):
+                outputs = [encoder(views) for encoder in encoders]
+            check_finite(*captured)
+            yield Part(batch, captured, outputs)
+
+    with observing(*encoders), ExitStack() as stack:
+        for encoder, of_encoder in zip(encoders, layers, strict=bool(layers)):
+            captured.append(stack.enter_context(capture(encoder, of_encoder, reduce, activation, tokens)))
+        yield parts()
+    require_images(begun, device)
 
 
 def images_at_once(max_forward: int, num_views: int) -> int:
@@ -80,7 +169,7 @@ def view_batches(
         UserError: fewer than one view.
     """
     if num_views < 1:
-        raise UserError(f"--views {num_views}: at least 1 view is needed")
+        raise UserError("num_views", num_views, "at least 1 view is needed")
     at_once = images_at_once(max_forward, num_views)
     total = len(batches) if isinstance(batches, Sized) else None
     bar = tqdm(
@@ -105,9 +194,9 @@ def require_images(seen: bool, device: torch.device) -> None:
     """
     everywhere = dist.gather_cat(torch.tensor([seen], device=device))
     if not everywhere.any():
-        raise UserError("--split: no image in it; choose a split that has some")
+        raise UserError("batches", None, "no image in it", "choose a split that has some")
     if not everywhere.all():
-        raise UserError(f"--split: fewer batches than the {dist.world_size()} processes; use fewer processes")
+        raise UserError("batches", None, f"fewer batches than the {dist.world_size()} processes", "use fewer processes")
 
 
 def _parts(batch: ImageBatch, size: int) -> Iterator[ImageBatch]:

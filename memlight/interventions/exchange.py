@@ -20,7 +20,7 @@ def exchange_layers(
 
     Args:
         recipient: the encoder that is copied; it is left bit-identical.
-        donor: an encoder of the same architecture, left likewise.
+        donor: an encoder of the same architecture; it is left bit-identical.
         layers: module paths.
         image_size: image side in pixels; None takes ``recipient.spec.input_size``.
 
@@ -33,10 +33,8 @@ def exchange_layers(
     for name in names:
         if name not in source or source[name].shape != to[name].shape:
             other = f"has shape {tuple(source[name].shape)}" if name in source else "is missing"
-            raise UserError(
-                f"--donor: {name} {other} there and {tuple(to[name].shape)} in the recipient; exchange layers between "
-                "encoders of one architecture"
-            )
+            why = f"{name} {other} there and {tuple(to[name].shape)} in the recipient"
+            raise UserError("donor", None, why, "exchange layers between encoders of one architecture")
     for name in names:
         to[name].copy_(source[name])
     return exchanged
@@ -50,16 +48,16 @@ def layer_tensors(model: nn.Module, layers: Sequence[str], image_size: int | Non
     """
     check_layers(model, layers)
     state: dict[str, Tensor] = model.state_dict()
-    found: list[str] = []
+    names: list[str] = []
     for layer in layers:
         path, suffix = layer_place(model, layer)
-        own = [name for name in state if name.startswith(f"{path}.")]
-        if suffix or not own:
-            raise UserError(f"--layers {layer}: has no weights of its own; name a layer that has some")
-        found += own
+        of_layer = [name for name in state if name.startswith(f"{path}.")]
+        if suffix or not of_layer:
+            raise UserError("layers", layer, "has no weights of its own", "name a layer that has some")
+        names += of_layer
         norm = _norm_behind(model, layer, image_size)
-        found += [name for name in state if norm is not None and name.startswith(f"{norm}.")]
-    return list(dict.fromkeys(found))
+        names += [name for name in state if norm is not None and name.startswith(f"{norm}.")]
+    return list(dict.fromkeys(names))
 
 
 def _norm_behind(model: nn.Module, layer: str, image_size: int | None) -> str | None:

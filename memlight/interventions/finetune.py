@@ -40,7 +40,7 @@ class FinetuneOptions:
             UserError: there are fewer images than a batch.
         """
         if images < self.batch_size:
-            raise UserError(f"--batch-size {self.batch_size}: there are {images} training images; choose fewer.")
+            raise UserError("batch_size", self.batch_size, f"there are {images} training images", "choose fewer")
         return images // self.batch_size
 
 
@@ -106,8 +106,8 @@ def finetunable_layers(model: nn.Module, image_size: int | None = None) -> list[
 
 def trained_parameters(classifier: Classifier, layers: Sequence[str], image_size: int | None = None) -> int:
     """How many numbers `finetune` would change: of the layers and of the linear classifier."""
-    own = _tensors(classifier, layers, image_size)
-    return sum(parameter.numel() for name, parameter in classifier.named_parameters() if name in own)
+    changed = _tensors(classifier, layers, image_size)
+    return sum(parameter.numel() for name, parameter in classifier.named_parameters() if name in changed)
 
 
 def finetune(
@@ -134,7 +134,7 @@ def finetune(
         layers: module paths in ``classifier.encoder``; none trains the linear layer alone.
         train: labelled images, on any device.
         make_views: ``(batch, view index) -> (B, 3, h, w)``; epoch e of trial t asks for view ``t * epochs + e``.
-        options: how.
+        options: number of epochs, learning rates and batch size.
         seed: of the order; that of the views is in ``make_views``.
         trial: which repetition.
         image_size: image side in pixels; None takes ``classifier.encoder.spec.input_size``.
@@ -148,10 +148,10 @@ def finetune(
     """
     steps = options.steps(len(train.ids))
     tuned = deepcopy(classifier).eval().requires_grad_(False)
-    own = _tensors(tuned, layers, image_size)
-    for name in own:
+    changed = _tensors(tuned, layers, image_size)
+    for name in changed:
         tuned.get_submodule(name.rpartition(".")[0]).training = True
-    trained = {name: p.requires_grad_(True) for name, p in tuned.named_parameters() if name in own}
+    trained = {name: p.requires_grad_(True) for name, p in tuned.named_parameters() if name in changed}
     rates = {name: options.head_lr if name.startswith("head.") else options.lr for name in trained}
     optimizer = torch.optim.Adam([{"params": [trained[name]], "lr": rates[name]} for name in trained])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps * options.epochs)
@@ -171,9 +171,9 @@ def finetune(
     tuned.eval().requires_grad_(False)
     if not all(parameter.isfinite().all() for parameter in trained.values()):
         which = ",".join(layers) or "the linear layer"
-        flags = f"--lr {options.lr} --head-lr {options.head_lr}"
-        raise UserError(f"{flags}: fine-tuning {which} diverged; choose lower ones.")
-    _require_frozen(classifier, tuned, own)
+        why = f"fine-tuning {which} diverged with {options.lr} and {options.head_lr}"
+        raise UserError("lr, head_lr", None, why, "choose lower ones")
+    _require_frozen(classifier, tuned, changed)
     return tuned
 
 
@@ -191,14 +191,16 @@ def _tensors(classifier: Classifier, layers: Sequence[str], image_size: int | No
     return {"head.weight", "head.bias", *(f"encoder.{name}" for name in own)}
 
 
-def _require_frozen(before: Classifier, after: Classifier, own: set[str]) -> None:
+def _require_frozen(before: Classifier, after: Classifier, may_change: set[str]) -> None:
     """All that is not of what was trained is bit-identical.
 
     Raises:
         RuntimeError: the training loop is wrong.
     """
     now = after.state_dict()
-    changed = [name for name, x in before.state_dict().items() if name not in own and not torch.equal(x, now[name])]
+    changed = [
+        name for name, x in before.state_dict().items() if name not in may_change and not torch.equal(x, now[name])
+    ]
     if changed:
         raise RuntimeError(f"frozen, and yet changed: {', '.join(changed)}")
 

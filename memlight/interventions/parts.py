@@ -30,9 +30,7 @@ class UnitWeights(NamedTuple):
     norm: str | None
 
 
-def unit_weights(
-    model: nn.Module, layers: Sequence[str], image_size: int | None = None, flag: str = "--layers"
-) -> dict[str, UnitWeights]:
+def unit_weights(model: nn.Module, layers: Sequence[str], image_size: int | None = None) -> dict[str, UnitWeights]:
     """Find the weights of the units of each layer.
 
     Between the weights and the layer's output there may be a normalisation and modules that map one tensor without
@@ -43,25 +41,23 @@ def unit_weights(
         model: any network that maps ``(B, 3, H, W)`` to a tensor; it is left bit-identical.
         layers: module paths.
         image_size: image side in pixels; None takes ``model.spec.input_size``.
-        flag: what the user typed to name the layers, for the error messages.
 
     Raises:
         UserError: an unknown layer, one whose units are not rows of one weight, or the classifier's head.
     """
-    check_layers(model, layers, flag)
+    check_layers(model, layers)
     forward = _Forward(model, image_size)
-    found = {}
+    weights_of = {}
     for layer in layers:
         weights = forward.weights_of(layer)
         if weights is None:
             usable = ", ".join(name for name in list_layers(model, image_size) if forward.weights_of(name)) or "none"
-            raise UserError(
-                f"{flag} {layer}: its units are not rows of one layer's weights; those of these are: {usable}"
-            )
+            why = f"its units are not rows of one layer's weights; those of these are: {usable}"
+            raise UserError("layers", layer, why)
         if forward.is_head(weights):
-            raise UserError(f"{flag} {layer}: is the classifier's head, whose outputs are classes and not units")
-        found[layer] = weights
-    return found
+            raise UserError("layers", layer, "is the classifier's head, whose outputs are classes and not units")
+        weights_of[layer] = weights
+    return weights_of
 
 
 def prunable_layers(model: nn.Module, image_size: int | None = None) -> list[str]:
@@ -92,7 +88,7 @@ def unit_entries(model: nn.Module, units: Units, image_size: int | None = None) 
         count = len(tensors[f"{weights.producer}.weight"])
         rows = torch.as_tensor(units[layer], dtype=torch.int64)
         if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < count:
-            raise UserError(f"--units: {layer} has units 0 to {count - 1}, not {rows.min()} to {rows.max()}")
+            raise UserError("units", None, f"{layer} has units 0 to {count - 1}, not {rows.min()} to {rows.max()}")
         for name in entry_names(weights):
             if name in tensors:
                 mask = masks.setdefault(name, torch.zeros_like(tensors[name], dtype=torch.bool))

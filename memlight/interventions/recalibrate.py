@@ -1,7 +1,7 @@
 """BatchNorm statistics measured anew, where the weights before a norm are not those its statistics were made for."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from copy import deepcopy
 
 import torch
@@ -54,15 +54,9 @@ def recalibrate_batchnorm(
         with observing(*copies), ExitStack() as stack:
             for copy, mine in zip(copies, moments, strict=True):
                 stack.enter_context(uncompiled(copy))
-                stack.enter_context(_inputs_of(copy.get_submodule(name), mine))
+                stack.callback(copy.get_submodule(name).register_forward_pre_hook(mine.stop_at).remove)
             for views, _ in view_batches(
-                batches,
-                make_views,
-                num_views=1,
-                max_forward=max_forward,
-                device=device,
-                progress=False,
-                title=name,
+                batches, make_views, num_views=1, max_forward=max_forward, device=device, progress=False, title=name
             ):
                 for copy in copies:
                     with suppress(_Reached):
@@ -115,18 +109,17 @@ class _Moments:
         self.mean = torch.zeros(())
         self.squares = torch.zeros(())
 
-    def add(self, x: Tensor) -> None:
-        """``(B, C, ...)``: every position is one value of its channel."""
+    def stop_at(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Add a norm's input ``(B, C, ...)``, every position being one value of its channel, and end the forward."""
+        x = inputs[0]
         axes = [axis for axis in range(x.ndim) if axis != 1]
         variance, mean = torch.var_mean(x.float(), axes, correction=0)
         count = x.numel() / x.shape[1]
         self.merge(count, mean.double(), variance.double() * count)
+        raise _Reached
 
     def merge(self, count: float, mean: Tensor, squares: Tensor) -> None:
         """Add the moments of other values."""
-        if self.count == 0:
-            self.count, self.mean, self.squares = count, mean, squares
-            return
         total = self.count + count
         shift = mean - self.mean
         self.squares = self.squares + squares + shift.square() * (self.count * count / total)
@@ -140,18 +133,3 @@ class _Moments:
         for count, mean, squares in dist.gather_cat(mine[None]):
             merged.merge(float(count[0]), mean, squares)
         return merged.mean, merged.squares / max(merged.count - 1, 1)
-
-
-@contextmanager
-def _inputs_of(norm: nn.Module, moments: _Moments) -> Iterator[None]:
-    """Add what reaches a norm to its moments, and go no further."""
-
-    def measure(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        moments.add(inputs[0])
-        raise _Reached
-
-    hook = norm.register_forward_pre_hook(measure)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -2,8 +2,7 @@
 
 from memlight.metrics.classmem import ClassMem, ClassMemResult, measure_classmem
 from memlight.metrics.layermem import LayerMem, LayerMemResult, measure_layermem
-from memlight.metrics.unitmem import UnitMem, measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem
 
 __all__ = [
     "ClassMem",

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features.hooks import Activation, Tokens, capture, check_finite, check_layers
-from memlight.features.passes import device_of, observing, require_images, view_batches
+from memlight.features.hooks import Activation, Tokens
+from memlight.features.passes import device_of, one_pass
 from memlight.metrics.functional import Reference, max_and_rest, require_every_class, unitmem_from_extremes
 from memlight.metrics.ids import ImageMetric
-from memlight.metrics.unitmem import UnitMem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult, of_units, require_not_negative
 from memlight.random import ANALYSIS, permutation
 
 
@@ -31,18 +30,14 @@ class ClassMemResult:
 
     def __init__(self, means_RCU: Tensor, reference: Reference) -> None:
         self.mu_max, self.mu_rest, self.max_class = max_and_rest(means_RCU[0], reference)
-        self.classmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
+        scores = [unitmem_from_extremes(*max_and_rest(means_CU, reference)[:2]) for means_CU in means_RCU]
+        self.classmem, self.null = scores[0], torch.stack(scores)[1:]
         self.dead = self.mu_max + self.mu_rest == 0
-        shuffled = [max_and_rest(means_CU, reference) for means_CU in means_RCU[1:]]
-        scores = [unitmem_from_extremes(mu_max, mu_rest) for mu_max, mu_rest, _ in shuffled]
-        self.null = torch.stack(scores) if scores else self.classmem.new_empty((0, self.classmem.numel()))
         self.unitmem: UnitMemResult | None = None
 
     def units(self, which: slice) -> "ClassMemResult":
         """The result of some of the units."""
-        part = object.__new__(ClassMemResult)
-        for name, value in vars(self).items():
-            setattr(part, name, value[..., which] if isinstance(value, Tensor) else value)
+        part = of_units(self, which)
         part.unitmem = None if self.unitmem is None else self.unitmem.units(which)
         return part
 
@@ -82,7 +77,7 @@ class ClassMem(ImageMetric):
         """
         labels_BR = labels_B[:, None] if labels_B.ndim == 1 else labels_B
         if bool(((labels_BR < 0) | (labels_BR >= self.num_classes)).any()):
-            raise UserError(f"--split: ClassMem needs a class 0 to {self.num_classes - 1} for every image")
+            raise UserError("labels_B", None, f"ClassMem needs a class 0 to {self.num_classes - 1} for every image")
         new = self.unseen(ids_B)
         mu, labels_BR, ids_B = mu_BU[new].double(), labels_BR[new], ids_B[new]
         for sums_CU, counts_C, labels in zip(self.sums, self.counts, labels_BR.unbind(1), strict=True):
@@ -101,8 +96,7 @@ class ClassMem(ImageMetric):
             require_every_class(counts_C)
         self.require_disjoint()
         result = ClassMemResult(self.sums / self.counts[..., None], self.reference)
-        if bool((result.mu_rest < 0).any()):
-            raise UserError("--activation identity: a unit's mean activation is negative; use --activation abs")
+        require_not_negative(result.mu_rest)
         return result
 
 
@@ -142,8 +136,8 @@ def measure_classmem(
         num_classes: C.
         num_views: V, views whose activations are averaged; 1 where ``make_views`` gives the untouched image.
         reference: the other classes' ``mean`` or ``median``.
-        activation: see `memlight.features.hooks.capture`.
-        tokens: likewise.
+        activation: of which value the mean is taken; see `memlight.features.hooks.capture`.
+        tokens: over which tokens the mean is taken; see `memlight.features.hooks.capture`.
         permutations: P, how many times the labels are shuffled for the null.
         seed: of the shuffles.
         max_forward: most views in one forward.
@@ -159,23 +153,24 @@ def measure_classmem(
             negative on average.
         ValueError: an image whose id is not among ``ids``.
     """
-    check_layers(encoder, layers)
     device = torch.device(device) if device is not None else device_of(encoder)
     ids, labels_NR = ids.to(device), shuffled_labels(labels, permutations, seed).to(device)
     metrics: tuple[ClassMem, UnitMem] | None = None
     widths: list[int] = []
-    with observing(encoder), capture(encoder, layers, activation=activation, tokens=tokens) as captured:
-        for views, batch in view_batches(
-            batches,
-            make_views,
-            num_views=num_views,
-            max_forward=max_forward,
-            device=device,
-            progress=progress,
-            title=title,
-        ):
-            encoder(views)
-            check_finite(captured)
+    with one_pass(
+        [encoder],
+        [layers],
+        batches,
+        make_views,
+        num_views=num_views,
+        activation=activation,
+        tokens=tokens,
+        max_forward=max_forward,
+        device=device,
+        progress=progress,
+        title=title,
+    ) as parts:
+        for batch, (captured,), _ in parts:
             widths = [captured[layer].shape[1] for layer in layers]
             mu_BU = torch.cat([captured[layer] for layer in layers], dim=1).view(num_views, -1, sum(widths)).mean(0)
             if metrics is None:
@@ -183,7 +178,6 @@ def measure_classmem(
                 metrics = classes.to(device), UnitMem(sum(widths), topk=1).to(device)
             metrics[0].update(mu_BU, labels_NR[_positions(ids, batch.ids)], batch.ids)
             metrics[1].update(mu_BU, batch.ids)
-    require_images(metrics is not None, device)
     assert metrics is not None
     result = metrics[0].compute()
     result.unitmem = metrics[1].compute()

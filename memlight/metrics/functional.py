@@ -170,7 +170,7 @@ def class_means(mu_NU: Tensor, labels_N: Tensor) -> Tensor:
         UserError: when an image has no label or a class has no image.
     """
     if labels_N.numel() == 0 or int(labels_N.min()) < 0:
-        raise UserError("--data.dataset: ClassMem needs a label for every image; use a labelled data set")
+        raise UserError("labels_N", None, "ClassMem needs a label for every image", "use a labelled data set")
     counts = torch.bincount(labels_N)
     require_every_class(counts)
     sums = mu_NU.new_zeros((counts.numel(), mu_NU.shape[1]), dtype=torch.float64)
@@ -181,7 +181,7 @@ def require_every_class(counts_C: Tensor) -> None:
     """Raise `UserError` when a class has no image: its mean does not exist."""
     empty = (counts_C == 0).nonzero().flatten().tolist()
     if empty:
-        raise UserError(f"--split: no image of class {empty[0]}; take a split that holds every class")
+        raise UserError(f"no image of class {empty[0]}; take a split that holds every class")
 
 
 def classmem(mu_NU: Tensor, labels_N: Tensor, reference: Reference = "mean") -> Tensor:

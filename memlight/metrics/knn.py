@@ -10,7 +10,7 @@ from memlight import dist
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
 from memlight.features.hooks import check_finite
-from memlight.features.passes import device_of, observing, require_images, view_batches
+from memlight.features.passes import one_pass
 from memlight.metrics.ids import distinct
 
 
@@ -62,29 +62,19 @@ def embed_many(
     Returns:
         Features ``(N, D)`` float32 of each encoder, labels and ids ``(N,)`` int64, by ascending id, on the device.
     """
-    device = torch.device(device) if device is not None else device_of(encoders[0])
-    features: list[list[Tensor]] = [[] for _ in encoders]
+    features: list[list[Tensor]] = []
     labels, ids = [], []
-    with observing(*encoders):
-        for views, batch in view_batches(
-            batches,
-            make_views,
-            num_views=1,
-            max_forward=max_forward,
-            device=device,
-            progress=progress,
-            title=title,
-        ):
-            for encoder, of_encoder in zip(encoders, features, strict=True):
-                z = encoder(views).float().flatten(1)
-                check_finite({"output": z})
-                of_encoder.append(z)
+    with one_pass(
+        encoders, [], batches, make_views, max_forward=max_forward, device=device, progress=progress, title=title
+    ) as parts:
+        for batch, _, outputs in parts:
+            features.append([z.float().flatten(1) for z in outputs])
+            check_finite(*({"output": z} for z in features[-1]))
             labels.append(batch.labels)
             ids.append(batch.ids)
-    require_images(bool(ids), device)
     all_ids = dist.gather_cat(torch.cat(ids))
     order = distinct(all_ids)
-    gathered = [dist.gather_cat(torch.cat(of_encoder))[order] for of_encoder in features]
+    gathered = [dist.gather_cat(torch.cat(of_encoder))[order] for of_encoder in zip(*features, strict=True)]
     return gathered, dist.gather_cat(torch.cat(labels))[order], all_ids[order]
 
 
@@ -134,4 +124,4 @@ def require_labels(*labels: Tensor) -> None:
     """Raise `UserError` unless there is an image in each set and each has a label."""
     for y in labels:
         if y.numel() == 0 or int(y.min()) < 0:
-            raise UserError("--run: probes need labelled training and test images; this data set has none")
+            raise UserError("probes need labelled training and test images; this data set has none")

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features.hooks import capture, check_finite, check_layers
-from memlight.features.passes import device_of, observing, require_images, view_batches
+from memlight.features.passes import device_of, one_pass
 from memlight.metrics.functional import Distance, Pairs, Scale, alignment, sslmem
 from memlight.metrics.ids import ImageMetric, distinct
 
@@ -100,10 +99,10 @@ def measure_layermem(
         make_views: ``(batch, view index) -> (B, 3, h, w)``.
         layers: module paths that both encoders have.
         num_views: V, at least 2.
-        distance: see `memlight.metrics.functional.alignment`.
-        normalize: likewise.
-        pairs: likewise.
-        scale: see `memlight.metrics.functional.sslmem`.
+        distance: ``l2``, ``l1``, ``cosine`` or ``angular``; see `memlight.metrics.functional.alignment`.
+        normalize: divide every representation by its l2 norm first.
+        pairs: ``all`` pairs of views, or ``clean``: view 0 against the others.
+        scale: ``ratio``, ``range`` or ``none``; see `memlight.metrics.functional.sslmem`.
         max_forward: most views in one forward.
         device: where both encoders are; None asks ``encoder_f``.
         progress: show a bar.
@@ -116,34 +115,24 @@ def measure_layermem(
         UserError: fewer than two views, no image, an unknown layer, or activations that are not finite.
     """
     if num_views < 2:
-        raise UserError(f"--views {num_views}: LayerMem compares views of an image; use --views 2 or more")
-    check_layers(encoder_f, layers)
-    check_layers(encoder_g, layers)
+        raise UserError("num_views", num_views, "LayerMem compares views of an image", "use `num_views` 2 or more")
     device = torch.device(device) if device is not None else device_of(encoder_f)
     metrics = {layer: LayerMem(scale=scale).to(device) for layer in layers}
-    seen = False
-    reduce = aligner(num_views, distance, normalize, pairs)
-    with (
-        observing(encoder_f, encoder_g),
-        capture(encoder_f, layers, reduce=reduce) as align_f,
-        capture(encoder_g, layers, reduce=reduce) as align_g,
-    ):
-        for views, batch in view_batches(
-            batches,
-            make_views,
-            num_views=num_views,
-            max_forward=max_forward,
-            device=device,
-            progress=progress,
-            title=title,
-        ):
-            seen = True
-            encoder_f(views)
-            encoder_g(views)
-            check_finite({layer: align_f[layer] + align_g[layer] for layer in layers})
+    with one_pass(
+        [encoder_f, encoder_g],
+        [layers, layers],
+        batches,
+        make_views,
+        num_views=num_views,
+        reduce=aligner(num_views, distance, normalize, pairs),
+        max_forward=max_forward,
+        device=device,
+        progress=progress,
+        title=title,
+    ) as parts:
+        for batch, (align_f, align_g), _ in parts:
             for layer, metric in metrics.items():
                 metric.update(align_f[layer], align_g[layer], batch.ids)
-    require_images(seen, device)
     return {layer: metric.compute() for layer, metric in metrics.items()}
 
 

@@ -49,9 +49,9 @@ def null_draw(tail_KU: ArrayLike, mu_rest_U: ArrayLike, n: int, generator: np.ra
     images they share these.
 
     Args:
-        tail_KU: as `unitmem_null` takes it.
-        mu_rest_U: likewise.
-        n: likewise.
+        tail_KU: ``(K, U)`` mu of the strongest images, descending, of units that are not dead.
+        mu_rest_U: ``(U,)`` mean mu over the images other than the strongest.
+        n: number of images.
         generator: of the draws.
 
     Returns:
@@ -68,8 +68,8 @@ def _scale(tail_KU: NDArray[np.float64], n: int) -> tuple[NDArray[np.float64], i
     taken = min(TAIL, max(4, n // _SHARE))
     rank = np.arange(2, taken)
     spacings = rank[:, None] * (tail_KU[1 : taken - 1] - tail_KU[2:taken])
-    own = spacings.mean(0)
-    return own * _towards_the_top(spacings[:, own > 0] / own[own > 0], np.log(rank)), len(rank)
+    mean = spacings.mean(0)
+    return mean * _towards_the_top(spacings[:, mean > 0] / mean[mean > 0], np.log(rank)), len(rank)
 
 
 def _towards_the_top(relative_JU: NDArray[np.float64], log_rank_J: NDArray[np.float64]) -> float:

@@ -148,7 +148,7 @@ def origin_statistics(
     * ``same_position``: share of patches whose nearest lies at the same place of its image; by chance
       ``1 / grid ** 2``.
     * ``top_contributor_share``: largest share of an image's patches with one source, mean over images;
-      ``sources_per_image`` likewise.
+      ``sources_per_image`` is a mean over images too.
     * ``mean_distance`` over patches (and so over images); ``median_distance`` over patches.
 
     Args:
@@ -165,19 +165,19 @@ def origin_statistics(
     return statistics_of(Origins.of(indices, grid, num_sources, distances), seed=seed)
 
 
-def statistics_of(found: Origins, *, seed: int = 0) -> OriginStatistics:
+def statistics_of(origins: Origins, *, seed: int = 0) -> OriginStatistics:
     """All statistics of origins; see `origin_statistics`."""
-    value, images = found.statistics(), found.by_image()
-    images_drawn, patches = found.sources_IP.shape
-    null = _null(images_drawn, patches, found.num_sources, seed)
+    value, images = origins.statistics(), origins.by_image()
+    images_drawn, patches = origins.sources_IP.shape
+    null = _null(images_drawn, patches, origins.num_sources, seed)
     means = np.stack([images[name] for name in _OF_IMAGES.values()]).astype(np.float64)
     ends = dict(zip(_OF_IMAGES, zip(*bootstrap_means(means), strict=True), strict=True))
-    most = min(found.num_sources, found.sources_IP.size)
+    most = min(origins.num_sources, origins.sources_IP.size)
     maximum = {
         "entropy_bits": np.log2(most),
         "effective_sources": most,
         "unique_sources": most,
-        "sources_per_image": min(patches, found.num_sources),
+        "sources_per_image": min(patches, origins.num_sources),
     }
     missing = (np.nan, np.nan, np.nan)
     table = {
@@ -190,7 +190,7 @@ def statistics_of(found: Origins, *, seed: int = 0) -> OriginStatistics:
         "null_high": np.array([null.get(name, missing)[2] for name in STATISTICS]),
         "maximum": np.array([float(maximum.get(name, np.nan)) for name in STATISTICS]),
     }
-    return OriginStatistics(table, images, found.by_source(), rarefaction(found.counts()))
+    return OriginStatistics(table, images, origins.by_source(), rarefaction(origins.counts()))
 
 
 _OF_IMAGES = {
@@ -274,11 +274,11 @@ def _null(images: int, patches: int, num_sources: int, seed: int) -> Mapping[str
     for _ in range(DRAWS):
         sources_IP = rng.integers(num_sources, size=(images, patches))
         _, lengths = _runs(sources_IP)
-        found = histogram_statistics(np.bincount(sources_IP.ravel()))
-        found["same_position"] = rng.binomial(images * patches, 1 / patches) / (images * patches)
-        found["top_contributor_share"] = float(lengths.max(1).mean()) / patches
-        found["sources_per_image"] = float((lengths > 0).sum(1).mean())
-        for name, value in found.items():
+        statistics = histogram_statistics(np.bincount(sources_IP.ravel()))
+        statistics["same_position"] = rng.binomial(images * patches, 1 / patches) / (images * patches)
+        statistics["top_contributor_share"] = float(lengths.max(1).mean()) / patches
+        statistics["sources_per_image"] = float((lengths > 0).sum(1).mean())
+        for name, value in statistics.items():
             drawn.setdefault(name, []).append(value)
     ends = {name: np.quantile(values, [0.025, 0.975], method="nearest").tolist() for name, values in drawn.items()}
     return {name: (float(np.mean(values)), *ends[name]) for name, values in drawn.items()}

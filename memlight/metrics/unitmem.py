@@ -1,19 +1,77 @@
 """UnitMem: how far each unit's strongest image stands above all others ([P] eq 5-8), in one streaming pass."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from copy import copy
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features.hooks import Activation, Tokens, capture, check_finite, check_layers
-from memlight.features.passes import Precision, device_of, observing, precise, require_images, view_batches
-from memlight.metrics.functional import Reference
+from memlight.features.hooks import Activation, Tokens
+from memlight.features.passes import Precision, device_of, one_pass
+from memlight.metrics.functional import Reference, max_and_rest, unitmem_from_extremes
 from memlight.metrics.ids import ImageMetric
 from memlight.metrics.null import TAIL
-from memlight.metrics.unitmem_result import UnitMemResult
+
+Result = TypeVar("Result")
+
+
+class UnitMemResult:
+    """UnitMem of the units of one layer. A unit's mu is its activation on an image, averaged over the views.
+
+    It is no dataclass, because torchmetrics would squeeze the tensors of one that has a single unit.
+
+    Attributes:
+        n: number of images.
+        ids: ``(N,)`` image ids, ascending.
+        mu_max: ``(U,)`` largest mu over images, float64.
+        mu_rest: ``(U,)`` mean mu over the other images.
+        unitmem: ``(U,)`` score against the mean; 0 for dead units.
+        max_id: ``(U,)`` id of the image of the largest mu, the lowest among ties.
+        dead: ``(U,)`` units that never fired.
+        topk_ids: ``(K, U)`` ids of the K largest mu, ties by lowest id; K is smaller when there are fewer images.
+        topk_mu: ``(K, U)`` their mu, descending.
+        tail_mu: ``(T, U)`` mu of the `TAIL` strongest images, descending, for the null; fewer when there are fewer.
+        mu: ``(N, U)`` float32 mu of each image in the order of ``ids``; None unless the table was kept.
+        mu_rest_median: ``(U,)`` median over the other images; None unless asked for.
+        unitmem_median: ``(U,)`` score against the median; None unless asked for.
+        halves: ``(2, U)`` scores from the first and from the second half of the views; None where the caller made
+            the averages, or had a single view.
+    """
+
+    def __init__(
+        self, top: Tensor, total: Tensor, ids: Tensor, mu: Tensor | None = None, *, topk: int, median: bool = False
+    ) -> None:
+        self.n = ids.numel()
+        self.ids = ids.sort().values
+        self.tail_mu = top[0, : min(self.n, TAIL)]
+        self.topk_mu, self.topk_ids = top[0, : min(self.n, topk)], top[1, : min(self.n, topk)].long()
+        self.mu_max, self.max_id = self.topk_mu[0], self.topk_ids[0]
+        self.mu_rest = (total - self.mu_max) / (self.n - 1)
+        self.unitmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
+        self.dead = self.mu_max + self.mu_rest == 0
+        self.mu = None if mu is None else mu[ids.argsort()]
+        self.halves: Tensor | None = None
+        self.mu_rest_median: Tensor | None = None
+        self.unitmem_median: Tensor | None = None
+        if median and self.mu is not None:
+            self.mu_rest_median = max_and_rest(self.mu, "median")[1]
+            self.unitmem_median = unitmem_from_extremes(self.mu_max, self.mu_rest_median)
+
+    def units(self, which: slice) -> "UnitMemResult":
+        """The result of some of the units."""
+        return of_units(self, which)
+
+
+def of_units(result: Result, which: slice) -> Result:
+    """A copy of a result whose tensors, ``ids`` aside, hold some of the units, which are the last axis."""
+    part = copy(result)
+    for name, value in vars(result).items():
+        if isinstance(value, Tensor) and name != "ids":
+            setattr(part, name, value[..., which])
+    return part
 
 
 class UnitMem(ImageMetric):
@@ -36,9 +94,9 @@ class UnitMem(ImageMetric):
     def __init__(self, num_units: int, reference: Reference = "mean", topk: int = 10, keep_table: bool = False) -> None:
         super().__init__()
         if topk < 1:
-            raise UserError(f"--topk {topk}: at least the strongest image is kept; use 1 or more")
+            raise UserError("topk", topk, "at least the strongest image is kept", "use 1 or more")
         if reference not in ("mean", "median"):
-            raise UserError(f"--reference {reference}: use mean or median")
+            raise UserError("reference", reference, "use mean or median")
         self.num_units = num_units
         self.reference = reference
         self.topk = topk
@@ -60,7 +118,7 @@ class UnitMem(ImageMetric):
         new = self.unseen(ids_B)
         mu_BU, ids_B = mu_BU[new], ids_B[new]
         if not mu_BU.isfinite().all():
-            raise UserError("--run: activations are NaN or infinite; use an earlier checkpoint")
+            raise UserError("mu_BU", None, "activations are NaN or infinite", "use an earlier checkpoint")
         mu = mu_BU.double()
         rows = torch.stack([mu, ids_B.double()[:, None].expand_as(mu)])
         self.top = _strongest(torch.cat([self.top, rows], dim=1), self.top.shape[1])
@@ -84,12 +142,21 @@ class UnitMem(ImageMetric):
         self.require_disjoint()
         ids = self.rows("ids")
         if ids.numel() < 2:
-            raise UserError(f"--split: UnitMem compares images and {ids.numel()} was given; use a split with more")
+            raise UserError(f"UnitMem compares images, and {ids.numel()} was given; give two or more")
         mu = self.rows("table") if self.keep_table else None
         result = UnitMemResult(self.top, self.total, ids, mu, topk=self.topk, median=self.reference == "median")
-        if bool((result.mu_rest < 0).any()):
-            raise UserError("--activation identity: a unit's mean activation is negative; use --activation abs")
+        require_not_negative(result.mu_rest)
         return result
+
+
+def require_not_negative(mu_rest_U: Tensor) -> None:
+    """Refuse units whose other images (or classes) have a negative mean, for which the scores mean nothing.
+
+    Raises:
+        UserError: there is such a unit.
+    """
+    if bool((mu_rest_U < 0).any()):
+        raise UserError("activation", "identity", "a unit's mean activation is negative", "use `activation='abs'`")
 
 
 def merge_top(tops: Tensor) -> Tensor:
@@ -111,14 +178,14 @@ class UnitMemPass:
     Args:
         units: layer -> number of its units, in execution order.
         num_views: V, views of each image.
-        reference: see `UnitMem`.
-        topk: likewise.
-        keep_table: likewise.
+        reference: ``mean`` of the other images, or ``median`` beside it; see `UnitMem`.
+        topk: how many of the strongest images to keep for each unit.
+        keep_table: keep the ``(N, U)`` table of mu.
 
     Attributes:
-        units: likewise.
-        num_views: likewise.
-        topk: likewise.
+        units: layer -> number of its units, in execution order.
+        num_views: V, views of each image.
+        topk: how many of the strongest images are kept for each unit.
         metrics: of the mean over all views, then of the first and of the second half; the first alone of one view.
     """
 
@@ -204,11 +271,11 @@ def measure_unitmem(
         make_views: ``(batch, view index) -> (B, 3, h, w)``.
         layers: module paths.
         num_views: V, views whose activations are averaged into mu.
-        reference: see `UnitMem`.
-        activation: see `memlight.features.hooks.capture`.
-        tokens: likewise.
-        topk: see `UnitMem`.
-        keep_table: likewise.
+        reference: ``mean`` of the other images, or ``median`` beside it; see `UnitMem`.
+        activation: of which value the mean is taken; see `memlight.features.hooks.capture`.
+        tokens: over which tokens the mean is taken; see `memlight.features.hooks.capture`.
+        topk: how many of the strongest images to keep for each unit.
+        keep_table: keep the ``(N, U)`` table of mu.
         max_forward: most views in one forward.
         precision: see `memlight.features.passes.precise`.
         device: where the encoder is; None asks it.
@@ -222,24 +289,26 @@ def measure_unitmem(
     Raises:
         UserError: no or one image, an unknown layer, activations that are not finite or negative on average.
     """
-    check_layers(encoder, layers)
     device = torch.device(device) if device is not None else device_of(encoder)
     running = keeper.load() if keeper is not None else None
     if running is not None:
         running.to(device)
-    with observing(encoder), capture(encoder, layers, activation=activation, tokens=tokens) as captured:
-        for views, batch in view_batches(
-            batches,
-            make_views,
-            num_views=num_views,
-            max_forward=max_forward,
-            device=device,
-            progress=progress,
-            title=title,
-        ):
-            with precise(precision, device):
-                encoder(views)
-            check_finite(captured)
+    with one_pass(
+        [encoder],
+        [layers],
+        batches,
+        make_views,
+        num_views=num_views,
+        activation=activation,
+        tokens=tokens,
+        max_forward=max_forward,
+        precision=precision,
+        device=device,
+        progress=progress,
+        title=title,
+        begun=running is not None,
+    ) as parts:
+        for batch, (captured,), _ in parts:
             if running is None:
                 units = {layer: captured[layer].shape[1] for layer in layers}
                 running = UnitMemPass(units, num_views, reference, topk, keep_table).to(device)
@@ -247,7 +316,6 @@ def measure_unitmem(
             mu_BU = running.update(mu.view(num_views, len(batch.ids), -1), batch.ids)
             if keeper is not None:
                 keeper.add(running, mu_BU)
-    require_images(running is not None, device)
     assert running is not None
     if keeper is not None:
         keeper.finish(running)

@@ -9,8 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from memlight.errors import UserError
-from memlight.models.dam_memory import Memories, SequenceMemory
-from memlight.models.dam_read import SAFE_EXPONENT, IdentityLoss, NextBitLoss, read_votes, scores
+from memlight.models.dam_memory import (
+    SAFE_EXPONENT,
+    IdentityLoss,
+    Memories,
+    NextBitLoss,
+    SequenceMemory,
+    read_votes,
+    scores,
+)
 from memlight.models.sequence_model import SequenceModel
 
 MAX_LOGIT = math.log((1 - 1e-6) / 1e-6)
@@ -89,15 +96,15 @@ class AttentionDAM(SequenceModel):
     ) -> None:
         super().__init__(num_bits, replicas, seeds)
         if num_heads < 1:
-            raise UserError(f"--model.num_heads {num_heads}: at least 1 is needed.")
+            raise UserError("num_heads", num_heads, "at least 1 is needed")
         if not (math.isfinite(eta) and eta >= 0):
-            raise UserError(f"--model.eta {eta}: a finite number of at least 0 is needed.")
+            raise UserError("eta", eta, "a finite number of at least 0 is needed")
         if score_scale not in ("sum", "mean"):
-            raise UserError(f"--model.score_scale {score_scale}: choose sum or mean.")
+            raise UserError("score_scale", score_scale, "choose sum or mean")
         if loss_kind not in ("bce", "infonce"):
-            raise UserError(f"--model.loss_kind {loss_kind}: choose bce or infonce.")
+            raise UserError("loss_kind", loss_kind, "choose bce or infonce")
         if num_bits < 2:
-            raise UserError(f"--data.num_bits {num_bits}: attention over a prefix needs at least 2.")
+            raise UserError("num_bits", num_bits, "attention over a prefix needs at least 2")
         self.num_heads = num_heads
         self.eta = eta
         self.tied = tied

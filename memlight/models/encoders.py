@@ -1,35 +1,52 @@
-"""Encoders by name, and encoders on disk: tensors and JSON in one safetensors file, never a pickle."""
+"""Encoders by name (our own, torchvision's and timm's, without classifier), and on disk, never as a pickle."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from memlight.errors import UserError
-from memlight.models.architectures import EncoderSpec, Stem, build_architecture
+from memlight.errors import UserError, named
+from memlight.models.resnet9 import ResNet9
+from memlight.models.vqvae import GROUPS, VQVAEEncoder
+from memlight.models.weight_files import open_safetensors, read_safetensors
 from memlight.random import seeded
 from memlight.storage.tables import atomic_write
 
-__all__ = [
-    "EncoderSpec",
-    "Stem",
-    "build_encoder",
-    "build_from_metadata",
-    "encoder_spec",
-    "load_encoder",
-    "load_state",
-    "read_metadata",
-    "save_encoder",
-]
+Stem = Literal["cifar", "imagenet"]
+
+VIT_SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
+"""Width and heads of the ViTs, all of depth 12 (Touvron et al., DeiT, Table 1)."""
 
 _METADATA_KEY = "memlight"
+_VIT = re.compile(rf"vit_({'|'.join(VIT_SIZES)})_patch([1-9]\d*)")
+_VAR = re.compile(r"var_vqvae(?:_ch([1-9]\d*))?")
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What is needed to build an encoder again.
+
+    Attributes:
+        name: ``resnet9``, ``resnet18``, ``resnet34``, ``resnet50``, ``vit_{tiny,small,base}_patchP``, ``var_vqvae``
+            (or ``var_vqvae_chC``, C channels wide), ``torchvision:NAME`` or ``timm:NAME``.
+        stem: first layers of a ResNet; resnet9 has only ``cifar``, all that are not ResNets only ``imagenet``.
+        in_channels: channels of the images.
+        num_features: width of the output.
+        input_size: image side in pixels the encoder is meant for.
+    """
+
+    name: str
+    stem: Stem
+    in_channels: int
+    num_features: int
+    input_size: int
 
 
 def build_encoder(
@@ -57,9 +74,20 @@ def build_encoder(
         UserError: unknown name (lists the nearest), or an image size the encoder cannot take.
     """
     if stem not in get_args(Stem):
-        raise UserError(f"--model.stem {stem}: unknown stem; use one of {', '.join(get_args(Stem))}")
+        raise UserError("stem", stem, f"unknown stem; use one of {', '.join(get_args(Stem))}")
+    library, colon, short = name.partition(":")
     with seeded(seed):
-        return build_architecture(name, stem, image_size)
+        if colon and library in _LIBRARIES:
+            return _LIBRARIES[library](name, short, image_size)
+        if match := _VIT.fullmatch(name):
+            return _vit(name, match[1], int(match[2]), image_size)
+        if match := _VAR.fullmatch(name):
+            return _var(name, int(match[1] or 160), image_size)
+        if name in _BUILDERS:
+            return _BUILDERS[name](name, stem, image_size)
+    vits = [f"vit_{size}_patch{patch}" for size in VIT_SIZES for patch in (4, 8, 16)]
+    known = [*_BUILDERS, *vits, "var_vqvae", "var_vqvae_ch32", *(f"{library}:NAME" for library in _LIBRARIES)]
+    raise UserError("name", name, f"no such encoder; {_nearest(name, known)}")
 
 
 def encoder_spec(encoder: nn.Module) -> EncoderSpec:
@@ -74,13 +102,13 @@ def encoder_spec(encoder: nn.Module) -> EncoderSpec:
     return spec
 
 
-def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, source: str) -> nn.Module:
+def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, path: str | Path | None = None) -> nn.Module:
     """Build the architecture a metadata record describes, with the initial weights of ``seed``.
 
     Args:
         metadata: holds ``architecture``, an ``EncoderSpec`` as a dictionary.
         seed: of the initial weights.
-        source: the flag and file to name in an error.
+        path: the file it comes from, for an error.
 
     Raises:
         UserError: the record is missing, or describes an encoder this version does not build.
@@ -88,10 +116,11 @@ def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, source: str) 
     try:
         wanted = EncoderSpec(**metadata["architecture"])
     except (KeyError, TypeError) as error:
-        raise UserError(f"{source}: says nothing usable about its architecture ({error})") from error
-    encoder = build_encoder(wanted.name, stem=wanted.stem, seed=seed, image_size=wanted.input_size)
+        raise UserError("path", path, f"says nothing usable about its architecture ({error})") from error
+    with named(name="encoder"):
+        encoder = build_encoder(wanted.name, stem=wanted.stem, seed=seed, image_size=wanted.input_size)
     if encoder_spec(encoder) != wanted:
-        raise UserError(f"{source}: was made as {wanted}, but this version builds {encoder_spec(encoder)}")
+        raise UserError("path", path, f"was made as {wanted}, but this version builds {encoder_spec(encoder)}")
     return encoder
 
 
@@ -116,96 +145,59 @@ def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) ->
         save_file(tensors, temporary, metadata={_METADATA_KEY: record})
 
 
-def load_encoder(path: str | Path, map_location: str | torch.device = "cpu", *, flag: str = "--weights") -> nn.Module:
+def load_encoder(path: str | Path, map_location: str | torch.device = "cpu") -> nn.Module:
     """Read an encoder that ``save_encoder`` wrote, in eval mode.
 
     Args:
         path: the safetensors file. Nothing in it can run code; pickles are refused.
         map_location: the device the encoder goes to.
-        flag: what the user typed to name the file, for the error messages.
 
     Raises:
         UserError: no such file, truncated, a pickle, or tensors that do not fit the recorded architecture.
     """
-    source = f"{flag} {path}"
-    with _safetensors(Path(path), source) as file:
-        record = _metadata(file, source)
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-    encoder = build_from_metadata(record, seed=0, source=source)
-    load_state(encoder, state, source=source)
+    record, state = read_metadata(path), read_safetensors(Path(path))
+    encoder = build_from_metadata(record, seed=0, path=path)
+    load_state(encoder, state, path=path)
     return encoder.eval().to(map_location)
 
 
-def read_metadata(path: Path, *, flag: str = "--weights") -> dict[str, Any]:
+def read_metadata(path: str | Path) -> dict[str, Any]:
     """Read what ``save_encoder`` recorded with an encoder, without its tensors.
 
     Raises:
         UserError: as for ``load_encoder``.
     """
-    source = f"{flag} {path}"
-    with _safetensors(path, source) as file:
-        return _metadata(file, source)
+    with open_safetensors(Path(path)) as file:
+        try:
+            record: dict[str, Any] = json.loads((file.metadata() or {})[_METADATA_KEY])
+        except (KeyError, json.JSONDecodeError) as error:
+            why = "holds tensors but not memlight's metadata, so its architecture is unknown"
+            raise UserError("path", path, why, "give a file that memlight's training wrote") from error
+    return record
 
 
-def load_state(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+def load_state(encoder: nn.Module, state: Mapping[str, Tensor], *, path: str | Path | None = None) -> None:
     """Copy tensors into an encoder; every name and shape must fit, or nothing is copied.
 
     Args:
         encoder: the module to fill.
         state: tensors by name.
-        source: the flag and file to name in an error.
+        path: the file they come from, for an error.
 
     Raises:
         UserError: lists what is missing, unexpected or of another shape, grouped by module.
     """
-    own = encoder.state_dict()
+    wanted = encoder.state_dict()
     problems = {
-        "missing": own.keys() - state.keys(),
-        "unexpected": state.keys() - own.keys(),
-        "other shape": {name for name in own.keys() & state.keys() if own[name].shape != state[name].shape},
+        "missing": wanted.keys() - state.keys(),
+        "unexpected": state.keys() - wanted.keys(),
+        "other shape": {name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape},
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_by_module(names)}" for what, names in problems.items() if names)
         name = getattr(getattr(encoder, "spec", None), "name", type(encoder).__name__)
-        raise UserError(f"{source}: these are not the weights of {name}. {listed}")
+        raise UserError("path", path, f"these are not the weights of {name}. {listed}")
     encoder.load_state_dict(dict(state))
-
-
-@contextmanager
-def _safetensors(path: Path, source: str) -> Iterator[Any]:
-    """Open a safetensors file, with one clear line for everything that can be wrong with it."""
-    if not path.is_file():
-        raise UserError(f"{source}: no such file")
-    try:
-        with safe_open(path, framework="pt") as opened:
-            yield opened
-    except SafetensorError as error:
-        if _is_pickle(path):
-            raise UserError(
-                f"{source}: this is a pickle (torch.save), which can run code when it is loaded; "
-                "give an encoder.safetensors, which holds only tensors and JSON"
-            ) from error
-        raise UserError(
-            f"{source}: truncated, or not a safetensors file ({error}); copy it again, or train it again"
-        ) from error
-
-
-def _is_pickle(path: Path) -> bool:
-    """Asked only of files that are not safetensors, whose first bytes are a length and may look like anything."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    return start[:1] == b"\x80" or start == b"PK\x03\x04"
-
-
-def _metadata(file: Any, source: str) -> dict[str, Any]:
-    try:
-        record = json.loads((file.metadata() or {})[_METADATA_KEY])
-    except (KeyError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{source}: holds tensors but not memlight's metadata, so its architecture is unknown; "
-            "give a file that memlight's training wrote"
-        ) from error
-    return cast(dict[str, Any], record)
 
 
 def _by_module(names: Iterable[str]) -> str:
@@ -213,3 +205,141 @@ def _by_module(names: Iterable[str]) -> str:
     groups = sorted({name.rpartition(".")[0] or name for name in names})
     more = f", and {len(groups) - 6} more modules" if len(groups) > 6 else ""
     return ", ".join(groups[:6]) + more
+
+
+def _resnet9(name: str, stem: Stem, image_size: int | None) -> nn.Module:
+    size = image_size or 32
+    _require_side(name, size, ResNet9.min_size, "for its four poolings")
+    return _with_spec(ResNet9(), EncoderSpec(name, "cifar", 3, ResNet9.num_features, size))
+
+
+def _resnet(name: str, stem: Stem, image_size: int | None) -> nn.Module:
+    from torchvision.models import get_model
+
+    encoder = get_model(name, weights=None)
+    num_features = encoder.fc.in_features
+    encoder.fc = nn.Identity()
+    if stem == "cifar":
+        encoder.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
+        encoder.maxpool = nn.Identity()
+    return _with_spec(encoder, EncoderSpec(name, stem, 3, num_features, image_size or (32 if stem == "cifar" else 224)))
+
+
+def _vit(name: str, size: str, patch: int, image_size: int | None) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    width, heads = VIT_SIZES[size]
+    side = image_size or (32 if patch <= 8 else 224)
+    _require_whole_patches(name, side, patch)
+    encoder = VisionTransformer(
+        img_size=side, patch_size=patch, embed_dim=width, num_heads=heads, num_classes=0, dynamic_img_size=True
+    )
+    return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, width, side))
+
+
+def _var(name: str, channels: int, image_size: int | None) -> nn.Module:
+    size = image_size or 256
+    if channels % GROUPS:
+        raise UserError("name", name, f"its norms have {GROUPS} groups", f"use a multiple, as var_vqvae_ch{GROUPS}")
+    _require_side(name, size, VQVAEEncoder.min_size, "to be halved four times")
+    encoder = VQVAEEncoder(channels, image_size=size)
+    return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, encoder.num_features, size))
+
+
+def _torchvision(name: str, short: str, image_size: int | None) -> nn.Module:
+    """Any classification model of torchvision; those with attention over positions are built for the image size."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if short not in known:
+        nearest = _nearest(short, known, prefix="torchvision:")
+        raise UserError("name", name, f"torchvision has no such classification model; {nearest}")
+    size = image_size or (299 if short == "inception_v3" else 224)
+    options: dict[str, Any] = {}
+    if short.startswith("vit_"):
+        options = {"image_size": size}
+    elif short.startswith("maxvit_"):
+        options = {"input_size": (size, size)}
+    elif short in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True}
+    if short.startswith("vit_"):
+        _require_whole_patches(name, size, int(short.rpartition("_")[2]))
+    try:
+        encoder = models.get_model(short, weights=None, **options)
+    except ValueError as error:
+        raise UserError("name", name, f"torchvision cannot build it (image size {size}): {error}") from error
+    return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, _cut_classifier(encoder), size))
+
+
+def _cut_classifier(encoder: nn.Module) -> int:
+    """Replace the layer that gives the class scores (SqueezeNet's is a convolution); returns its input width."""
+    path, last = [(path, m) for path, m in encoder.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    encoder.set_submodule(path, nn.Identity())
+    return last.in_features if isinstance(last, nn.Linear) else last.in_channels
+
+
+def _timm(name: str, short: str, image_size: int | None) -> nn.Module:
+    import timm
+
+    if not timm.is_model(short):
+        nearest = _nearest(short, timm.list_models(), prefix="timm:")
+        raise UserError("name", name, f"timm has no such model; {nearest}")
+    try:
+        config = timm.get_pretrained_cfg(short)
+        takes_size = image_size is not None and config is not None and config.fixed_input_size
+        encoder: Any = _create_for_any_size(short, {"img_size": image_size} if takes_size else {})
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError("name", name, f"timm cannot build it (image size {image_size}): {error}") from error
+    num_features = getattr(encoder, "head_hidden_size", encoder.num_features)
+    size = image_size or encoder.pretrained_cfg["input_size"][-1]
+    if getattr(encoder, "dynamic_img_size", False):
+        _require_whole_patches(name, size, encoder.patch_embed.patch_size[0])
+    return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, num_features, size))
+
+
+def _create_for_any_size(short: str, options: dict[str, Any]) -> nn.Module:
+    """A timm model that takes views of several sizes (DINO's local crops) where its class can do that."""
+    import timm
+
+    state = torch.get_rng_state()
+    try:
+        return timm.create_model(short, pretrained=False, num_classes=0, dynamic_img_size=True, **options)
+    except TypeError as error:
+        if "dynamic_img_size" not in str(error):
+            raise
+        torch.set_rng_state(state)
+        return timm.create_model(short, pretrained=False, num_classes=0, **options)
+
+
+def _require_side(name: str, size: int, least: int, what_for: str) -> None:
+    if size < least:
+        why = f"{size}-pixel images are too small {what_for}"
+        raise UserError("name", name, why, f"use `image_size` {least} or more")
+
+
+def _require_whole_patches(name: str, size: int, patch: int) -> None:
+    if size % patch:
+        below = size - size % patch
+        sides = f"{below} or {below + patch}" if below else str(patch)
+        why = f"{size}-pixel images are not a whole number of {patch}-pixel patches"
+        raise UserError("name", name, why, f"use `image_size` {sides}")
+
+
+def _with_spec(encoder: nn.Module, spec: EncoderSpec) -> nn.Module:
+    cast(Any, encoder).spec = spec
+    return encoder
+
+
+def _nearest(word: str, known: list[str], prefix: str = "") -> str:
+    nearest = get_close_matches(word, known, n=5, cutoff=0.4) or known[:5]
+    return "nearest: " + ", ".join(prefix + name for name in nearest)
+
+
+_BUILDERS: dict[str, Callable[[str, Stem, int | None], nn.Module]] = {
+    "resnet9": _resnet9,
+    "resnet18": _resnet,
+    "resnet34": _resnet,
+    "resnet50": _resnet,
+}
+_LIBRARIES: dict[str, Callable[[str, str, int | None], nn.Module]] = {"torchvision": _torchvision, "timm": _timm}

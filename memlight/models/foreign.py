@@ -1,22 +1,45 @@
-"""Other people's weights in an encoder: which part of a file it is, and whether that fits to the last tensor."""
+"""Other people's weights in an encoder: which part of a file fits, under which names, and why it may not."""
 
+import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor, nn
 
 from memlight.errors import UserError
 from memlight.models.encoders import load_state
-from memlight.models.layouts import Layout, layouts
-from memlight.models.misfits import by_group, likely_reason
 from memlight.models.weight_files import read_tensors
+
+State = dict[str, Tensor]
 
 HEADS = frozenset({"fc", "head", "heads", "head_dist", "classifier", "linear", "last_linear"})
 """Names that classifiers go by; an encoder has none, and what a file holds for one is left out."""
 
+WITH_STEMS = ("resnet18", "resnet34", "resnet50")
+"""Encoders that are built with either stem."""
+
 _DERIVED = frozenset({"num_batches_tracked", "relative_position_index", "relative_coords_table", "attn_mask"})
+_GROUPS = 6
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a file may name the tensors of an encoder.
+
+    Attributes:
+        words: what it is, for people; empty for the encoder's own names.
+        name_in_file: the name that the file has for a tensor of the encoder.
+        convert: from the file's tensors, under the encoder's names, to the encoder's tensors.
+    """
+
+    words: str = ""
+    name_in_file: Callable[[str], str] = str
+    convert: Callable[[State], State] = dict
 
 
 @dataclass(frozen=True)
@@ -61,7 +84,7 @@ class _Part:
         return not (self.missing or self.other_shape or self.unexpected)
 
 
-def load_weights(encoder: nn.Module, path: Path, *, prefix: str | None = None, flag: str = "--weights") -> Loaded:
+def load_weights(encoder: nn.Module, path: Path, *, prefix: str | None = None) -> Loaded:
     """Fill an encoder from somebody else's file, and put it in eval mode.
 
     Every tensor of the encoder must be in the file with its shape, or nothing is copied; only counters of batches may
@@ -73,25 +96,24 @@ def load_weights(encoder: nn.Module, path: Path, *, prefix: str | None = None, f
         path: see `memlight.models.weight_files.read_tensors`.
         prefix: which part of the file, as ``teacher.backbone``; keys of dictionaries and dotted names are alike, and
             a stretch of the name is enough where only one part has it. None finds the only part that fits.
-        flag: what the user typed to name the file, for the error messages.
 
     Raises:
         UserError: the file cannot be read, several parts fit, or none does: says what is missing, unexpected or of
             another shape, and the likely reason.
     """
-    source = f"{flag} {path}"
-    tensors = read_tensors(path, flag=flag)
+    tensors = read_tensors(path)
     parts = _compare(tensors, encoder)
     if prefix is not None:
-        parts = _chosen(parts, prefix, tensors, source)
+        parts = _chosen(parts, prefix, tensors, path)
     fitting = [part for part in parts if part.fits]
     if len(fitting) != 1:
-        raise UserError(f"{source}: {_several(fitting, encoder) if fitting else _none(parts, tensors, encoder)}")
+        raise UserError("path", path, _several(fitting, encoder) if fitting else _none(parts, tensors, encoder))
     part = fitting[0]
     for name, tensor in part.state.items():
         if not tensor.isfinite().all():
-            raise UserError(f"{source}: {name} holds NaN or infinity, its training has diverged; use an earlier file")
-    load_state(encoder, encoder.state_dict() | part.state, source=source)
+            why = f"{name} holds NaN or infinity, its training has diverged"
+            raise UserError("path", path, why, "use an earlier file")
+    load_state(encoder, encoder.state_dict() | part.state, path=path)
     encoder.eval()
     return Loaded(part.prefix, part.layout.words, part.matched, _left_out(tensors, part))
 
@@ -102,12 +124,12 @@ def _compare(tensors: Mapping[str, Tensor], encoder: nn.Module) -> list[_Part]:
     parts = []
     for layout in layouts(encoder):
         wanted = {layout.name_in_file(name): name for name in own}
-        found: dict[str, dict[str, Tensor]] = {}
+        by_prefix: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             for prefix, rest in _splits(name):
                 if rest in wanted:
-                    found.setdefault(prefix, {})[wanted[rest]] = tensor
-        for prefix, with_its_names in found.items():
+                    by_prefix.setdefault(prefix, {})[wanted[rest]] = tensor
+        for prefix, with_its_names in by_prefix.items():
             state = layout.convert(with_its_names)
             wrong = [name for name in state if state[name].shape != own[name].shape]
             missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
@@ -146,13 +168,13 @@ def _unexpected(tensors: Iterable[str], prefix: str, used: Set[str], encoder: nn
     return [name for name in names if name not in used and not may_stay(name)]
 
 
-def _chosen(parts: list[_Part], prefix: str, tensors: Mapping[str, Tensor], source: str) -> list[_Part]:
+def _chosen(parts: list[_Part], prefix: str, tensors: Mapping[str, Tensor], path: Path) -> list[_Part]:
     """The parts that the prefix means: the one so called, or those that have its words one after another."""
     exact = [part for part in parts if part.prefix == prefix]
     near = [part for part in parts if f".{prefix}." in f".{part.prefix}."]
     if not (exact or near):
         others = f"others are: {_listed(_near(parts))}" if parts else f"it holds {by_group(_groups(tensors).items())}"
-        raise UserError(f"{source}: --prefix {prefix}: no part of that name is like the encoder; {others}")
+        raise UserError("path", path, f"`prefix={prefix}`: no part of that name is like the encoder; {others}")
     return exact or near
 
 
@@ -167,10 +189,8 @@ def _listed(parts: list[_Part]) -> str:
 
 def _several(fitting: list[_Part], encoder: nn.Module) -> str:
     first = fitting[0].prefix or "''"
-    return (
-        f"{len(fitting)} parts of it fill {_name(encoder)} completely: {_listed(fitting)}; say which with "
-        f"--prefix {first}"
-    )
+    filled = f"{len(fitting)} parts of it fill {_name(encoder)} completely"
+    return f"{filled}: {_listed(fitting)}; say which with `prefix` {first}"
 
 
 def _none(parts: list[_Part], tensors: Mapping[str, Tensor], encoder: nn.Module) -> str:
@@ -184,7 +204,7 @@ def _none(parts: list[_Part], tensors: Mapping[str, Tensor], encoder: nn.Module)
     problems = {"missing": best.missing, "unexpected": best.unexpected, "other shape": best.other_shape}
     listed = "; ".join(f"{what}: {by_group(_groups(names).items())}" for what, names in problems.items() if names)
     near = _near(parts)[1:]
-    others = f" Other parts can be named with --prefix: {_listed(near)}." if near else ""
+    others = f" Other parts can be named with `prefix`: {_listed(near)}." if near else ""
     return (
         f"not the weights of {_name(encoder)}. {best.prefix or 'The top level'} of the file has {best.matched} of its "
         f"{len(own)} tensors; {listed}. "
@@ -211,3 +231,142 @@ def _left_out(tensors: Mapping[str, Tensor], part: _Part) -> list[tuple[str, int
             same = next((i for i, (a, b) in enumerate(zip(words, start, strict=False)) if a != b), len(start))
             groups[".".join(words[: same + 1])] += 1
     return list(groups.items())
+
+
+def by_group(groups: Iterable[tuple[str, int]]) -> str:
+    """Groups of tensors with their numbers, six at most: ``layer1 (12), fc (2)``."""
+    listed = [f"{name} ({count})" for name, count in groups]
+    more = f" and {len(listed) - _GROUPS} more" if len(listed) > _GROUPS else ""
+    return ", ".join(listed[:_GROUPS]) + more
+
+
+def layouts(encoder: nn.Module) -> list[Layout]:
+    """The layouts in which an encoder's weights may come, its own names first."""
+    from timm.layers.mlp import GluMlp
+    from timm.models.vision_transformer import VisionTransformer
+    from torchvision import models
+
+    if isinstance(encoder, models.ResNet):
+        return [Layout(), _numbered(encoder), _SHORTCUT]
+    if isinstance(encoder, models.VisionTransformer):
+        return [Layout(), _LINEAR_1_AND_2]
+    if isinstance(encoder, models.DenseNet):
+        return [Layout(), _DOTTED_NORMS]
+    if isinstance(encoder, VisionTransformer):
+        registers = encoder.reg_token is not None and encoder.no_embed_class
+        gated = isinstance(encoder.blocks[0].mlp, GluMlp)
+        return [Layout(), _dinov2(registers, gated)] if registers or gated else [Layout()]
+    return [Layout()]
+
+
+def _numbered(encoder: nn.Module) -> Layout:
+    """``nn.Sequential(*list(resnet.children())[:-1])``, as lightly's examples make their backbones."""
+    numbers = {name: str(number) for number, (name, _) in enumerate(encoder.named_children())}
+
+    def name_in_file(name: str) -> str:
+        child, dot, rest = name.partition(".")
+        return numbers[child] + dot + rest
+
+    return Layout("children by number, as in nn.Sequential(*resnet.children())", name_in_file)
+
+
+_SHORTCUT = Layout(
+    "downsample is called shortcut, as in lightly's ResNet", lambda name: name.replace(".downsample.", ".shortcut.")
+)
+_LINEAR_1_AND_2 = Layout(
+    "as torchvision published them",
+    lambda name: name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."),
+)
+_DOTTED_NORMS = Layout(
+    "as torchvision published them", lambda name: re.sub(r"(\.denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name)
+)
+
+
+def _dinov2(registers: bool, gated: bool) -> Layout:
+    """Facebook's names: register tokens, and the two Linears of a gated MLP.
+
+    Its table of positions begins with the class token's, which timm keeps in the class token where there are registers.
+    """
+
+    def name_in_file(name: str) -> str:
+        if gated:
+            name = name.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3.")
+        return "register_tokens" if name == "reg_token" else name
+
+    def convert(state: State) -> State:
+        if not registers or not {"cls_token", "pos_embed"} <= state.keys():
+            return state
+        positions = state["pos_embed"]
+        class_token = state["cls_token"] + positions[:, :1]
+        return state | {"cls_token": class_token, "pos_embed": positions[:, 1:]}
+
+    return Layout("DINOv2's names", name_in_file, convert)
+
+
+def likely_reason(
+    encoder: nn.Module,
+    tensors: Mapping[str, Tensor],
+    best: Mapping[str, Tensor] = MappingProxyType({}),
+    missing_or_unexpected: Sequence[str] = (),
+) -> str:
+    """The most likely reason why nothing in a file fits, with the way out.
+
+    Args:
+        encoder: made by `memlight.models.encoders.build_encoder`.
+        tensors: everything in the file.
+        best: tensors of the part that fits best, under the encoder's names.
+        missing_or_unexpected: names that only the encoder has, or only this part.
+    """
+    if _is_lightly_generator(tensors):
+        return (
+            "Likely lightly's ResNetGenerator cut into nn.Sequential, which has no ReLU after its first norm: no "
+            "encoder here computes the same; docs/ENCODERS.md shows how to measure a model of one's own in Python."
+        )
+    if not best or missing_or_unexpected:
+        return "Likely another architecture (deeper, shallower, another kind): name another `encoder`."
+    own = encoder.state_dict()
+    other = {name: (best[name].shape, own[name].shape) for name in best if best[name].shape != own[name].shape}
+    if other.keys() == {"conv1.weight"}:
+        return _stem(encoder, other["conv1.weight"][0][-1])
+    for patches, positions in (("patch_embed.proj.weight", "pos_embed"), ("conv_proj.weight", "encoder.pos_embedding")):
+        if patches in other and other.keys() <= {patches, positions}:
+            theirs, ours = (shape[-1] for shape in other[patches])
+            return f"Its patches are {theirs} pixels wide, the encoder's {ours}: name another `encoder`."
+        if other.keys() == {positions}:
+            return _grid(encoder, *(shape[1] for shape in other[positions]))
+    return "The same names in other sizes: name a wider or narrower `encoder`, or another `image_size`."
+
+
+def _stem(encoder: nn.Module, side: int) -> str:
+    spec: Any = getattr(encoder, "spec")  # noqa: B009 -- build_encoder put it there
+    name, stem = spec.name.rpartition(":")[2], {3: "cifar", 7: "imagenet"}.get(side)
+    if stem is None or name not in WITH_STEMS:
+        return f"Its first convolution is {side}x{side}: name another `encoder`."
+    return f"Its first convolution is {side}x{side}: use `encoder={name}` `stem={stem}`."
+
+
+def _grid(encoder: nn.Module, tokens: int, own_tokens: int) -> str:
+    """Position embeddings of another grid of patches; they are not interpolated, which would change the encoder."""
+    size = int(getattr(encoder, "spec").input_size)  # noqa: B009 -- build_encoder put it there
+    patch = _patch_side(encoder)
+    prefix = own_tokens - (size // patch) ** 2
+    side = math.isqrt(max(0, tokens - prefix))
+    if side**2 != tokens - prefix:
+        return f"Its position embeddings have {tokens} entries, the encoder's {own_tokens}: name another `encoder`."
+    return (
+        f"Its position embeddings are for {side}x{side} patches ({side * patch}-pixel images), the encoder's for "
+        f"{size // patch}x{size // patch} ({size}-pixel images): use `image_size={side * patch}`."
+    )
+
+
+def _patch_side(encoder: Any) -> int:
+    convolution = encoder.patch_embed.proj if hasattr(encoder, "patch_embed") else encoder.conv_proj
+    return int(convolution.kernel_size[0])
+
+
+def _is_lightly_generator(tensors: Iterable[str]) -> bool:
+    """A first block at number 2 (torchvision's is at 4), with lightly's name for the shortcut."""
+    names = list(tensors)
+    return any(re.search(r"(^|\.)2\.0\.conv1\.weight$", name) for name in names) and any(
+        re.search(r"(^|\.)[345]\.0\.shortcut\.0\.weight$", name) for name in names
+    )

@@ -31,18 +31,17 @@ class SequenceModel(nn.Module, ABC):
     def __init__(self, num_bits: int, replicas: int | None, seeds: Sequence[int] | None) -> None:
         super().__init__()
         if num_bits < 1:
-            raise UserError(f"--data.num_bits {num_bits}: at least 1 is needed.")
+            raise UserError("num_bits", num_bits, "at least 1 is needed")
         if replicas is not None and replicas < 1:
-            raise UserError(f"--model.replicas {replicas}: at least 1 is needed.")
+            raise UserError("replicas", replicas, "at least 1 is needed")
         self.num_bits = num_bits
         self.replicas = replicas
         self.members = replicas or 1
         self.seeds = tuple(range(self.members) if seeds is None else seeds)
         if len(self.seeds) != self.members:
-            raise UserError(
-                f"--model.seeds: {len(self.seeds)} seeds for {self.members} "
-                f"{'member' if self.members == 1 else 'members'}; give one for each."
-            )
+            members = "member" if self.members == 1 else "members"
+            why = f"{len(self.seeds)} seeds for {self.members} {members}"
+            raise UserError("seeds", None, why, "give one for each")
         self._initial: dict[str, tuple[float, float]] = {}
 
     @abstractmethod
@@ -107,10 +106,8 @@ class SequenceModel(nn.Module, ABC):
         scopes = self.scopes()
         unknown = [part for part in scope.split("+") if part not in scopes]
         if unknown:
-            raise UserError(
-                f"scope {scope}: {type(self).__name__} has no {unknown[0]!r}; scopes are "
-                f"{', '.join(scopes)}, and + joins several."
-            )
+            why = f"{type(self).__name__} has no {unknown[0]!r}"
+            raise UserError("scope", scope, why, f"scopes are {', '.join(scopes)}, and + joins several")
         found = {name for part in scope.split("+") for name in scopes[part]}
         return tuple(name for name, _ in self.named_parameters() if name in found)
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -31,7 +31,7 @@ class BitTransformer(SequenceModel):
     def __init__(self, num_bits: int, width: int, replicas: int | None, seeds: Sequence[int] | None) -> None:
         super().__init__(num_bits, replicas, seeds)
         if num_bits < 2:
-            raise UserError(f"--data.num_bits {num_bits}: a transformer predicts from the second bit on.")
+            raise UserError("num_bits", num_bits, "a transformer predicts from the second bit on")
         self.width = width
         self.add_weight("wte", (2, width), _STD)
         self.add_weight("wpe", (num_bits, width), _STD)
@@ -121,17 +121,11 @@ class OneLayerAttention(BitTransformer):
         replicas: int | None = None,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        _at_least_one(
-            {
-                "heads": heads,
-                "features": features,
-                "mlp_layers": mlp_layers,
-                "mlp_width": 1 if mlp_width is None else mlp_width,
-            }
-        )
+        widths = {} if mlp_width is None else {"mlp_width": mlp_width}
+        _at_least_one(heads=heads, features=features, mlp_layers=mlp_layers, **widths)
         super().__init__(num_bits, heads * features, replicas, seeds)
         if attention not in ("learned", "zero", "random"):
-            raise UserError(f"--model.attention {attention}: choose learned, zero or random.")
+            raise UserError("attention", attention, "choose learned, zero or random")
         self.heads = heads
         self.mlp_layers = mlp_layers
         mlp_width = mlp_width or self.width
@@ -179,9 +173,9 @@ class GPT(BitTransformer):
         replicas: int | None = None,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        _at_least_one({"layers": layers, "heads": heads, "width": width})
+        _at_least_one(layers=layers, heads=heads, width=width)
         if width % heads:
-            raise UserError(f"--model.width {width}: not a multiple of the {heads} heads of --model.heads.")
+            raise UserError("width", width, f"not a multiple of the {heads} heads of `heads`")
         super().__init__(num_bits, width, replicas, seeds)
         self.layers = layers
         self.heads = heads
@@ -227,8 +221,8 @@ def _scopes(names: Sequence[str], attention: tuple[str, ...]) -> dict[str, tuple
     }
 
 
-def _at_least_one(values: Mapping[str, int]) -> None:
-    """Refuse what is below 1, by the flag's name."""
+def _at_least_one(**values: int) -> None:
+    """Refuse arguments below 1."""
     for name, value in values.items():
         if value < 1:
-            raise UserError(f"--model.{name} {value}: at least 1 is needed.")
+            raise UserError(name, value, "at least 1 is needed")

@@ -1,4 +1,4 @@
-"""Encoder of VAR's VQVAE (Tian et al. 2024) with the parameter names of the published ``vae_ch160v4096z32.pth``."""
+"""VAR's VQVAE (Tian et al. 2024) without its quantiser, with the parameter names of ``vae_ch160v4096z32.pth``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention, silu
+from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
 
 from memlight.storage.tables import atomic_write
 
@@ -94,52 +94,87 @@ class VQVAEEncoder(nn.Module):
         return self.latents(images).mean((2, 3))
 
 
-class Blocks(nn.Module):
-    """Residual blocks of one width; in the level of the lowest resolution an attention after each.
+class VQVAEDecoder(nn.Module):
+    """A map of latents to images: the encoder's levels backwards, with one residual block more in each.
+
+    Args:
+        channels: width of the last level, which is the encoder's first; a multiple of 32.
+        multipliers: width of each level of the encoder over ``channels``.
+        blocks: residual blocks of each level of the encoder.
+        latent_channels: channels of the input.
+        out_channels: channels of the images.
+    """
+
+    def __init__(
+        self,
+        channels: int = 160,
+        multipliers: Sequence[int] = (1, 1, 2, 2, 4),
+        blocks: int = 2,
+        latent_channels: int = 32,
+        out_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        widths = [channels * multiplier for multiplier in multipliers]
+        last = len(widths) - 1
+        self.conv_in = nn.Conv2d(latent_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1])
+        self.up = nn.ModuleList(
+            Level(width_in, width, blocks + 1, attention=level == last, upsample=level > 0)
+            for level, (width_in, width) in enumerate(zip([*widths[1:], widths[-1]], widths, strict=True))
+        )
+        self.norm_out = group_norm(channels * multipliers[0])
+        self.conv_out = nn.Conv2d(channels * multipliers[0], out_channels, 3, padding=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents ``(B, latent_channels, h, w)`` to images ``(B, out_channels, 16 h, 16 w)`` for five levels."""
+        x = self.mid(self.conv_in(latents))
+        for level in reversed(self.up):
+            x = level(x)
+        images: Tensor = self.conv_out(silu(self.norm_out(x), inplace=True))
+        return images
+
+
+class Level(nn.Module):
+    """Residual blocks of one width, and the way to the next level.
 
     Args:
         in_channels: channels of the input.
         channels: channels of the output.
         blocks: how many residual blocks.
-        attention: put one after each block.
+        attention: put one after each block, as in the level of the lowest resolution.
+        downsample: halve height and width at the end.
+        upsample: double height and width at the end.
     """
 
-    def __init__(self, in_channels: int, channels: int, blocks: int, *, attention: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        blocks: int,
+        *,
+        attention: bool,
+        downsample: bool = False,
+        upsample: bool = False,
+    ) -> None:
         super().__init__()
         self.block = nn.ModuleList(
             ResidualBlock(channels if number else in_channels, channels) for number in range(blocks)
         )
         self.attn = nn.ModuleList(Attention(channels) for _ in range(blocks if attention else 0))
+        if downsample:
+            self.downsample = Downsample(channels)
+        if upsample:
+            self.upsample = Upsample(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, H, W)`` to ``(B, channels, H, W)``."""
+        """``(B, in_channels, H, W)`` to ``(B, channels, H, W)``, or half or twice that height and width."""
         for number, block in enumerate(self.block):
             x = block(x)
             if len(self.attn):
                 x = self.attn[number](x)
+        for way in ("downsample", "upsample"):
+            x = getattr(self, way)(x) if hasattr(self, way) else x
         return x
-
-
-class Level(Blocks):
-    """Residual blocks of one width and the way to the next level.
-
-    Args:
-        in_channels: channels of the input.
-        channels: channels of the output.
-        blocks: how many residual blocks.
-        attention: put one after each block.
-        downsample: halve height and width at the end.
-    """
-
-    def __init__(self, in_channels: int, channels: int, blocks: int, *, attention: bool, downsample: bool) -> None:
-        super().__init__(in_channels, channels, blocks, attention=attention)
-        if downsample:
-            self.downsample = Downsample(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, H, W)`` to ``(B, channels, H, W)``, or half that height and width."""
-        x = super().forward(x)
-        return self.downsample(x) if hasattr(self, "downsample") else x
 
 
 class Middle(nn.Module):
@@ -221,6 +256,23 @@ class Downsample(nn.Module):
         """``(B, channels, H, W)`` to half that height and width, rounded down."""
         halved: Tensor = self.conv(pad(x, (0, 1, 0, 1)))
         return halved
+
+
+class Upsample(nn.Module):
+    """Every position four times, then a 3x3 convolution.
+
+    Args:
+        channels: channels of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, h, w)`` to twice that height and width."""
+        doubled: Tensor = self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
+        return doubled
 
 
 def _layers_of_levels(last: int, blocks: int) -> Iterator[str]:

@@ -22,7 +22,7 @@ from memlight.errors import UserError
 _AS_STATE_DICT = "save its tensors alone in the program that made it: torch.save(model.state_dict(), 'weights.pth')"
 
 
-def read_tensors(path: Path, *, flag: str = "--weights") -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read every tensor of a weights file.
 
     Dictionaries within dictionaries and dotted names are alike: ``{"teacher": {"backbone.norm.weight": t}}`` gives
@@ -31,27 +31,22 @@ def read_tensors(path: Path, *, flag: str = "--weights") -> dict[str, Tensor]:
     Args:
         path: a safetensors file by its ending, or else whatever ``torch.save`` wrote (.pth, .pt, .ckpt, .tar). Of the
             latter only tensors, plain values, ``argparse.Namespace`` and NumPy's scalars are read.
-        flag: what the user typed to name the file, for the error messages.
 
     Raises:
         UserError: no such file, truncated, holds code or objects of other programs, or no tensor.
     """
-    source = f"{flag} {path}"
-    if not path.is_file():
-        raise UserError(f"{source}: no such file")
-    tensors = _read_safetensors(path, source) if path.suffix == ".safetensors" else _flat(_read_torch(path, source))
+    tensors = read_safetensors(path) if path.suffix == ".safetensors" else _flat(_read_torch(path))
     if not tensors:
-        raise UserError(f"{source}: holds no tensor; give a state_dict, or a dictionary with one in it")
+        raise UserError("path", path, "holds no tensor", ["give a state_dict", "a dictionary with one in it"])
     return tensors
 
 
-def read_record(path: Path, key: str, *, flag: str = "--weights") -> dict[str, Any]:
+def read_record(path: Path, key: str) -> dict[str, Any]:
     """What a program recorded beside the tensors: JSON in a safetensors header, a dictionary in a ``torch.save`` file.
 
     Args:
         path: as for `read_tensors`.
         key: under which it is, at the top level.
-        flag: as for `read_tensors`.
 
     Returns:
         The record; empty where there is none.
@@ -59,47 +54,68 @@ def read_record(path: Path, key: str, *, flag: str = "--weights") -> dict[str, A
     Raises:
         UserError: as for `read_tensors`.
     """
-    source = f"{flag} {path}"
-    if not path.is_file():
-        raise UserError(f"{source}: no such file")
     if path.suffix == ".safetensors":
-        with _safetensors(path, source) as file:
-            found = json.loads((file.metadata() or {}).get(key, "{}"))
+        with open_safetensors(path) as file:
+            record = json.loads((file.metadata() or {}).get(key, "{}"))
     else:
-        saved = _read_torch(path, source)
-        found = saved.get(key) if isinstance(saved, Mapping) else None
-    return found if isinstance(found, dict) else {}
+        saved = _read_torch(path)
+        record = saved.get(key) if isinstance(saved, Mapping) else None
+    return record if isinstance(record, dict) else {}
 
 
-def _read_safetensors(path: Path, source: str) -> dict[str, Tensor]:
-    with _safetensors(path, source) as file:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file.
+
+    Raises:
+        UserError: as `open_safetensors`.
+    """
+    with open_safetensors(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
 
 
 @contextmanager
-def _safetensors(path: Path, source: str) -> Iterator[Any]:
+def open_safetensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, with one clear line for everything that can be wrong with it.
+
+    Raises:
+        UserError: no such file, truncated, or a pickle.
+    """
+    _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{source}: truncated, or not a safetensors file ({error}); copy it again") from error
+        with path.open("rb") as file:  # of files that are not safetensors, whose first bytes are a length, any length
+            start = file.read(4)
+        if start[:1] == b"\x80" or start == b"PK\x03\x04":
+            why = "this is a pickle (torch.save), which can run code when it is loaded"
+            way_out = "give an encoder.safetensors, which holds only tensors and JSON"
+            raise UserError("path", path, why, way_out) from error
+        ways_out = ["copy it again", "train it again"]
+        raise UserError("path", path, f"truncated, or not a safetensors file ({error})", ways_out) from error
 
 
-def _read_torch(path: Path, source: str) -> Any:
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError("path", path, "no such file")
+
+
+def _read_torch(path: Path) -> Any:
+    _require_file(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
             warnings.simplefilter("ignore")  # of pickle protocols and old storages: the file is what it is
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if named is None:
-            raise UserError(f"{source}: truncated, or a pickle that is not plain tensors; {_AS_STATE_DICT}") from error
-        raise UserError(
-            f"{source}: holds a {named[1]}, and reading that could run code, so it is not read; {_AS_STATE_DICT}"
-        ) from error
+        held = re.search(r"GLOBAL (\S+)", str(error))
+        why = "truncated, or a pickle that is not plain tensors"
+        if held is not None:
+            why = f"holds a {held[1]}, and reading that could run code, so it is not read"
+        raise UserError("path", path, why, _AS_STATE_DICT) from error
     except (EOFError, OSError, RuntimeError, KeyError, ValueError) as error:
         kind = "a TorchScript program, which is not run" if "TorchScript" in str(error) else "truncated"
-        raise UserError(f"{source}: {kind}, or not a file of torch.save; copy it again, or {_AS_STATE_DICT}") from error
+        ways_out = ["copy it again", _AS_STATE_DICT]
+        raise UserError("path", path, f"{kind}, or not a file of torch.save", ways_out) from error
 
 
 def _harmless() -> list[type | Callable[..., Any] | tuple[Callable[..., Any], str]]:
@@ -118,11 +134,11 @@ def _harmless() -> list[type | Callable[..., Any] | tuple[Callable[..., Any], st
 def _flat(value: Any, prefix: str = "") -> dict[str, Tensor]:
     if isinstance(value, Tensor):
         return {prefix: value.detach()}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     if isinstance(value, Mapping):
         for key, item in value.items():
-            found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return found
+            tensors |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return tensors
 
 
 def weights_sha256(encoder: nn.Module) -> str:

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
 from memlight.errors import UserError
-from memlight.models.vqvae import VQVAEEncoder
-from memlight.models.vqvae_decoder import VQVAEDecoder
+from memlight.models.vqvae import VQVAEDecoder, VQVAEEncoder
 from memlight.modules.base import SSLModule
 from memlight.modules.optim import OptimConfig
 from memlight.random import seeded
@@ -45,7 +44,7 @@ class Autoencoder(SSLModule):
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last)
         vqvae = self.encoder
         if not isinstance(vqvae, VQVAEEncoder):
-            raise UserError(f"--model.encoder {encoder}: an autoencoder needs var_vqvae or var_vqvae_ch32 or the like.")
+            raise UserError("encoder", encoder, "an autoencoder needs var_vqvae or var_vqvae_ch32 or the like")
         with seeded(self.init_seed):
             self.decoder = VQVAEDecoder(vqvae.conv_in.out_channels, latent_channels=vqvae.num_features)
         self.decoder.to(memory_format=self.memory_format)
@@ -62,10 +61,8 @@ class Autoencoder(SSLModule):
         """
         super().require_views(num_views, size)
         if size % VQVAEEncoder.min_size:
-            raise UserError(
-                f"--data.view_size {size}: the autoencoder halves views four times; use a multiple of "
-                f"{VQVAEEncoder.min_size}."
-            )
+            way_out = f"use a multiple of {VQVAEEncoder.min_size}"
+            raise UserError("view_size", size, "the autoencoder halves views four times", way_out)
 
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Mean squared error of the painted view, pixels as normalised; the embedding is the latents' mean."""

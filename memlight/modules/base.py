@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder
 from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule
 
@@ -85,7 +85,8 @@ class SSLModule(L.LightningModule, ABC):
         super().__init__()
         self.optim = optim
         self.init_seed = init_seed or 0
-        self.encoder = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
+        with named(name="encoder", image_size="model.image_size"):
+            self.encoder = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.encoder.to(memory_format=self.memory_format)
         if compile:
@@ -109,14 +110,14 @@ class SSLModule(L.LightningModule, ABC):
             size: side of a (global) view, pixels.
 
         Raises:
-            UserError: names the flag.
+            UserError: the method needs more of them, or fewer.
         """
+        takes = f"{type(self).__name__} takes"
         if self.num_views not in (None, num_views):
             views = f"{self.num_views} view{'s' * (self.num_views != 1)}"
-            raise UserError(f"--data.num_views {num_views}: {type(self).__name__} takes {views} of each image.")
+            raise UserError("num_views", num_views, f"{takes} {views} of each image")
         if num_views < self.min_views:
-            few = f"{self.min_views} views of each image, or more"
-            raise UserError(f"--data.num_views {num_views}: {type(self).__name__} takes {few}.")
+            raise UserError("num_views", num_views, f"{takes} {self.min_views} views of each image, or more")
 
     def require_classes(self, num_classes: int) -> None:
         """Refuse images that a method cannot learn from, before training; by default none are.
@@ -179,7 +180,7 @@ class SSLModule(L.LightningModule, ABC):
         if std < COLLAPSE_STD:
             rank_zero_warn(
                 f"The embeddings have collapsed: their spread is {std:.3f} of an isotropic one at epoch "
-                f"{self.current_epoch}. Lower --model.optim.lr or look at the views."
+                f"{self.current_epoch}. Lower the learning rate (optim.lr) or look at the views."
             )
 
     def _require_finite(self, loss: Tensor, name: str) -> None:
@@ -187,11 +188,9 @@ class SSLModule(L.LightningModule, ABC):
             self._refuse(f"{name} is {float(loss)}")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise UserError(
-            f"--model.optim.lr {self.optim.lr}: {what} at epoch {self.current_epoch}, step {self.global_step}. Lower "
-            "it, lengthen --model.optim.warmup_epochs, or use --trainer.precision 32-true. Nothing of this epoch was "
-            "saved."
-        )
+        why = f"{what} at epoch {self.current_epoch}, step {self.global_step}; nothing of this epoch was saved"
+        ways_out = ["lower it", "lengthen `warmup_epochs`", "use `precision='32-true'`"]
+        raise UserError("lr", self.optim.lr, why, ways_out)
 
     def global_batch_size(self) -> int:
         """Samples an optimizer step sees over all processes.

@@ -1,5 +1,6 @@
 """DINO (Caron et al., ICCV 2021): a student says of every crop what its own moving average says of the global ones."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -7,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
+from memlight.errors import at_least, below_one, positive
 from memlight.models.encoders import build_encoder, encoder_spec
 from memlight.modules.base import SSLModule, features_of_views
-from memlight.modules.checks import at_least, below_one, positive
-from memlight.modules.heads import dino_head
 from memlight.modules.optim import OptimConfig, cosine, ramp
+from memlight.random import seeded
 
 GLOBAL_VIEWS = 2
 """Views 0 and 1 of the augmentation set are the global crops, which the teacher sees."""
@@ -148,3 +149,21 @@ class DINO(SSLModule):
 
         update_momentum(self.encoder, self.teacher, momentum)
         update_momentum(self.head, self.teacher_head, momentum)
+
+
+def dino_head(width: int, hidden_dim: int, bottleneck_dim: int, output_dim: int, seed: int) -> nn.Module:
+    """DINO's head, its initial weights a function of ``seed`` alone.
+
+    Args:
+        width: of the encoder's features.
+        hidden_dim: of the two hidden layers.
+        bottleneck_dim: before the last layer.
+        output_dim: number of prototypes.
+        seed: of the initial weights.
+    """
+    from lightly.models.modules.heads import DINOProjectionHead
+
+    with seeded(seed), warnings.catch_warnings():  # lightly uses the weight_norm that torch deprecates
+        warnings.filterwarnings("ignore", message=".*weight_norm.* is deprecated", category=FutureWarning)
+        head: nn.Module = DINOProjectionHead(width, hidden_dim, bottleneck_dim, output_dim)
+    return head

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least
 from memlight.modules.base import SSLModule
-from memlight.modules.checks import at_least
 from memlight.modules.optim import OptimConfig
-from memlight.modules.pixels import patches, pixel_error, take_tokens
 from memlight.random import ANALYSIS, seeded, uniforms
 
 _MASK_STREAM = 0x6D61736B
+_EPSILON = 1e-6
 
 
 class MAE(SSLModule):
@@ -58,7 +57,7 @@ class MAE(SSLModule):
     ) -> None:
         at_least(1, decoder_dim=decoder_dim, decoder_depth=decoder_depth, decoder_heads=decoder_heads)
         if decoder_dim % math.lcm(4, decoder_heads):
-            raise UserError(f"--model.decoder_dim {decoder_dim}: must be a multiple of 4 and of --model.decoder_heads.")
+            raise UserError("decoder_dim", decoder_dim, "must be a multiple of 4 and of `decoder_heads`")
         from lightly.models.modules import MaskedVisionTransformerDecoderTIMM
         from timm.layers.patch_embed import PatchEmbed
         from timm.models.vision_transformer import VisionTransformer
@@ -66,16 +65,14 @@ class MAE(SSLModule):
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last)
         vit = self.encoder
         if not (isinstance(vit, VisionTransformer) and isinstance(vit.patch_embed, PatchEmbed)) or vit.attn_pool:
-            raise UserError(
-                f"--model.encoder {encoder}: MAE hides patches from a plain ViT; use vit_tiny_patch4 or the like."
-            )
+            way_out = "use vit_tiny_patch4 or the like"
+            raise UserError("encoder", encoder, "MAE hides patches from a plain ViT", way_out)
         self.num_patches = vit.patch_embed.num_patches
         self.num_visible = round(self.num_patches * (1 - mask_ratio))
         if not 0 < self.num_visible < self.num_patches:
-            raise UserError(
-                f"--model.mask_ratio {mask_ratio}: {self.num_visible} of {self.num_patches} patches would be visible; "
-                "choose a share that leaves some visible and some hidden."
-            )
+            why = f"{self.num_visible} of {self.num_patches} patches would be visible"
+            way_out = "choose a share that leaves some visible and some hidden"
+            raise UserError("mask_ratio", mask_ratio, why, way_out)
         self.patch_size = vit.patch_embed.patch_size[0]
         self.num_prefix = vit.num_prefix_tokens
         self.image_size = image_size
@@ -98,7 +95,7 @@ class MAE(SSLModule):
         """
         super().require_views(num_views, size)
         if size != self.image_size:
-            raise UserError(f"--data.view_size {size}: --model.image_size must be the same.")
+            raise UserError("view_size", size, "`model.image_size` must be the same")
 
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Squared error of the hidden patches' pixels; the embedding is the mean of the visible patches' tokens."""
@@ -144,3 +141,28 @@ class MAE(SSLModule):
         decoded = self.decoder(torch.cat([prefix, in_place], dim=1))
         painted: Tensor = self.predict(take_tokens(decoded[:, self.num_prefix :], order_BL[:, self.num_visible :]))
         return painted
+
+
+def patches(images: Tensor, side: int) -> Tensor:
+    """Cut ``(B, C, H, W)`` into patches of ``side`` pixels, row by row: ``(B, L, C * side**2)``."""
+    return nn.functional.pixel_unshuffle(images, side).flatten(2).mT
+
+
+def pixel_error(prediction_BMP: Tensor, pixels_BMP: Tensor, *, normalize: bool) -> Tensor:
+    """Mean squared error over images, patches and pixels (He et al., CVPR 2022, sec. 3).
+
+    Args:
+        prediction_BMP: ``(B, M, P)``, P pixels of M patches of each image.
+        pixels_BMP: ``(B, M, P)``, what they should be.
+        normalize: bring each patch to mean 0 and standard deviation 1 first; as in the authors' code the variance is
+            the unbiased one, plus 1e-6.
+    """
+    if normalize:
+        variance, mean = torch.var_mean(pixels_BMP, dim=2, keepdim=True)
+        pixels_BMP = (pixels_BMP - mean) / (variance + _EPSILON).sqrt()
+    return nn.functional.mse_loss(prediction_BMP, pixels_BMP)
+
+
+def take_tokens(tokens_BLD: Tensor, index_BK: Tensor) -> Tensor:
+    """The tokens (or patches) with these numbers, ``(B, K, D)``."""
+    return tokens_BLD.take_along_dim(index_BK[:, :, None], dim=1)

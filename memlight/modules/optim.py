@@ -11,7 +11,7 @@ from lightly.utils.scheduler import CosineWarmupScheduler
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from memlight.modules.checks import at_least, below_one, positive
+from memlight.errors import at_least, below_one, positive
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,9 @@ class OptimConfig:
     lr_batch_size: int = 256
 
     def __post_init__(self) -> None:
-        positive(**{"optim.lr": self.lr})
-        at_least(
-            0, **{f"optim.{name}": getattr(self, name) for name in ("weight_decay", "warmup_epochs", "lr_batch_size")}
-        )
-        below_one(**{"optim.momentum": self.momentum})
+        positive(lr=self.lr)
+        at_least(0, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs, lr_batch_size=self.lr_batch_size)
+        below_one(momentum=self.momentum)
 
     def scaled_lr(self, global_batch_size: int) -> float:
         """Peak learning rate for a global batch of this many samples."""

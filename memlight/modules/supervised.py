@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least, below_one
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule
-from memlight.modules.checks import at_least, below_one
 from memlight.modules.optim import OptimConfig
 from memlight.random import seeded
 
@@ -56,9 +55,9 @@ class Supervised(SSLModule):
             UserError: there are no classes, or another number of them.
         """
         if num_classes == 0:
-            raise UserError("--model Supervised: these images have no classes; give train/<class>/ folders.")
+            raise UserError("model", "Supervised", "these images have no classes", "give train/<class>/ folders")
         if num_classes != self.head.out_features:
-            raise UserError(f"--model.num_classes {self.head.out_features}: the images have {num_classes} classes.")
+            raise UserError("num_classes", self.head.out_features, f"the images have {num_classes} classes")
 
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the labels, averaged over views."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from memlight.batch import ViewBatch
+from memlight.errors import at_least
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule
-from memlight.modules.checks import at_least
 from memlight.modules.optim import OptimConfig
 from memlight.random import seeded
 

@@ -29,7 +29,7 @@ class Recall:
     Attributes:
         first: share of queries whose nearest patch was found.
         among_k: share of the k nearest that are among the k found.
-        queries: how many were compared.
+        queries: number of queries that were compared.
     """
 
     first: float
@@ -52,10 +52,10 @@ def approximate_patches(
 
     Args:
         queries: ``(Q, D)`` array, tensor or store.
-        index: ``(N, D)`` likewise; the faiss index of it is built in memory.
+        index: ``(N, D)`` array, tensor or store; the faiss index of it is built in memory.
         factory: name of a faiss index, such as IVF1024,Flat or IVF1024,PQ32.
-        k: how many.
-        metric: as for `memlight.patches.search.nearest_patches`.
+        k: how many rows for each query.
+        metric: ``l2``, ``cosine`` or ``l2_normalized``, as for `memlight.patches.search.nearest_patches`.
         device: cuda to use all GPUs; None is the CPU.
         nprobe: cells that are searched.
         progress: show bars.
@@ -71,15 +71,15 @@ def approximate_patches(
     cpu = torch.device("cpu")
     wanted, searched = Index(queries), Index(index)
     raw = wanted.all(cpu)
-    space = Space(metric, raw)
+    space = Space.around(metric, raw)
     spread = np.unique(np.linspace(0, searched.num_rows - 1, min(TRAINING_ROWS, searched.num_rows)).round())
     try:
         built = faiss.index_factory(searched.dim, factory)
         built.train(space.embed(searched.take(spread.astype(np.int64)), "index").numpy())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        words = f"faiss cannot build it of {searched.num_rows} rows ({reason})"
-        raise UserError(f"--approximate {factory}: {words}") from error
+        why = f"faiss cannot build it of {searched.num_rows} rows ({reason})"
+        raise UserError("factory", factory, why) from error
     if on_gpu := device is not None and torch.device(device).type == "cuda":
         built = faiss.index_cpu_to_all_gpus(built)
     pieces = searched.pieces(range(len(searched.shards)))

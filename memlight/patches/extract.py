@@ -1,54 +1,98 @@
-"""Embedding every patch of every image into a store, killed and resumed as it pleases."""
+"""Embedding every patch of every image into a store, killed and resumed as it pleases.
 
-from collections.abc import Iterable
+Images have ids, which are positions in the sorted list of their names. They are decoded ahead, batch by batch.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from memlight import dist
-from memlight.data.decode import Size
+from memlight.data.datasets import common_size
+from memlight.data.decode import Size, decode_chunk
+from memlight.data.files import Files, list_images, open_files
 from memlight.data.sources import require_whole
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.patches.embed import Embedder
-from memlight.patches.listing import ListedImages, called
-from memlight.patches.loader import Decoded, Part, decode_ahead
-from memlight.patches.store import Layout, PatchStore, open_store
-from memlight.patches.writer import StoreWriter
-from memlight.storage.shards_writer import readable
+from memlight.patches.store import PatchStore, PatchWriter, open_store
 
 _NAMED = 5
+"""Broken images that are named in a line of the output."""
 
 
-@dataclass(frozen=True)
-class ExtractOptions:
-    """How the work is done; none of it changes what is written, but for the last bit of ``batch_size``.
+@dataclass(frozen=True, eq=False)
+class ListedImages:
+    """The images whose patches are embedded.
 
     Attributes:
-        picture_size: (height, width) that every image is brought to.
-        batch_size: images in one forward.
-        skip_broken: leave broken images out rather than stop at the first.
-        workers: processes that decode ahead.
+        root: the folder, zip or tar, as an absolute path.
+        files: its files.
+        names: of the images, by id.
     """
 
-    picture_size: Size
-    batch_size: int
-    skip_broken: bool = False
-    workers: int = 0
+    root: str
+    files: Files
+    names: list[str]
+
+    def common_size(self) -> Size:
+        """(height, width) that all share, or else the square of their median shorter side, 256 at most."""
+        with named(root="images"):
+            return common_size(self.files, self.names)
+
+    def identity(self) -> dict[str, Any]:
+        """Which images these are, by names and sizes of files: the same in a folder and in an archive."""
+        digest, sizes = hashlib.sha256(), hashlib.sha256()
+        for name in self.names:
+            digest.update(f"{name}\0".encode(errors="surrogateescape"))
+            sizes.update(f"{self.files.size(name)} ".encode())
+        return {"images": len(self.names), "names_sha256": digest.hexdigest(), "sizes_sha256": sizes.hexdigest()}
+
+
+def open_images(images: str, *, limit: int | None = None, kept_index: Path | None = None) -> ListedImages:
+    """List the images of a folder, zip or tar; of one with train/ and val/ (or test/) those in train/.
+
+    Args:
+        images: its path.
+        limit: at most so many, evenly spaced, since files are often sorted by class; None for all.
+        kept_index: a file that keeps the index of an archive.
+
+    Raises:
+        UserError: there is no such thing, or no image in it.
+    """
+    place = os.path.realpath(os.path.expanduser(images))
+    if not os.path.exists(place):
+        raise UserError("images", images, "no such directory or archive")
+    with named(root="images"):
+        files = open_files(place, kept_index)
+        names = list_images(files.names)[0].names
+    if not names:
+        raise UserError("images", images, "no images in it (looked for .jpg, .png, .webp and the like)")
+    if limit is not None and limit < len(names):
+        names = [names[number * len(names) // limit] for number in range(limit)]
+    return ListedImages(place, files, names)
 
 
 def extract_patches(
     embedder: Embedder,
     images: ListedImages,
-    writer: StoreWriter,
-    options: ExtractOptions,
+    writer: PatchWriter,
     *,
+    picture_size: Size,
+    batch_size: int,
+    skip_broken: bool = False,
+    workers: int = 0,
     progress: bool = True,
 ) -> PatchStore:
     """Write every shard that is missing.
@@ -58,9 +102,12 @@ def extract_patches(
 
     Args:
         embedder: pictures to vectors.
-        images: which.
-        writer: where to.
-        options: how the work is done.
+        images: those of the store.
+        writer: of the store.
+        picture_size: (height, width) that every image is brought to.
+        batch_size: images in one forward; another size may change the last bit of what is written.
+        skip_broken: leave broken images out rather than stop at the first.
+        workers: processes that decode ahead; 0 decodes in this one.
         progress: show a bar.
 
     Returns:
@@ -70,33 +117,21 @@ def extract_patches(
         UserError: an image is broken, vectors are not finite or exceed what the store's dtype holds, the disk is too
             small.
     """
-    missing = writer.missing()
-    writer.require_room(missing)
-    dist.barrier()  # nobody writes before everybody has looked
     layout = writer.layout
-    if dist.rank() == 0:
-        there = layout.shards - len(missing)
-        found = f", {there} of {layout.shards} shards are there" if there else ""
-        size = readable(writer.bytes_of(range(layout.shards)))
-        print(f"{layout.root}: {layout.images} images x {layout.patches} patches x {layout.dim}, {size}{found}")
-        writer.begin()
-    dist.barrier()
-    mine = missing[dist.rank() :: dist.world_size()]
-    parts = [Part(shard, batch) for shard in mine for batch in _batches(layout.listed(shard), options.batch_size)]
-    batches = decode_ahead(
-        images.files,
-        images.names,
-        parts,
-        options.picture_size,
-        workers=options.workers if parts else 0,
-        pin_memory=torch.cuda.is_available(),
-    )
-    total = sum(len(part.images) for part in parts)
+    mine = writer.begin_together(f"{layout.images} images x {layout.patches} patches x {writer.dim}")
+    parts = [
+        (shard, listed[start : start + batch_size])
+        for shard in mine
+        for listed in [layout.images_of(shard)]
+        for start in range(0, len(listed), batch_size)
+    ]
+    batches = decode_ahead(images, parts, picture_size, workers if parts else 0)
+    total = sum(len(positions) for _, positions in parts)
     hidden = None if progress and parts else True
     with ThreadPoolExecutor(1) as pool, tqdm(total=total, desc="patches", unit="image", disable=hidden) as bar:
         written: Future[None] | None = None
         for shard, shard_batches in groupby(batches, key=lambda batch: batch.shard):
-            rows, skipped = _embedded(embedder, images, shard_batches, options, layout, bar)
+            rows, skipped = _embedded(embedder, images, shard_batches, writer, skip_broken, bar)
             if written is not None:
                 written.result()
             written = pool.submit(writer.write, shard, rows, skipped)
@@ -105,47 +140,88 @@ def extract_patches(
     dist.barrier()
     store = open_store(layout.root)
     if not store.num_images:
-        raise UserError(f"--images {images.root}: none of {layout.images} images can be decoded.")
+        raise UserError("images", images.root, f"none of {layout.images} images can be decoded")
     if store.skipped and dist.rank() == 0:
-        named = ", ".join(images.files.where(name) for name in store.skipped[:_NAMED])
+        broken = ", ".join(images.files.where(name) for name in store.skipped[:_NAMED])
         more = ", ..." if len(store.skipped) > _NAMED else ""
-        print(f"{len(store.skipped)} of {layout.images} images are broken and left out: {named}{more}")
+        print(f"{len(store.skipped)} of {layout.images} images are broken and left out: {broken}{more}")
     return store
+
+
+Part = tuple[int, range]
+"""A batch: number of its shard, and positions of its images in the list of names."""
+
+
+class Decoded(NamedTuple):
+    """A batch of one shard.
+
+    Attributes:
+        shard: its number.
+        images: those that are whole, ``uint8 (b, 3, H, W)``.
+        broken: name -> what is wrong, of the others.
+    """
+
+    shard: int
+    images: Tensor
+    broken: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts(Dataset[Decoded]):
+    files: Files
+    names: Sequence[str]
+    size: Size
+
+    def __getitem__(self, part: Part) -> Decoded:
+        shard, positions = part
+        names, images, broken = decode_chunk(self.files, [self.names[i] for i in positions], self.size)
+        if broken:
+            images = images[[name not in broken for name in names]]
+        return Decoded(shard, torch.from_numpy(images), broken)
+
+
+def decode_ahead(images: ListedImages, parts: Sequence[Part], size: Size, workers: int) -> Iterator[Decoded]:
+    """Decode batches in order, a few ahead of the one that is asked for; 0 workers decode in this process."""
+    loader = DataLoader(
+        _Parts(images.files, images.names, size),
+        batch_size=None,
+        sampler=parts,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+    return iter(loader)
 
 
 def _embedded(
     embedder: Embedder,
     images: ListedImages,
     batches: Iterable[Decoded],
-    options: ExtractOptions,
-    layout: Layout,
+    writer: PatchWriter,
+    skip_broken: bool,
     bar: Any,
 ) -> tuple[NDArray[Any], list[str]]:
     """The rows of a shard ``(rows, dim)``, and the names of its broken images."""
-    dtype = getattr(torch, layout.dtype)
-    rows = [np.empty((0, layout.dim), dtype=layout.dtype)]
+    rows = [np.empty((0, writer.dim), dtype=writer.dtype)]
     skipped: list[str] = []
     for batch in batches:
-        if not options.skip_broken:
-            with called("--images"):
+        if not skip_broken:
+            with named(root="images"):
                 require_whole(images.files, batch.broken)
         skipped.extend(batch.broken)
         if len(batch.images):
             vectors = embedder.embed(batch.images)
-            values = vectors.to(dtype)
-            rows.append(values.cpu().numpy().reshape(-1, layout.dim))
+            values = vectors.to(getattr(torch, writer.dtype))
+            rows.append(values.cpu().numpy().reshape(-1, writer.dim))
             if not values.isfinite().all():
-                raise UserError(_not_finite(vectors, layout.dtype))
+                raise _not_finite(vectors, writer.dtype)
         bar.update(len(batch.images) + len(batch.broken))
     return np.concatenate(rows), skipped
 
 
-def _not_finite(vectors: Tensor, dtype: str) -> str:
+def _not_finite(vectors: Tensor, dtype: str) -> UserError:
     if vectors.isfinite().all():
-        largest = float(vectors.abs().max())
-        return f"--dtype {dtype}: the vectors reach {largest:.3g}, more than {dtype} holds; use float32."
-    return "--extractor: gives NaN or infinite vectors; use --precision float32, or other --weights."
-
-
-def _batches(images: range, size: int) -> list[range]:
-    return [images[start : start + size] for start in range(0, len(images), size)]
+        why = f"the vectors reach {float(vectors.abs().max()):.3g}, more than {dtype} holds"
+        return UserError("dtype", dtype, why, "use float32")
+    why = "gives NaN or infinite vectors"
+    return UserError("extractor", None, why, "use `precision='float32'`, or other `weights`")

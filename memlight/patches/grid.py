@@ -19,7 +19,7 @@ def patch_boxes(height: int, width: int, grid: int) -> list[Box]:
 
     Args:
         height: of the picture, in pixels.
-        width: likewise.
+        width: of the picture, in pixels.
         grid: patches on a side; at most as many as the shorter side has pixels.
     """
     rows, columns = ([i * side // grid for i in range(grid + 1)] for side in (height, width))

@@ -30,7 +30,7 @@ class Piece:
     Attributes:
         shard: number of the shard.
         first: number of its first row in the whole index.
-        count: how many rows.
+        count: number of rows.
         last: whether the shard ends with it.
     """
 
@@ -73,8 +73,8 @@ class Index:
         for shard in shards:
             first, count = self.shards[shard]
             for start in range(0, count, PIECE_ROWS):
-                here = min(PIECE_ROWS, count - start)
-                pieces.append(Piece(shard, first + start, here, start + here == count))
+                length = min(PIECE_ROWS, count - start)
+                pieces.append(Piece(shard, first + start, length, start + length == count))
         return pieces
 
     def read(self, piece: Piece, device: torch.device) -> Tensor:
@@ -108,7 +108,7 @@ class ReadAhead:
 
     Attributes:
         index: what is read.
-        device: where to.
+        device: that the rows are moved to.
         read_seconds: what reading took.
         wait_seconds: of that, what the search had to wait for.
     """

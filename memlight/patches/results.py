@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memlight.errors import UserError
 from memlight.storage.rundir import AnalysisDir, RunDir
-from memlight.storage.tables import atomic_write, read_json, write_json
+from memlight.storage.tables import read_json, write_arrays, write_json
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class PatchResults:
 
 def write_results(analysis: AnalysisDir, results: PatchResults) -> None:
     """Write neighbours beside the tables of an analysis."""
-    with atomic_write(analysis.neighbours) as temporary, temporary.open("wb") as file:
-        np.savez(file, distances=results.distances, indices=results.indices)
+    write_arrays(analysis.neighbours, distances=results.distances, indices=results.indices)
     write_json(analysis.search, dict(results.about))
 
 
@@ -61,6 +60,5 @@ def read_results(run: str | Path) -> PatchResults:
         with np.load(analysis.neighbours) as file:
             return PatchResults(file["distances"], file["indices"], read_json(analysis.search))
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(
-            f"--run {run}: no patch search in it; `analyze.py patches search --out {run}` makes one"
-        ) from error
+        way_out = f"`analyze.py patches search --out {run}` makes one"
+        raise UserError("run", run, "no patch search in it", way_out) from error

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from memlight.patches.candidates import CandidateFinder, faiss_candidates, torch_candidates
+from memlight.patches.candidates import faiss_candidates, torch_candidates
 from memlight.patches.index import Index, ReadAhead, Rows
-from memlight.patches.nearest import Nearest
-from memlight.patches.progress import SearchProgress
+from memlight.patches.nearest import Nearest, SearchProgress
 from memlight.patches.space import Metric, Space
 
 Backend = Literal["torch", "faiss"]
+Product = torch.dtype | None
 
 MORE = {torch.float32: 3, torch.float16: 32}
 """Candidates beyond k, by the type of the product: with more, fewer queries are searched twice."""
@@ -37,7 +37,7 @@ class Neighbours:
 
     Attributes:
         distances: ``(Q, k)`` float32, ascending; infinity where the index has fewer than k rows.
-        indices: ``(Q, k)`` int64 rows of the index; -1 likewise.
+        indices: ``(Q, k)`` int64 rows of the index; -1 where it has fewer than k rows.
         read_seconds: what reading the index took, summed over devices.
         wait_seconds: of that, what the search had to wait for.
         widened: how often a query was searched again in a piece, because its candidates did not settle it.
@@ -58,7 +58,7 @@ def nearest_patches(
     backend: Backend = "torch",
     device: torch.device | str | None = None,
     *,
-    product: torch.dtype | None = None,
+    product: Product = None,
     saved: SearchProgress | None = None,
     progress: bool = False,
 ) -> Neighbours:
@@ -66,8 +66,8 @@ def nearest_patches(
 
     Args:
         queries: ``(Q, D)`` array, tensor or store; kept on the device.
-        index: ``(N, D)`` likewise; read piece by piece, each while the one before is searched.
-        k: how many.
+        index: ``(N, D)`` array, tensor or store; read piece by piece, each while the one before is searched.
+        k: how many rows for each query.
         metric: l2 (a distance, not its square), cosine (1 minus the cosine) or l2_normalized; see
             `memlight.patches.space.Space`.
         backend: what finds the candidates; the result is the same.
@@ -94,22 +94,13 @@ def nearest_patches(
     shards = [shard for shard in range(len(searched.shards)) if shard not in done]
     devices = devices[: max(1, len(shards))]
     raw = wanted.all(torch.device("cpu"))
-    space = Space(metric, raw)
+    space = Space.around(metric, raw)
     rows = sum(searched.shards[shard][1] for shard in shards)
     with (
         tqdm(total=rows, desc="searching", unit="row", unit_scale=True, disable=not progress) as bar,
         ThreadPoolExecutor(len(devices), "search") as pool,
     ):
-        workers = [
-            _Worker(
-                raw.to(one),
-                space.to(one),
-                _finder(backend, space.to(one), one, product),
-                found.to(one),
-                MORE[_product(one, product)],
-            )
-            for one in devices
-        ]
+        workers = [_Worker(one, raw, space, found, backend, product) for one in devices]
         shares = [shards[number :: len(devices)] for number in range(len(devices))]
         stop = threading.Event()
         running = [
@@ -139,22 +130,18 @@ def available_devices() -> list[torch.device]:
     return gpus or [torch.device("cpu")]
 
 
-def _finder(backend: Backend, space: Space, device: torch.device, product: torch.dtype | None) -> CandidateFinder:
-    if backend == "faiss":
-        return faiss_candidates(space, device)
-    return torch_candidates(space, _product(device, product))
-
-
-def _product(device: torch.device, product: torch.dtype | None) -> torch.dtype:
-    return product or (torch.float32 if device.type == "cpu" else torch.float16)
-
-
 class _Worker:
     """One device with all queries, which searches a share of the shards."""
 
-    def __init__(self, queries_QD: Tensor, space: Space, find: CandidateFinder, found: Nearest, more: int) -> None:
-        self._raw, self._space, self._find, self._more = queries_QD, space, find, more
-        self._embedded = space.embed(queries_QD, "queries")
+    def __init__(
+        self, device: torch.device, queries_QD: Tensor, space: Space, found: Nearest, backend: Backend, product: Product
+    ) -> None:
+        self._raw, self._space, found = queries_QD.to(device), space.to(device), found.to(device)
+        product = product or (torch.float32 if device.type == "cpu" else torch.float16)
+        on_faiss = backend == "faiss"
+        self._find = faiss_candidates(self._space, device) if on_faiss else torch_candidates(self._space, product)
+        self._more = MORE[product]
+        self._embedded = self._space.embed(self._raw, "queries")
         self._norms: Tensor = torch.linalg.vector_norm(self._embedded, dim=1, dtype=torch.float64)
         self.found = found
         self.read_seconds = self.wait_seconds = 0.0

@@ -1,5 +1,6 @@
 """Where two patches are near: the three metrics as one Euclidean distance, and how far a fast product may be off."""
 
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,39 +17,43 @@ _IN_CACHE, _ON_DEVICE = 1 << 17, 1 << 24
 """Numbers in use at once while pairs of vectors are compared; a CPU keeps them in its cache."""
 
 
+@dataclass(frozen=True, eq=False)
 class Space:
     """Vectors divided by their norm where the metric asks for it, then centred, which leaves distances as they are.
 
     ``l2`` is the distance ``|q - x|``, not its square; ``l2_normalized`` the same of unit vectors; ``cosine`` is
     ``1 - cos(q, x) = |q - x|^2 / 2`` of unit vectors. All three are increasing in one squared Euclidean distance.
 
-    Args:
-        metric: which.
-        queries_QD: float32; their mean is the centre.
-
     Attributes:
-        normalizes: whether vectors are divided by their norm.
-        centre_D: what is subtracted.
+        metric: ``l2``, ``l2_normalized`` or ``cosine``.
+        centre_D: the vector that is subtracted.
     """
 
-    def __init__(self, metric: Metric, queries_QD: Tensor) -> None:
-        self.metric = metric
-        self.normalizes = metric != "l2"
-        units = self._unit(queries_QD)
-        self.centre_D = units.double().mean(0).float() if len(units) else units.new_zeros(units.shape[1])
+    metric: Metric
+    centre_D: Tensor
+
+    @classmethod
+    def around(cls, metric: Metric, queries_QD: Tensor) -> "Space":
+        """The space whose centre is the mean of the queries, float32."""
+        space = cls(metric, queries_QD.new_zeros(queries_QD.shape[1]))
+        units = space._unit(queries_QD)
+        return replace(space, centre_D=units.double().mean(0).float()) if len(units) else space
 
     def to(self, device: torch.device) -> "Space":
         """The same space with its centre on another device."""
-        other = object.__new__(Space)
-        other.metric, other.normalizes, other.centre_D = self.metric, self.normalizes, self.centre_D.to(device)
-        return other
+        return replace(self, centre_D=self.centre_D.to(device))
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors are divided by their norm."""
+        return self.metric != "l2"
 
     def embed(self, rows_ND: Tensor, what: str, first: int = 0) -> Tensor:
         """Rows in this space, float32.
 
         Args:
             rows_ND: float32.
-            what: the flag that an error names.
+            what: argument that an error names.
             first: number of the first row, for an error.
 
         Raises:
@@ -59,8 +64,9 @@ class Space:
         if bad.any():
             row = int(bad.nonzero()[0, 0])
             if norms[row] == 0:
-                raise UserError(f"--{what}: row {first + row} is zero and has no direction; use --metric l2")
-            raise UserError(f"--{what}: row {first + row} holds NaN or infinity; extract with another --extractor")
+                why = f"row {first + row} is zero and has no direction"
+                raise UserError(what, None, why, "use `metric='l2'`")
+            raise UserError(what, None, f"row {first + row} holds NaN or infinity", "extract with another `extractor`")
         return self._unit(rows_ND) - self.centre_D
 
     def _unit(self, rows_ND: Tensor) -> Tensor:
@@ -74,7 +80,7 @@ class Space:
 
         Args:
             queries_QD: float32, not embedded.
-            rows_ND: likewise.
+            rows_ND: float32, not embedded.
             query_P: position of each pair's query.
             row_P: position of its row.
         """

@@ -1,4 +1,4 @@
-"""Embeddings of patches on disk: `.npy` shards of whole images, and one manifest that says what they are of.
+"""Embeddings of patches on disk: a store (`memlight.storage.store`) of whole images, with a record for each shard.
 
     DIR/manifest.json      what the embeddings were made from; equal for all shards
     DIR/images.json        the source of the images, and their names in order
@@ -6,43 +6,52 @@
     DIR/00000.json         rows and CRC-32 of that shard, and images left out because they are broken
 
 Row ``id * grid**2 + patch`` is patch ``patch`` (row-major) of image ``id``; ids are positions in the sorted names.
-A shard is the unit of resume: ``00000.json`` is written after ``00000.npy``, and a shard without it is made again.
 """
 
-import zlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memlight.errors import UserError
-from memlight.storage.shards_writer import difference
-from memlight.storage.tables import read_json
+from memlight.errors import UserError, named
+from memlight.storage.records import difference
+from memlight.storage.store import Dtype, Layout, Store, StoreKind, StoreWriter, Verify
+from memlight.storage.tables import read_json, write_text
 
 if TYPE_CHECKING:
     from memlight.data.files import Files
 
-Dtype = Literal["float16", "float32"]
+IMAGES, INDEX = "images.json", "archive-index.npz"
+"""Files of a store; the second keeps the index of a zip or tar, so that it is opened at once."""
 
-MANIFEST, IMAGES, INDEX = "manifest.json", "images.json", "archive-index.npz"
-"""The file names of a store; the last one keeps the index of a zip or tar, so that it is opened at once."""
-
-FORMAT = 1
-_BLOCK = 1 << 24
+Made = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Shard:
+def _layout(root: Path, manifest: Made) -> Layout:
+    arrays = {"": ((manifest["dim"],), manifest["dtype"])}
+    return Layout(root, manifest["images"], manifest["shard_size"], arrays, manifest["grid"] ** 2, recorded=True)
+
+
+PATCHES = StoreKind(
+    "patches",
+    "analyze.py patches extract",
+    _layout,
+    "use a smaller `grid`, `dtype='float16'` or another disk",
+    (INDEX, IMAGES),
+)
+
+
+class Shard(NamedTuple):
     """One file of a store.
 
     Attributes:
         path: the ``.npy`` file.
         first_row: number of its first row in the store.
-        rows: how many it has.
+        rows: number of its rows.
         crc: CRC-32 of the whole file.
     """
 
@@ -52,75 +61,7 @@ class Shard:
     crc: int
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which files a store consists of.
-
-    Attributes:
-        root: the directory.
-        images: images that are listed, broken ones too.
-        shard_size: of them in a shard; the last one may have fewer.
-        patches: of an image.
-        dim: numbers of a patch.
-        dtype: of the embeddings.
-    """
-
-    root: Path
-    images: int
-    shard_size: int
-    patches: int
-    dim: int
-    dtype: str
-
-    @classmethod
-    def of(cls, root: Path, manifest: Mapping[str, Any]) -> "Layout":
-        """The layout that a manifest describes.
-
-        Raises:
-            UserError: it was edited, or is of another version.
-        """
-        try:
-            if manifest["format"] != FORMAT:
-                raise KeyError("format")
-            numbers = {name: manifest[name] for name in ("images", "shard_size", "dim", "dtype")}
-            return cls(root, patches=manifest["grid"] ** 2, **numbers)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{root}: {MANIFEST} is of another version or was edited ({error})") from error
-
-    @property
-    def shards(self) -> int:
-        """How many shards there are when all are written."""
-        return -(-self.images // self.shard_size)
-
-    def listed(self, shard: int) -> range:
-        """Positions in the list of names of the images of a shard, broken ones too."""
-        start = shard * self.shard_size
-        return range(start, min(start + self.shard_size, self.images))
-
-    def array(self, shard: int) -> Path:
-        """Where a shard's embeddings lie."""
-        return self.root / f"{shard:05d}.npy"
-
-    def record(self, shard: int) -> Path:
-        """Where a shard's rows, checksum and skipped images are written down."""
-        return self.root / f"{shard:05d}.json"
-
-    def missing(self) -> list[int]:
-        """Shards that are not there, or not whole."""
-        return [shard for shard in range(self.shards) if not self._whole(shard)]
-
-    def _whole(self, shard: int) -> bool:
-        if not self.record(shard).is_file():
-            return False
-        try:
-            array = np.load(self.array(shard), mmap_mode="r")
-        except (OSError, ValueError, EOFError):
-            return False
-        rows = read_json(self.record(shard))["rows"]
-        return bool(array.shape == (rows, self.dim) and array.dtype == np.dtype(self.dtype))
-
-
-class PatchStore:
+class PatchStore(Store):
     """Embeddings that `analyze.py patches extract` wrote, mapped into memory shard by shard; see `open_store`.
 
     Attributes:
@@ -139,25 +80,25 @@ class PatchStore:
         images: where the images lie.
     """
 
-    def __init__(self, root: Path, manifest: Mapping[str, Any], layout: Layout, images: str | None) -> None:
-        listed = read_json(root / IMAGES)
-        self.root = root
-        self.fingerprint: dict[str, Any] = dict(manifest)
-        self.grid: int = manifest["grid"]
-        self.patches, self.dim, self.dtype = layout.patches, layout.dim, np.dtype(layout.dtype)
+    def __init__(self, path: str | Path, verify: Verify = "fast", *, images: str | None = None) -> None:
+        super().__init__(path, PATCHES, verify)
+        listed = read_json(self.root / IMAGES)
         self.images: str = images or listed["images"]
-        records = [read_json(layout.record(shard)) for shard in range(layout.shards)]
+        self.fingerprint = self.manifest
+        self.grid: int = self.manifest["grid"]
+        self.patches = self.layout.patches
+        self._array = self.layout.array("")
+        self.num_rows, self.dim = self._array.shape
+        self.dtype = self._array.dtype
+        records = [read_json(self.layout.record_file(shard)) for shard in self.layout.shards]
         self.skipped: list[str] = [name for record in records for name in record["skipped"]]
         broken = set(self.skipped)
         self.names: Sequence[str] = [name for name in listed["names"] if name not in broken]
         self.num_images = len(self.names)
-        self.num_rows = self.num_images * self.patches
-        ends = np.cumsum([0, *(record["rows"] for record in records)]).tolist()
         self.shards = [
-            Shard(layout.array(shard), ends[shard], record["rows"], record["crc32"])
-            for shard, record in enumerate(records)
+            Shard(self.layout.file("", shard), first_row, record["rows"], record["crc32"])
+            for shard, (first_row, record) in enumerate(zip(self._array.starts.tolist(), records, strict=True))
         ]
-        self._mapped: dict[int, NDArray[Any]] = {}
 
     def require_comparable(self, other: "PatchStore") -> None:
         """Refuse to compare embeddings that were made in two ways; the images may differ, and the machine.
@@ -165,18 +106,16 @@ class PatchStore:
         Raises:
             UserError: names the first difference.
         """
-        found = difference(other.fingerprint["extraction"], self.fingerprint["extraction"])
-        if found is not None:
+        ours, others = (store.fingerprint["extraction"] for store in (self, other))
+        if ours != others:
             raise UserError(
-                f"{self.root}: its patches were embedded in another way than those of {other.root} ({found}); extract "
-                "both with the same flags"
+                f"{self.root}: its patches were embedded in another way than those of {other.root} "
+                f"({difference('', others, ours)}); extract both with the same flags"
             )
 
     def shard(self, index: int) -> NDArray[Any]:
         """One shard ``(rows, dim)``, memory-mapped and read-only."""
-        if index not in self._mapped:
-            self._mapped[index] = np.load(self.shards[index].path, mmap_mode="r")
-        return self._mapped[index]
+        return self._array.shard(index)
 
     def rows(self, indices: ArrayLike) -> NDArray[np.float32]:
         """Some rows in memory, float32 ``(n, dim)``, in the order asked for.
@@ -188,13 +127,7 @@ class PatchStore:
         outside = wanted[(wanted < 0) | (wanted >= self.num_rows)]
         if outside.size:
             raise IndexError(f"{self.root} has {self.num_rows} rows, and row {outside[0]} was asked for")
-        out = np.empty((len(wanted), self.dim), np.float32)
-        starts = [shard.first_row for shard in self.shards]
-        owner = np.searchsorted(starts, wanted, side="right") - 1
-        for index in np.unique(owner).tolist():
-            here = owner == index
-            out[here] = self.shard(index)[wanted[here] - starts[index]]
-        return out
+        return self._array.take(wanted, np.float32)
 
     def image(self, image_id: int) -> NDArray[np.uint8]:
         """A source image ``uint8 (H, W, 3)`` at the size at which it was cut into patches.
@@ -227,7 +160,7 @@ class PatchStore:
             ) from error
 
 
-def open_store(path: str | Path, verify: Literal["fast", "full"] = "fast", *, images: str | None = None) -> PatchStore:
+def open_store(path: str | Path, verify: Verify = "fast", *, images: str | None = None) -> PatchStore:
     """Open the embeddings in a directory.
 
     Args:
@@ -238,32 +171,69 @@ def open_store(path: str | Path, verify: Literal["fast", "full"] = "fast", *, im
     Raises:
         UserError: no such store, shards are missing, or one is damaged.
     """
-    root = Path(path)
-    if not (root / MANIFEST).is_file():
-        raise UserError(f"{path}: no patches here ({MANIFEST} is missing); `analyze.py patches extract` writes some")
-    manifest = read_json(root / MANIFEST)
-    layout = Layout.of(root, manifest)
-    missing = layout.missing()
-    if missing:
-        raise UserError(
-            f"{path}: {len(missing)} of {layout.shards} shards are missing; type the command that wrote the others "
-            "again, which makes only these"
-        )
-    store = PatchStore(root, manifest, layout, images)
-    if verify == "full":
-        for shard in store.shards:
-            if file_crc32(shard.path) != shard.crc:
-                raise UserError(
-                    f"{path}: {shard.path.name} is damaged (its checksum differs); delete it, and type the command "
-                    "that wrote it again"
-                )
-    return store
+    with named(root="path", run="path"):
+        return PatchStore(path, verify, images=images)
 
 
-def file_crc32(path: Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            crc = zlib.crc32(block, crc)
-    return crc
+class PatchWriter(StoreWriter):
+    """Fills a directory with shards of patches, or goes on where an earlier call stopped.
+
+    Args:
+        out: the directory, which need not exist.
+        extraction: how patches are embedded; JSON-able, as the two that follow. Two stores can be compared where it is
+            equal.
+        data: names and sizes of the images, as hashes.
+        made_with: software and machine.
+        images: where the images lie.
+        names: of the images' files, in the order of their ids.
+        grid: patches on a side.
+        dim: numbers of a patch.
+        dtype: of the numbers on the disk.
+        shard_size: images in a shard.
+
+    Attributes:
+        dim: as given.
+        dtype: as given.
+
+    Raises:
+        UserError: the directory holds something else, or nothing can be written there.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        extraction: Made,
+        data: Made,
+        made_with: Made,
+        *,
+        images: str,
+        names: Sequence[str],
+        grid: int,
+        dim: int,
+        dtype: Dtype,
+        shard_size: int,
+    ) -> None:
+        files = {"grid": grid, "dim": dim, "dtype": dtype, "images": len(names), "shard_size": shard_size}
+        super().__init__(out, PATCHES, {**files, "extraction": extraction, "data": data, "made_with": made_with})
+        self.dim, self.dtype = dim, dtype
+        self._listed = {"images": images, "names": list(names)}
+
+    def begin(self) -> None:
+        """Write the names of the images and the manifest, and delete what a killed call left half-written."""
+        write_text(self.layout.root / IMAGES, json.dumps(self._listed))
+        super().begin()
+
+    def write(self, shard: int, rows: NDArray[Any], skipped: Sequence[str] = ()) -> None:
+        """Write one shard, synced.
+
+        Args:
+            shard: its number.
+            rows: ``(rows, dim)`` of its images in their order, without the skipped ones.
+            skipped: names of its images that are broken.
+
+        Raises:
+            UserError: the disk is full, or something else keeps it from being written.
+            ValueError: they are not the rows of the shard.
+        """
+        with self.shard(shard, skipped) as files:
+            files[""].append(rows)

@@ -24,7 +24,7 @@ def report(run: str | None = None, runs: list[str] | None = None, out: str | Non
 
 
 def _of_one(run: str) -> None:
-    from memlight.analyses.sequence.page import write_sequence_report
+    from memlight.analyses.sequence.section import write_sequence_report
     from memlight.report.page import write_report
     from memlight.storage.rundir import RunDir
 

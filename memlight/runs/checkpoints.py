@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlight.errors import UserError
+from memlight.errors import UserError, named
 from memlight.models.encoders import build_from_metadata, load_encoder, load_state, read_metadata
 from memlight.storage.rundir import MemberDir, RunDir
 
@@ -46,6 +46,7 @@ class Pair:
     metadata_g: dict[str, Any]
 
 
+@named(path="run")
 def load_pair(
     run: Path, member_a: str = "candidate", member_b: str = "independent", network: str | None = None
 ) -> Pair:
@@ -66,7 +67,7 @@ def load_pair(
     for role, path in zip((member_a, member_b), paths, strict=True):
         if not path.is_file():
             raise UserError("run", run, f"no {role}/{path.name}", "`train.py pair` trains both members")
-    metadata_f, metadata_g = (read_metadata(path, flag="--run") for path in paths)
+    metadata_f, metadata_g = map(read_metadata, paths)
     for role, metadata in ((member_a, metadata_f), (member_b, metadata_g)):
         if metadata.get("role", role) != role:
             raise UserError("run", run, f"{role}/ holds an encoder trained as {metadata['role']}", "train it again")
@@ -79,10 +80,11 @@ def load_pair(
                 f"{member_a} and {member_b} have different {what} ({_difference(a, b)}), which cannot be compared",
                 "train both with one `train.py pair`",
             )
-    f, g = (load_encoder(path, flag="--run") for path in paths)
+    f, g = map(load_encoder, paths)
     return Pair(f, g, metadata_f, metadata_g)
 
 
+@named(path="run")
 def require_network(member: MemberDir, network: str | None) -> Path:
     """Where a network of a member lies.
 
@@ -91,7 +93,7 @@ def require_network(member: MemberDir, network: str | None) -> Path:
     """
     path = member.network(network)
     if not path.is_file() and member.encoder.is_file():
-        default = read_metadata(member.encoder, flag="--run").get("network", "encoder")
+        default = read_metadata(member.encoder).get("network", "encoder")
         if network == default:
             return member.encoder
         known = ", ".join([default, *member.networks()])
@@ -114,7 +116,6 @@ def encoder_from_checkpoint(
     Raises:
         UserError: no such file, truncated, holds code, holds no encoder, or one of another architecture.
     """
-    source = f"{argument} {ckpt_path}"
     checkpoint = _read_checkpoint(ckpt_path, argument)
     prefixes = checkpoint.get(METADATA_KEY, {}).get("prefixes", {"encoder": ENCODER_PREFIX})
     if network is not None and network not in prefixes:
@@ -127,11 +128,12 @@ def encoder_from_checkpoint(
     }
     if not state:
         raise UserError(argument, ckpt_path, f"holds no tensor named {prefix}*", _GIVE)
-    if like is None:
-        encoder = build_from_metadata(checkpoint.get(METADATA_KEY, {}), seed=0, source=source)
-    else:
-        encoder = deepcopy(like).cpu()
-    load_state(encoder, state, source=source)
+    with named(path=argument):
+        if like is None:
+            encoder = build_from_metadata(checkpoint.get(METADATA_KEY, {}), seed=0, path=ckpt_path)
+        else:
+            encoder = deepcopy(like).cpu()
+        load_state(encoder, state, path=ckpt_path)
     return encoder.eval()
 
 
@@ -165,6 +167,7 @@ def checkpoint_state(ckpt_path: Path, *, argument: str = "run") -> dict[str, Ten
     return state
 
 
+@named(path="run")
 def initial_encoder(metadata: Mapping[str, Any]) -> nn.Module:
     """Build an encoder as it was before training, in eval mode: the untrained control.
 
@@ -176,7 +179,7 @@ def initial_encoder(metadata: Mapping[str, Any]) -> nn.Module:
     """
     if "init_seed" not in metadata:
         raise UserError("run", None, "the encoder's metadata have no init_seed, so its initial weights are unknown")
-    return build_from_metadata(metadata, seed=metadata["init_seed"], source="--run").eval()
+    return build_from_metadata(metadata, seed=metadata["init_seed"]).eval()
 
 
 def file_sha256(path: Path) -> str:

@@ -13,8 +13,9 @@ from memlight import dist
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS, PairSplit
-from memlight.errors import UserError
-from memlight.features.hooks import check_layers, list_layers
+from memlight.errors import UserError, named
+from memlight.features.discovery import list_layers
+from memlight.features.layers import check_layers
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import (
@@ -64,6 +65,7 @@ class OpenedRun:
         """Trained members, then ``random``: their architecture with the run's initial weights."""
         return [*self.metadata, "random"]
 
+    @named(path="run")
     def encoder(self, member: str, checkpoint: str | None = None) -> nn.Module:
         """One member's encoder in eval mode on the device.
 
@@ -78,7 +80,7 @@ class OpenedRun:
         finished = require_network(directory, self.network)
         if checkpoint is None:
             argument, path = "run", finished
-            encoder = load_encoder(path, flag="--run")
+            encoder = load_encoder(path)
         else:
             argument, path = "checkpoint", directory.checkpoints / f"{checkpoint}.ckpt"
             if path.parent != directory.checkpoints or not path.is_file():
@@ -86,7 +88,7 @@ class OpenedRun:
                 raise UserError("checkpoint", checkpoint, f"{member}/ has no such checkpoint", f"it has {kept}")
             if checkpoint_metadata(path, argument=argument).get("split_sha256") != self.split.sha256:
                 raise UserError("checkpoint", checkpoint, f"{path} was trained with other splits than this run's")
-            like = load_encoder(finished, flag="--run")
+            like = load_encoder(finished)
             encoder = encoder_from_checkpoint(path, like=like, network=self.network, argument=argument)
         for name, weights in encoder.state_dict().items():
             if not weights.isfinite().all():
@@ -118,7 +120,8 @@ class OpenedRun:
 
     def views(self, name: str | None) -> Views | None:
         """An augmentation set by name; None is the one that was trained with."""
-        return None if name is None else self.data.make_views(name)
+        with named(name="view_set"):
+            return None if name is None else self.data.make_views(name)
 
     def at_once(self, max_forward: int) -> int:
         """Most views in one forward: what was asked for."""
@@ -205,7 +208,7 @@ def open_run(run: str, place: Place, *, network: str | None = None) -> Iterator[
     """
     RunDir.open(run).require_writable()
     opened = read_run(run, root=place.root, network=network, external=place.external)
-    with process_group(place.device) as opened.device:
+    with process_group(place.device) as opened.device, named(encoder="run", batches="split"):
         yield opened
 
 
@@ -230,11 +233,8 @@ def read_run(
         UserError: not a run, nothing trained, other splits than it was trained with, or no images where they should be.
     """
     directory = RunDir.open(run)
-    metadata = {
-        member.role: read_metadata(member.encoder, flag="--run")
-        for member in directory.members()
-        if member.encoder.is_file()
-    }
+    with named(path="run"):
+        metadata = {m.role: read_metadata(m.encoder) for m in directory.members() if m.encoder.is_file()}
     if not metadata:
         raise UserError("run", run, "no encoder.safetensors in it", "finish the training with `train.py pair`")
     split = PairSplit.load(directory.splits)

@@ -13,7 +13,7 @@ from torch import nn
 
 from memlight import dist
 from memlight.data.datasets import open_listing
-from memlight.data.files import Files, Listing, list_images, open_files
+from memlight.data.files import Files, Listing, open_images
 from memlight.data.images import ImageDataModule
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.sources import JoinedSource
@@ -75,7 +75,8 @@ class ReleasedRun(OpenedRun):
         if checkpoint is not None:
             raise UserError("checkpoint", checkpoint, "belongs to a run", "give the file with `weights`")
         if member == "random":
-            encoder = build_from_metadata(self.record, seed=SEED, source="--encoder").eval()
+            with named(path="encoder"):
+                encoder = build_from_metadata(self.record, seed=SEED).eval()
             self.hashes["random"] = _RANDOM
         elif member in ("encoder", "candidate"):
             encoder = self.loaded
@@ -183,13 +184,15 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
         UserError: the encoder cannot be built, the file does not fit it, there are no images, or the run directory
             holds results of another encoder or on other images.
     """
-    own = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
+    with named(path="weights"):
+        own = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
     encoder = build_named(flags, own)
     spec = encoder_spec(encoder)
     weights = None
     if flags.weights is not None:
-        loaded = load_weights(encoder, Path(flags.weights), prefix=flags.prefix)
         path = Path(flags.weights)
+        with named(path="weights"):
+            loaded = load_weights(encoder, path, prefix=flags.prefix)
         weights = {
             "file": path.name,
             "sha256": file_sha256(path),
@@ -223,7 +226,7 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
     directory = RunDir(Path(run) if run else Path("runs") / re.sub(r"[^\w.-]+", "-", spec.name))
     directory.require_writable()
     _require_same(directory, record, data.split)
-    with process_group(device) as here:
+    with process_group(device) as here, named(batches="images"):
         if dist.rank() == 0:
             print("\n".join(released_words(record, data.split)))
         yield ReleasedRun(directory, data.split, data, {}, here, loaded=encoder.eval(), record=record)
@@ -260,14 +263,14 @@ def _foreign_images(encoder: nn.Module, flags: EncoderFlags) -> str | None:
     )
 
 
+@named(path="weights", name="encoder")
 def build_named(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
     """The architecture that was named, or else what the weights file says of itself."""
     if flags.encoder is not None:
-        with named(view_size="image_size"):
-            return build_encoder(flags.encoder, stem=flags.stem, seed=SEED, image_size=flags.image_size)
+        return build_encoder(flags.encoder, stem=flags.stem, seed=SEED, image_size=flags.image_size)
     if "architecture" not in own:
         raise UserError("weights", flags.weights, "does not say which architecture it is of", "name it with `encoder`")
-    return build_from_metadata(own, seed=SEED, source=f"--weights {flags.weights}")
+    return build_from_metadata(own, seed=SEED, path=flags.weights)
 
 
 def normalisation_of(flags: EncoderFlags, recorded: dict[str, Any], encoder: nn.Module) -> tuple[Channels, Channels]:
@@ -402,11 +405,7 @@ class GivenImages(ImageDataModule):
 
 def _listed(argument: str, root: str) -> tuple[Files, Listing, Listing]:
     with named(root=argument):
-        files = open_files(os.path.expanduser(root))
-        train, test = list_images(files.names)
-    if not train.names:
-        raise UserError(argument, root, "no images in it (looked for .jpg, .png, .webp and the like)")
-    return files, train, test
+        return open_images(os.path.expanduser(root))
 
 
 def _spaced(listing: Listing, limit: int | None) -> Listing:

@@ -18,7 +18,7 @@ class Ceiling:
 
     Attributes:
         accuracy_KN: expected accuracy at each position of each sequence.
-        loss_KN: likewise, in nats.
+        loss_KN: expected loss at each position of each sequence, nats.
         weights_K: how the averages weigh sequences; sums to 1.
         first: first position that averages count.
     """

@@ -31,7 +31,7 @@ class SequenceResults:
         switch_start_iter: ``(S - 1,)`` gradient steps done when each later set began.
         eval_steps: ``(T,)`` gradient steps done at each evaluation.
         set_accuracy: ``(E, S, T)`` over all sequences of a set, weighted as they are drawn.
-        set_loss: ``(E, S, T)`` the same.
+        set_loss: ``(E, S, T)`` over all sequences of a set, weighted as they are drawn.
         test_rank: ``(R,)`` ranks (rows) of the test sequences.
         test_accuracy: ``(E, S, T, R)`` of each over its counted bits.
         test_loss: ``(E, S, T, R)``.
@@ -40,7 +40,7 @@ class SequenceResults:
         train_steps: ``(T2,)`` gradient steps done at each logged training loss.
         train_loss: ``(E, T2)`` mean since the one before.
         ceiling_accuracy: ``(E, S)`` of the Bayes posterior that knows the set and its law; NaN where not computed.
-        ceiling_loss: ``(E, S)`` the same.
+        ceiling_loss: ``(E, S)`` of the same posterior.
         floor_accuracy: ``(E, S)`` of one half at every bit.
         floor_loss: ``(E, S)`` ln 2.
         events: what was done to the members, each with ``step``, ``kind`` and ``words``.
@@ -98,21 +98,15 @@ class SequenceResults:
         write_json(run / SUMMARY, self.summary())
 
     @classmethod
-    def read(cls, run: Path, flag: str = "--run") -> "SequenceResults":
-        """Read a run's files.
-
-        Args:
-            run: the run directory.
-            flag: what the user typed, for errors.
+    def read(cls, run: Path) -> "SequenceResults":
+        """Read the files of a run directory.
 
         Raises:
             UserError: they are missing or broken.
         """
         if not (run / RESULTS).is_file():
-            raise UserError(
-                f"{flag} {run}: no {RESULTS}; it is not a sequence experiment, or not finished: train it with "
-                "`train.py fit --config configs/sequence/...`"
-            )
+            why = f"no {RESULTS}; it is not a sequence experiment, or not finished: train it with"
+            raise UserError("run", run, f"{why} `train.py fit --config configs/sequence/...`")
         try:
             arrays, bits = _read_npz(run / RESULTS), _read_npz(run / SEQUENCES)
             weights: dict[int, dict[str, Array]] = {}
@@ -121,16 +115,16 @@ class SequenceResults:
                 weights.setdefault(int(step), {})[name] = arrays.pop(key)
             texts = {name: json.loads(str(arrays.pop(name))) for name in ("events", "args", "swap_names")}
             sequences = [bits[f"bits_{index}"] for index in range(len(bits))]
-            found: dict[str, Any] = {**arrays, **texts}
-            return cls(**found, weights=dict(sorted(weights.items())), sequences=sequences)
+            fields: dict[str, Any] = {**arrays, **texts}
+            return cls(**fields, weights=dict(sorted(weights.items())), sequences=sequences)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            raise UserError(f"{flag} {run}: {RESULTS} or {SEQUENCES} cannot be read ({error}); train again") from error
+            raise UserError("run", run, f"{RESULTS} or {SEQUENCES} cannot be read ({error})", "train again") from error
 
     def summary(self) -> dict[str, Any]:
         """Headline numbers: per set, mean over members at its last evaluation before the next set, and at the end."""
         sets = []
-        for index in range(self.set_accuracy.shape[1]):
-            at = self.last_own_evaluation(index)
+        for index, end_of_set in enumerate([*self.switch_start_iter.tolist(), np.inf]):
+            at = int(np.flatnonzero(self.eval_steps <= end_of_set)[-1])
             before, end = self.set_accuracy[:, index, at], self.set_accuracy[:, index, -1]
             sets.append(
                 {
@@ -151,11 +145,6 @@ class SequenceResults:
             "events": self.events,
             "args": self.args,
         }
-
-    def last_own_evaluation(self, index: int) -> int:
-        """Where in `eval_steps` the last evaluation lies before the set after ``index`` began."""
-        ends = [*self.switch_start_iter.tolist(), float("inf")]
-        return int(np.flatnonzero(self.eval_steps <= ends[index])[-1])
 
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:

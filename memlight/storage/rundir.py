@@ -11,7 +11,6 @@ MEMBERS = ("candidate", "independent", "all")
 """Roles a trained encoder can have, and the directory names of their results."""
 
 _MAKE = "`train.py pair` makes one"
-_OTHER = "choose another `run`"
 
 SEQUENCE = "sequence"
 """What a sequence experiment is in the place of a role; its files are the run directory's own."""
@@ -25,6 +24,24 @@ def member_tag(member: str, *others: str | None) -> str | None:
         others: what else is not usual, such as the name of a checkpoint.
     """
     return "-".join(filter(None, (None if member == "candidate" else member, *others))) or None
+
+
+def require_writable(argument: str, place: Path) -> None:
+    """Refuse a directory, which need not exist, where nothing can be written.
+
+    Args:
+        argument: that names it.
+        place: the directory.
+
+    Raises:
+        UserError: a part of the path is a file, or there is no permission.
+    """
+    nearest = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+    other = f"choose another `{argument}`"
+    if not nearest.is_dir():
+        raise UserError(argument, place, f"{nearest} is a file, not a directory", other)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(argument, place, f"no permission to write in {nearest}", other)
 
 
 @dataclass(frozen=True)
@@ -172,12 +189,7 @@ class RunDir:
         Raises:
             UserError: a part of the path is a file, or there is no permission.
         """
-        here = self.root.absolute()
-        nearest = next(path for path in (here, *here.parents) if path.exists())
-        if not nearest.is_dir():
-            raise UserError("run", self.root, f"{nearest} is a file, not a directory", _OTHER)
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise UserError("run", self.root, f"no permission to write in {nearest}", _OTHER)
+        require_writable("run", self.root)
 
     @property
     def name(self) -> str:
@@ -223,7 +235,7 @@ class RunDir:
         """The study that removes so many candidates, whether or not it exists.
 
         Args:
-            count: how many.
+            count: number of images removed.
             layer: by whose score they are ranked; None for the last one.
         """
         tag = str(count) if layer is None else f"{count}-by-{layer}"
@@ -267,5 +279,5 @@ class RunDir:
 
     def summaries(self) -> dict[str, Path]:
         """``summary.json`` of every finished analysis of any command, by the name of its directory."""
-        found = sorted(self.root.glob("analysis/*/summary.json"))
-        return {path.parent.name: path for path in found if not path.parent.name.startswith(".")}
+        paths = sorted(self.root.glob("analysis/*/summary.json"))
+        return {path.parent.name: path for path in paths if not path.parent.name.startswith(".")}

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,12 @@ def replace_directory(new: Path, old: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write an `.npz` file as a whole."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file as a whole."""
     with atomic_write(path) as temporary:
@@ -113,11 +119,7 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
     Raises:
         UserError: the file is missing, cut short, or has other columns.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("run", None, f"{path} cannot be read ({error})", _AGAIN) from error
+    text = _read(path, str)
     rows = list(csv.reader(io.StringIO(text, newline="")))
     if not text.endswith("\n") or any(len(row) != len(rows[0]) for row in rows):
         raise UserError("run", None, f"{path} is cut short or was edited", _AGAIN)
@@ -125,11 +127,11 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
     if schema is not None and header != [n for n, column in schema.items() if n in header or not column.optional]:
         raise UserError("run", None, f"{path} has columns {header} where {list(schema)} belong", _AGAIN)
     cells = zip(*body, strict=True) if body else ((),) * len(header)
-    found = dict(zip(header, cells, strict=True))
+    by_name = dict(zip(header, cells, strict=True))
     if schema is None:
-        return {name: _guessed(column) for name, column in found.items()}
+        return {name: _guessed(column) for name, column in by_name.items()}
     try:
-        return {name: _typed(schema[name].kind, column) for name, column in found.items()}
+        return {name: _typed(schema[name].kind, column) for name, column in by_name.items()}
     except (KeyError, ValueError) as error:
         raise UserError("run", None, f"{path} was edited ({error})", _AGAIN) from error
 
@@ -181,10 +183,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: the file is missing or is not JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError("run", None, f"{path} cannot be read ({error})", _AGAIN) from error
+    return _read(path, json.loads)
 
 
 def read_yaml_config(path: Path) -> dict[str, Any]:
@@ -193,13 +192,18 @@ def read_yaml_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or is not a YAML mapping.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError("run", None, f"{path} cannot be read ({error})", _AGAIN) from error
+    config = _read(path, yaml.safe_load)
     if not isinstance(config, dict):
         raise UserError("run", None, f"{path} is not a configuration", _AGAIN)
     return config
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    """What a UTF-8 text file holds, its line ends as they are."""
+    try:
+        return parse(path.read_bytes().decode())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError("run", None, f"{path} cannot be read ({error})", _AGAIN) from error
 
 
 def _plain(value: object) -> object:

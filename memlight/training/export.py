@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as L
 
 from memlight.data.images import ImageDataModule
-from memlight.features.hooks import list_layers
+from memlight.features.discovery import list_layers
 from memlight.models.encoders import encoder_spec, save_encoder
 from memlight.modules.base import SSLModule
 from memlight.runs.checkpoints import METADATA_KEY

@@ -22,8 +22,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 import memlight.modules  # noqa: F401 - registers the methods, so that `class_path: SimCLR` is found
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
-from memlight.errors import UserError, user_error_behind
-from memlight.features.hooks import check_layers
+from memlight.errors import UserError, named, user_error_behind
+from memlight.features.layers import check_layers
 from memlight.models.encoders import read_metadata
 from memlight.modules.base import SSLModule
 from memlight.runs.log import LoggerKind
@@ -101,6 +101,9 @@ class MemlightCLI(LightningCLI):
             raise UserError(in_one_line(str(error), flags)) from error
         given = self.config[str(self.config.subcommand)]
         self._known_flags |= {f"--{key.replace('.init_args', '')}" for key in given.keys(branches=True)}
+        callbacks = getattr(given.trainer, "callbacks", None)
+        for callback in callbacks if isinstance(callbacks, list) else ():
+            self._known_flags |= {f"--trainer.callbacks.{key}" for key, _ in callback.get("init_args", {}).items()}
         seed = self.config[str(self.config.subcommand)].seed_everything
         if not 0 <= seed < 2**32:
             raise UserError("seed_everything", seed, "must be 0 or more, and below 2^32")
@@ -139,6 +142,7 @@ class MemlightCLI(LightningCLI):
             raise UserError("ckpt_path", None, "validate gives the loss of a checkpoint", "say which")
         options.weights_only = True
 
+    @named(path="run")
     def _settle_fit(self, options: Any) -> None:
         self.run_dir.require_writable()
         if has_started(self.run_dir):
@@ -147,7 +151,7 @@ class MemlightCLI(LightningCLI):
         member = self.run_dir.member(self.role)
         last = member.checkpoints / "last.ckpt"
         if self.finished and options.resume:
-            made = read_metadata(member.encoder, flag="--run")
+            made = read_metadata(member.encoder)
             require_same_left_out(made, options.data.init_args.without, str(member.dir))
             return
         if options.ckpt_path is not None:
@@ -228,7 +232,8 @@ class MemlightCLI(LightningCLI):
         require_encoder_takes(model.encoder, data.views, data.num_views)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:
-                check_layers(model.encoder, callback.layers, flag="--trainer.callbacks.layers")
+                with named(layers="trainer.callbacks.layers"):
+                    check_layers(model.encoder, callback.layers)
         if options.ckpt_path is not None:
             path, training = Path(options.ckpt_path), self.subcommand == "fit"
             require_checkpoint(path, options, model.encoder, argument=self.ckpt_argument, training=training)

@@ -9,10 +9,9 @@ from torch import nn
 
 from memlight.data.augment import Views
 from memlight.data.recipes import VIEW_SETS
-from memlight.data.splits import SPLITS, role_splits
-from memlight.data.without import LeftOut
-from memlight.errors import UserError
-from memlight.features.hooks import evaluating
+from memlight.data.splits import SPLITS, LeftOut, role_splits
+from memlight.errors import UserError, named
+from memlight.features.discovery import evaluating
 from memlight.models.encoders import read_metadata
 from memlight.runs.checkpoints import checkpoint_metadata, encoder_from_checkpoint
 from memlight.runs.launch import settle_devices
@@ -213,10 +212,11 @@ def require_same_left_out(metadata: Mapping[str, Any], without: str | None, sour
         )
 
 
+@named(path="run")
 def is_finished(run: RunDir, role: str, max_epochs: int) -> bool:
     """Whether a member's encoder is there, trained for as long as is asked for."""
     encoder = run.member(role).encoder
-    return encoder.exists() and read_metadata(encoder, flag="--run").get("epochs") == max_epochs
+    return encoder.exists() and read_metadata(encoder).get("epochs") == max_epochs
 
 
 def has_started(run: RunDir) -> bool:

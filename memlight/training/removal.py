@@ -86,10 +86,10 @@ def removal(
     else:
         status = in_turn(list(commands.values()), environment)
     if status == 0:
-        from memlight.analyses.removal.command import removal as evaluate
+        from memlight.analyses.removal.command import evaluate_removal
         from memlight.runs.flags import Place
 
-        evaluate(run, studies=[study.tag], place=Place(root=root), results=Results(logger=logger))
+        evaluate_removal(run, studies=[study.tag], place=Place(root=root), results=Results(logger=logger))
     return status
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from memlight.data import archive_index
+from memlight.data import archives
 from memlight.data.archives import open_archive
 from memlight.data.files import open_files
 
@@ -37,8 +37,8 @@ def refuse(path: str) -> None:
 def test_a_kept_index_is_used_the_second_time(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
     path, kept = make(tmp_path / "a.bin"), tmp_path / "store" / "index.npz"
     first = open_archive(str(path), kept)
-    monkeypatch.setattr(archive_index, "_zip_index", refuse)
-    monkeypatch.setattr(archive_index, "_tar_index", refuse)
+    monkeypatch.setattr(archives, "_zip_index", refuse)
+    monkeypatch.setattr(archives, "_tar_index", refuse)
     second = open_archive(str(path), kept)
     for archive in (first, second):
         assert sorted(archive.names) == sorted(FILES)

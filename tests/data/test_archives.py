@@ -111,7 +111,7 @@ def test_the_later_of_two_files_of_a_name_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
 def test_compressed_tar_is_refused_with_the_way_out(tmp_path: Path, mode: str) -> None:
     path = make_tar(tmp_path / "a.tar.gz", mode)
-    with pytest.raises(UserError, match=r"--data.root .*a\.tar\.gz: a compressed archive .*decompress it"):
+    with pytest.raises(UserError, match=r"^root=.*a\.tar\.gz.: a compressed archive .*decompress it"):
         open_archive(str(path))
 
 
@@ -133,14 +133,14 @@ def test_encrypted_zip_is_refused(tmp_path: Path) -> None:
 def test_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"--data.root .*neither a zip nor a tar"):
+    with pytest.raises(UserError, match=r"^root=.*neither a zip nor a tar"):
         open_archive(str(path))
 
 
 def test_truncated_zip_is_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip")
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(UserError, match=r"--data\.root .*neither a zip nor a tar"):
+    with pytest.raises(UserError, match=r"^root=.*neither a zip nor a tar"):
         open_archive(str(path))
 
 

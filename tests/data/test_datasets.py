@@ -115,7 +115,7 @@ def break_file(path: Path) -> None:
 @pytest.mark.parametrize("memory_limit_gb", [0.0, 4.0])
 def test_broken_image_is_named(tree: Path, memory_limit_gb: float) -> None:
     break_file(tree / "train/dog/02.png")
-    with pytest.raises(UserError, match=r"--data.root: .*train/dog/02\.png .*--data.on_error skip"):
+    with pytest.raises(UserError, match=r"^root: .*train/dog/02\.png .*`on_error='skip'`"):
         everything(open_source("folder", str(tree), True, memory_limit_gb=memory_limit_gb))
 
 
@@ -150,7 +150,7 @@ def break_everything(tree: Path) -> None:
 @pytest.mark.parametrize(("on_error", "size"), [("raise", None), ("skip", None), ("raise", 8), ("skip", 8)])
 def test_only_broken_images(tree: Path, on_error: str, size: int | None) -> None:
     break_everything(tree)
-    with pytest.raises(UserError, match=r"--data.root: .*cat"):
+    with pytest.raises(UserError, match=r"^root: .*cat"):
         open_sources("folder", str(tree), on_error=on_error, image_size=size)
 
 
@@ -169,20 +169,20 @@ def no_training_images(tree: Path) -> None:
 @pytest.mark.parametrize("change", [empty, no_training_images])
 def test_zero_images(tree: Path, change: Callable[[Path], None]) -> None:
     change(tree)
-    with pytest.raises(UserError, match=r"--data.root .*: no images in it"):
+    with pytest.raises(UserError, match=r"^root=.*: no images in it"):
         open_sources("folder", str(tree))
 
 
 @pytest.mark.parametrize(
     ("dataset", "root", "on_error", "message"),
     [
-        ("cifar11", None, "raise", r"--data.dataset cifar11: choose one of digits, cifar10"),
-        ("digits", None, "ignore", r"--data.on_error ignore: choose raise or skip"),
-        ("folder", None, "raise", r"--data.root: .*needs a directory or an archive"),
-        ("folder", "nowhere", "raise", r"--data.root nowhere: no such directory"),
-        ("cifar10", None, "raise", r"--data.root: cifar10 needs a directory .*--data.download true"),
+        ("cifar11", None, "raise", r"^dataset='cifar11': choose one of digits, cifar10"),
+        ("digits", None, "ignore", r"on_error='ignore': choose raise or skip"),
+        ("folder", None, "raise", r"root: .*needs a directory or an archive"),
+        ("folder", "nowhere", "raise", r"^root='nowhere': no such directory"),
+        ("cifar10", None, "raise", r"root: cifar10 needs a directory; .*`download=True`"),
     ],
 )
-def test_what_cannot_be_opened_names_its_flag(dataset: str, root: str | None, on_error: str, message: str) -> None:
+def test_what_cannot_be_opened_names_its_argument(dataset: str, root: str | None, on_error: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_sources(dataset, root, on_error=on_error)

@@ -112,5 +112,5 @@ def test_file_name_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 def test_missing_root() -> None:
-    with pytest.raises(UserError, match=r"--data.root nowhere: no such directory or archive"):
+    with pytest.raises(UserError, match=r"^root='nowhere': no such directory or archive"):
         open_files("nowhere")

@@ -11,7 +11,7 @@ import scipy.io
 import torchvision.datasets as tv
 from numpy.typing import NDArray
 
-from memlight.data.named import NAMED, named_arrays
+from memlight.data.datasets import NAMED, named_arrays
 from memlight.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def test_stl10_has_its_unlabelled_images_last(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("dataset", NAMED)
 def test_missing_files_name_the_flags(dataset: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--data.root .*--data.download true"):
+    with pytest.raises(UserError, match=r"^root=.*`download=True`"):
         named_arrays(dataset, str(tmp_path / "nowhere"), True, False)
-    with pytest.raises(UserError, match=r"--data.root: .*--data.download true"):
+    with pytest.raises(UserError, match=r"^root: .*`download=True`"):
         named_arrays(dataset, None, True, False)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memlight.data import pool
+from memlight.data import decode as decoding
+from memlight.data.decode import decode_chunks
 from memlight.data.files import open_files
-from memlight.data.pool import decode_chunks
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def many(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("worth", [1, 10_000], ids=["processes", "here"])
 def test_order_images_and_broken_files(many: Path, worth: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_WORTH_PROCESSES", worth)
+    monkeypatch.setattr(decoding, "_WORTH_PROCESSES", worth)
     names = [f"{number:03}.png" for number in range(200)]
     chunks = list(decode_chunks(open_files(str(many)), names, (4, 4)))
     assert [name for chunk, _, _ in chunks for name in chunk] == names
@@ -34,7 +34,7 @@ def test_order_images_and_broken_files(many: Path, worth: int, monkeypatch: pyte
 
 
 def test_stopping_early_stops_the_processes(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(decoding, "_WORTH_PROCESSES", 1)
     others = set(multiprocessing.active_children())
     chunks = decode_chunks(open_files(str(many)), [f"{number:03}.png" for number in range(200)] * 20, (4, 4))
     next(chunks)

@@ -77,13 +77,13 @@ def test_own_and_shared_sets() -> None:
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"num_sequences": 9, "num_bits": 3}, "--data.num_sequences 9: there are only 8 distinct sequences of 3 bits"),
-        ({"num_sequences": 0}, "--data.num_sequences 0"),
-        ({"num_bits": 0}, "--data.num_bits 0"),
-        ({"law": "power"}, "--data.law power"),
-        ({"exponent": -1.0}, "--data.exponent -1.0"),
-        ({"batch_size": 0}, "--data.batch_size 0"),
-        ({"sets": "mine"}, "--data.sets mine"),
+        ({"num_sequences": 9, "num_bits": 3}, "num_sequences=9: there are only 8 distinct sequences of 3 bits"),
+        ({"num_sequences": 0}, "num_sequences=0"),
+        ({"num_bits": 0}, "num_bits=0"),
+        ({"law": "power"}, "law='power'"),
+        ({"exponent": -1.0}, "exponent=-1.0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"sets": "mine"}, "sets='mine'"),
     ],
 )
 def test_bad_input_names_its_flag(settings: dict[str, object], message: str) -> None:

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from memlight.data.images import ImageDataModule
-from memlight.data.splits import ROLES
-from memlight.data.without import LeftOut
+from memlight.data.splits import ROLES, LeftOut
 from memlight.errors import UserError
 
 SIZES = {"num_shared": 20, "num_candidate": 12, "num_independent": 12, "num_external": 4, "batch_size": 1}
@@ -61,7 +60,7 @@ def test_a_record_says_which_file_it_was(tmp_path: Path) -> None:
 def test_files_that_name_no_images(text: str | None, words: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "ids.csv").write_text(text)
-    with pytest.raises(UserError, match=rf"--data\.without .*ids\.csv: .*{words}"):
+    with pytest.raises(UserError, match=rf"^without=.*ids\.csv: .*{words}"):
         digits("candidate", tmp_path / "ids.csv")
 
 

@@ -14,17 +14,17 @@ def test_a_suffix_says_where_in_the_module() -> None:
     ("layers", "words"),
     [
         ([], "names no layer"),
-        (["first", "first"], "first: named twice"),
-        (["first@in", "first@in"], "first@in: named twice"),
+        (["first", "first"], "first': named twice"),
+        (["first@in", "first@in"], "first@in': named twice"),
         (["sec"], "nearest: second"),
-        (["sec@in"], "sec@in: no such layer; nearest: second"),
+        (["sec@in"], "sec@in': no such layer; nearest: second"),
         (["first@out"], "first for its output, first@in for its input"),
         (["first@"], "first for its output, first@in for its input"),
     ],
 )
-def test_check_layers_names_the_flag(layers: list[str], words: str) -> None:
-    with pytest.raises(UserError, match=f"^--my-flag.*{words}"):
-        check_layers(Toy(), layers, flag="--my-flag")
+def test_check_layers_names_the_argument(layers: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=f"^layers.*{words}"):
+        check_layers(Toy(), layers)
 
 
 def test_an_input_and_an_output_are_two_layers() -> None:

@@ -214,11 +214,11 @@ def test_layers_to_choose_from_are_those_with_units_and_weights_of_their_own() -
 
 
 def test_refusals_name_the_flag(classifier: Classifier) -> None:
-    with pytest.raises(UserError, match="--layers res2: has no weights"):
+    with pytest.raises(UserError, match=r"^layers='res2': has no weights"):
         finetune(classifier, ["res2"], images(), views, OPTIONS)
-    with pytest.raises(UserError, match="--layers layer9: no such layer"):
+    with pytest.raises(UserError, match=r"^layers='layer9': no such layer"):
         finetune(classifier, ["layer9"], images(), views, OPTIONS)
-    with pytest.raises(UserError, match="--batch-size 8: there are 7 training images"):
+    with pytest.raises(UserError, match=r"^batch_size=8: there are 7 training images"):
         finetune(classifier, [], images(7), views, OPTIONS)
-    with pytest.raises(UserError, match=r"--lr 0\.003 --head-lr 0\.02: fine-tuning layer8 diverged"):
+    with pytest.raises(UserError, match=r"^lr, head_lr: fine-tuning layer8 diverged with 0\.003 and 0\.02"):
         finetune(classifier, ["layer8"], images(), lambda batch, view: views(batch, view) / 0, OPTIONS)

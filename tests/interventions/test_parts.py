@@ -57,13 +57,13 @@ def test_sums_in_place_gates_and_heads_are_refused_and_usable_layers_named() -> 
     assert prunable_layers(model, SIZE) == ["stem", "block.conv1", "block.conv2"]
     for layer in ("block", "block.act2", "pool", "block.conv1@in"):
         with pytest.raises(
-            UserError, match=rf"--layers {layer}: its units are not rows.*: stem, block.conv1, block.conv2"
+            UserError, match=rf"^layers='{layer}': its units are not rows.*: stem, block.conv1, block.conv2"
         ):
             unit_weights(model, [layer], SIZE)
-    with pytest.raises(UserError, match="--layers head: is the classifier's head"):
+    with pytest.raises(UserError, match=r"^layers='head': is the classifier's head"):
         unit_weights(model, ["head"], SIZE)
-    with pytest.raises(UserError, match="--units no: no such layer"):
-        unit_weights(model, ["no"], SIZE, flag="--units")
+    with pytest.raises(UserError, match=r"^layers='no': no such layer"):
+        unit_weights(model, ["no"], SIZE)
     odd = Odd()
     assert unit_weights(odd, ["depthwise", "wide", "narrow", "squash", "late", "plain"], SIZE) == {
         "depthwise": ("depthwise", "layer_norm"),
@@ -73,7 +73,7 @@ def test_sums_in_place_gates_and_heads_are_refused_and_usable_layers_named() -> 
         "late": ("late.0", "late.2"),
         "plain": ("plain.0", "plain.1"),
     }
-    with pytest.raises(UserError, match="--layers act: its units are not rows"):
+    with pytest.raises(UserError, match=r"^layers='act': its units are not rows"):
         unit_weights(odd, ["act"], SIZE)
 
 
@@ -109,7 +109,7 @@ def test_entries_are_those_that_move_this_unit_and_no_other(layer: str) -> None:
 
 
 def test_units_that_a_layer_does_not_have() -> None:
-    with pytest.raises(UserError, match="--units: stem has units 0 to 5, not -1 to 2"):
+    with pytest.raises(UserError, match=r"^units: stem has units 0 to 5, not -1 to 2"):
         unit_entries(Residual(), {"stem": [-1, 2]}, SIZE)
-    with pytest.raises(UserError, match="--units: stem has units 0 to 5, not 6 to 6"):
+    with pytest.raises(UserError, match=r"^units: stem has units 0 to 5, not 6 to 6"):
         unit_entries(Residual(), {"stem": [6]}, SIZE)

@@ -68,11 +68,11 @@ def test_units_behind_a_channels_last_norm_are_zero_and_those_that_cannot_be_are
         assert not captured["depthwise"][:, 4].any()
         assert not captured["layer_norm"][:, 4].any()
         assert not captured["wide"][:, 1].any()
-    with pytest.raises(UserError, match="--layers squash: its units are not 0 when their weights are"):
+    with pytest.raises(UserError, match=r"^layers='squash': its units are not 0 when their weights are"):
         prune_units(model, {"squash": [0]}, 8)  # sigmoid of 0
-    with pytest.raises(UserError, match="--layers block: its units are not rows"):
+    with pytest.raises(UserError, match=r"^layers='block': its units are not rows"):
         prune_units(Residual(), {"block": [0]}, 8)
-    with pytest.raises(UserError, match="--layers head: is the classifier's head"):
+    with pytest.raises(UserError, match=r"^layers='head': is the classifier's head"):
         prune_units(Residual(), {"head": [0]}, 8)
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from memlight.features.hooks import capture
 from memlight.interventions.parts import unit_entries
+from memlight.interventions.prune import restore_units
 from memlight.interventions.train_unit import train_unit
-from memlight.interventions.units import restore_units
 from memlight.models.encoders import build_encoder
 
 LAYER, UNIT = "layer5", 7

@@ -23,7 +23,7 @@ def test_only_the_named_units_are_restored() -> None:
 
 
 def test_units_and_models_that_do_not_fit() -> None:
-    with pytest.raises(UserError, match="--units: stem has units 0 to 5"):
+    with pytest.raises(UserError, match=r"^units: stem has units 0 to 5"):
         restore_units(Residual(), Residual(), {"stem": [9]}, 8)
     with pytest.raises(ValueError, match=r"stem\.weight is not the same tensor in both models"):
         restore_units(Residual(), Block(), {"stem": [0]}, 8)

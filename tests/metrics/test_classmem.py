@@ -58,7 +58,7 @@ def test_missing_labels_and_classes_are_refused() -> None:
         metric.compute()
     signed = ClassMem(6, 4)
     signed.update(mu - 3, labels, ids)
-    with pytest.raises(UserError, match="--activation abs"):
+    with pytest.raises(UserError, match="`activation='abs'`"):
         signed.compute()
 
 

@@ -62,7 +62,7 @@ def test_embed_gives_ascending_ids_in_any_batch_size_and_leaves_the_encoder() ->
 
 
 def test_embed_refuses_nothing_and_nan() -> None:
-    with pytest.raises(UserError, match="--split: no image"):
+    with pytest.raises(UserError, match=r"^batches: no image"):
         embed(TinyEncoder(), [], make_views, progress=False)
     broken = TinyEncoder()
     with torch.no_grad():

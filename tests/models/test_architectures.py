@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from memlight.batch import ImageBatch
 from memlight.errors import UserError
-from memlight.features.hooks import capture, count_units, list_layers
+from memlight.features.discovery import list_layers
+from memlight.features.hooks import capture, count_units
 from memlight.features.layers import delta_references, split_layer
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.models.encoders import build_encoder, encoder_spec

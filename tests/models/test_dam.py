@@ -171,7 +171,7 @@ def test_many_tiles_are_one(monkeypatch: pytest.MonkeyPatch, loss_kind: str) -> 
         return [dam(queries), loss, *torch.autograd.grad(loss.sum(), list(dam.parameters()))]
 
     at_once = measured()
-    monkeypatch.setattr("memlight.models.dam_read._TILE_ENTRIES", {"cpu": 1})
+    monkeypatch.setattr("memlight.models.dam_memory._TILE_ENTRIES", {"cpu": 1})
     monkeypatch.setattr("memlight.models.dam._MOST_ENTRIES", 1)
     torch.testing.assert_close(measured(), at_once, **EXACT)
     with torch.no_grad():
@@ -387,14 +387,14 @@ def test_weights_are_distributions_over_what_is_given() -> None:
 @pytest.mark.parametrize(
     "settings, flag",
     [
-        ({"capacity": 0}, "--model.capacity 0"),
-        ({"num_heads": 0}, "--model.num_heads 0"),
-        ({"eta": math.nan}, "--model.eta nan"),
-        ({"num_bits": 1}, "--data.num_bits 1"),
-        ({"score_scale": "max"}, "--model.score_scale max"),
-        ({"loss_kind": "mse"}, "--model.loss_kind mse"),
-        ({"replicas": 0}, "--model.replicas 0"),
-        ({"replicas": 2, "seeds": [1]}, "--model.seeds: 1 seeds for 2 members"),
+        ({"capacity": 0}, "capacity=0"),
+        ({"num_heads": 0}, "num_heads=0"),
+        ({"eta": math.nan}, "eta=nan"),
+        ({"num_bits": 1}, "num_bits=1"),
+        ({"score_scale": "max"}, "score_scale='max'"),
+        ({"loss_kind": "mse"}, "loss_kind='mse'"),
+        ({"replicas": 0}, "replicas=0"),
+        ({"replicas": 2, "seeds": [1]}, "seeds: 1 seeds for 2 members"),
     ],
 )
 def test_impossible_settings_name_their_flag(settings: dict[str, object], flag: str) -> None:
@@ -448,7 +448,7 @@ def test_scopes_are_a_b_and_both() -> None:
     assert torch.equal(dam.A_logits, before)
     dam.reset_scope("A")
     assert not torch.equal(dam.A_logits[0], dam.A_logits[1]) and not torch.equal(dam.A_logits, before)
-    with pytest.raises(UserError, match="scope C: AttentionDAM has no 'C'; scopes are A, B, AB"):
+    with pytest.raises(UserError, match="scope='C': AttentionDAM has no 'C'; scopes are A, B, AB"):
         dam.names_in("C")
 
 

@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from memlight.errors import UserError
-from memlight.models import architectures, encoders
+from memlight.models import encoders
 from memlight.models.encoders import (
     build_encoder,
     build_from_metadata,
@@ -131,7 +131,7 @@ def test_models_that_take_one_size_start_from_the_same_weights_as_timms(monkeypa
 @pytest.mark.parametrize("name", ["vit_tiny_patch8", "torchvision:squeezenet1_1", "timm:test_vit"])
 def test_a_stored_spec_builds_the_same_architecture_again(name):
     encoder = build_encoder(name, seed=0, image_size=64)
-    again = build_from_metadata({"architecture": asdict(encoder_spec(encoder))}, seed=0, source="--run x")
+    again = build_from_metadata({"architecture": asdict(encoder_spec(encoder))}, seed=0, path="x")
     assert encoder_spec(again) == encoder_spec(encoder)
     state = again.state_dict()
     assert all(torch.equal(state[key], tensor) for key, tensor in encoder.state_dict().items())
@@ -163,22 +163,22 @@ def test_without_a_seed_the_global_generator_decides():
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("resnet81", {}, ["--model.encoder", "--encoder", "resnet81", "resnet18"]),
-        ("timm:resnet_18", {}, ["--model.encoder", "timm:resnet18"]),
-        ("torchvision:resnet_18", {}, ["--encoder", "no such classification model", "torchvision:resnet18"]),
+        ("resnet81", {}, ["name='resnet81'", "nearest: resnet18"]),
+        ("timm:resnet_18", {}, ["name='timm:resnet_18'", "timm:resnet18,"]),
+        ("torchvision:resnet_18", {}, ["name=", "no such classification model", "torchvision:resnet18"]),
         ("torchvision:fcn_resnet50", {}, ["no such classification model", "torchvision:"]),
         ("torch:resnet18", {}, ["no such encoder", "torchvision:NAME"]),
-        ("vit_tiny", {}, ["--model.encoder", "vit_tiny_patch4"]),
+        ("vit_tiny", {}, ["name='vit_tiny'", "vit_tiny_patch4"]),
         ("vit_tiny_patch0", {}, ["no such encoder", "vit_tiny_patch4"]),
         ("vit_huge_patch14", {}, ["no such encoder", "vit_tiny_patch"]),
-        ("vit_tiny_patch5", {}, ["32-pixel", "5-pixel patches", "--data.view_size 30 or 35"]),
-        ("vit_tiny_patch16", {"image_size": 8}, ["--data.view_size 16"]),
-        ("timm:vit_tiny_patch16_224", {"image_size": 40}, ["16-pixel patches", "--data.view_size 32 or 48"]),
-        ("torchvision:vit_b_16", {"image_size": 40}, ["16-pixel patches", "--data.view_size 32 or 48"]),
+        ("vit_tiny_patch5", {}, ["32-pixel", "5-pixel patches", "`image_size` 30 or 35"]),
+        ("vit_tiny_patch16", {"image_size": 8}, ["`image_size` 16"]),
+        ("timm:vit_tiny_patch16_224", {"image_size": 40}, ["16-pixel patches", "`image_size` 32 or 48"]),
+        ("torchvision:vit_b_16", {"image_size": 40}, ["16-pixel patches", "`image_size` 32 or 48"]),
         ("torchvision:maxvit_t", {"image_size": 100}, ["torchvision cannot build it", "100"]),
-        ("timm:resnet18.nobody", {}, ["--model.encoder", "nobody"]),
-        ("resnet9", {"image_size": 8}, ["8-pixel", "--data.view_size 16"]),
-        ("resnet18", {"stem": "cifr"}, ["--model.stem", "imagenet"]),
+        ("timm:resnet18.nobody", {}, ["name=", "nobody"]),
+        ("resnet9", {"image_size": 8}, ["8-pixel", "`image_size` 16"]),
+        ("resnet18", {"stem": "cifr"}, ["stem='cifr'", "imagenet"]),
     ],
 )
 def test_what_cannot_be_built_is_refused_with_a_way_out(name, options, words):
@@ -222,7 +222,7 @@ def test_tensors_shared_by_two_names_are_kept_under_both(tmp_path, monkeypatch):
             self.b.weight = self.a.weight
             self.spec = encoders.EncoderSpec("tied", "cifar", 3, 4, 32)
 
-    monkeypatch.setitem(architectures._BUILDERS, "tied", lambda *_: Tied())
+    monkeypatch.setitem(encoders._BUILDERS, "tied", lambda *_: Tied())
     encoder, path = Tied(), tmp_path / "tied.safetensors"
     save_encoder(path, encoder, {})
     loaded = load_encoder(path)
@@ -248,14 +248,14 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
 @pytest.mark.parametrize("kept", [0, 4, 8, 300, 100_000, -1])
 def test_a_truncated_file_is_one_clear_line(saved, kept):
     saved.write_bytes(saved.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"^--weights .*encoder\.safetensors: truncated") as caught:
+    with pytest.raises(UserError, match=r"^path=.*encoder\.safetensors: truncated") as caught:
         load_encoder(saved)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"--run .*none.safetensors: no such file"):
-        read_metadata(tmp_path / "none.safetensors", flag="--run")
+    with pytest.raises(UserError, match=r"^path=.*none.safetensors: no such file"):
+        read_metadata(tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "plain"])
@@ -271,7 +271,7 @@ def test_a_pickle_is_refused_and_its_code_is_not_run(tmp_path, kind):
         buffer = io.BytesIO()
         torch.save({"model": Evil()}, buffer, _use_new_zipfile_serialization=kind == "zip")
         path.write_bytes(buffer.getvalue())
-    with pytest.raises(UserError, match=r"--weights .*pickle"):
+    with pytest.raises(UserError, match=r"^path=.*pickle"):
         load_encoder(path)
     assert not (tmp_path / "ran").exists()
 
@@ -319,11 +319,11 @@ def test_weights_of_another_architecture_are_listed_by_module_and_nothing_is_cop
     state["head.weight"] = torch.zeros(2)
     state["layer8.conv.weight"] = torch.zeros(3)
     with pytest.raises(UserError) as caught:
-        load_state(encoder, state, source="--weights w")
+        load_state(encoder, state, path="w")
 
     assert str(caught.value) == (
-        "--weights w: these are not the weights of resnet9. missing: layer1.conv, layer2.norm; "
-        "unexpected: head; other shape: layer8.conv"
+        "path='w': these are not the weights of resnet9. missing: layer1.conv, layer2.norm; "
+        "unexpected: head; other shape: layer8.conv."
     )
     assert all(torch.equal(before[key], tensor) for key, tensor in encoder.state_dict().items())
 

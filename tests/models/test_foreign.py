@@ -158,7 +158,7 @@ def test_timm_training_checkpoint_asks_which_of_the_two(tmp_path):
         "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
     }
     encoder = build_encoder("timm:test_vit", seed=0)
-    with pytest.raises(UserError, match=r"2 parts .* fill timm:test_vit completely: .*--prefix state_dict"):
+    with pytest.raises(UserError, match=r"2 parts .* fill timm:test_vit completely: .*`prefix` state_dict"):
         load(encoder, saved, tmp_path)
     loaded = load(encoder, saved, tmp_path, prefix="state_dict_ema")
     assert_equal(encoder, average.state_dict())
@@ -418,7 +418,7 @@ def refused(encoder: nn.Module, saved: Any, tmp_path: Path, prefix: str | None =
         load(encoder, saved, tmp_path, prefix)
     assert_equal(encoder, before)
     text = str(caught.value)
-    assert text.startswith(f"--weights {tmp_path / 'weights.pth'}: ") and "\n" not in text
+    assert text.startswith(f"path={tmp_path / 'weights.pth'}: ") and "\n" not in text
     return text
 
 
@@ -458,23 +458,23 @@ def test_registers_for_an_encoder_without_are_an_error(tmp_path):
         (
             lambda: build_encoder("resnet18", stem="cifar", seed=0),
             lambda: torchvision.models.resnet18().state_dict(),
-            ["119 of its 120", "other shape: conv1 (1)", "7x7", "--encoder resnet18 --stem imagenet"],
+            ["119 of its 120", "other shape: conv1 (1)", "7x7", "`encoder=resnet18` `stem=imagenet`"],
         ),
         (
             resnet10_encoder,
             lambda: resnet10(cifar=True).state_dict(),
-            ["3x3: name another --encoder"],
+            ["3x3: name another `encoder`"],
         ),
         (
             vit,
             lambda: vit(img_size=64).state_dict(),
-            ["8x8 patches (64-pixel images)", "4x4 (32-pixel images)", "--image-size 64"],
+            ["8x8 patches (64-pixel images)", "4x4 (32-pixel images)", "`image_size=64`"],
         ),
-        (vit, lambda: vit(img_size=(32, 64)).state_dict(), ["33 entries", "17", "--encoder"]),
+        (vit, lambda: vit(img_size=(32, 64)).state_dict(), ["33 entries", "17", "`encoder`"]),
         (
             lambda: vit(reg_tokens=4, no_embed_class=True),
             lambda: {"register_tokens": torch.ones(1, 4, 16), **vit(img_size=56).state_dict()},
-            ["7x7 patches (56-pixel images)", "--image-size 56"],
+            ["7x7 patches (56-pixel images)", "`image_size=56`"],
         ),
         (vit, lambda: vit(patch_size=16).state_dict(), ["16 pixels wide", "encoder's 8"]),
         (vit, lambda: vit(embed_dim=32).state_dict(), ["0 of its 30", "blocks (24)", "wider or narrower"]),
@@ -489,7 +489,7 @@ def test_registers_for_an_encoder_without_are_an_error(tmp_path):
                 "model": under("enc.", vit().state_dict(), "norm."),
                 "ema": under("enc.", vit().state_dict(), "n"),
             },
-            ["model.enc of the file has 28 of its 30", "missing: norm (2)", "--prefix: ema.enc (28)"],
+            ["model.enc of the file has 28 of its 30", "missing: norm (2)", "`prefix`: ema.enc (28)"],
         ),
     ],
 )
@@ -500,7 +500,7 @@ def test_what_does_not_fit_says_why_and_what_to_change(make, saved, words, tmp_p
 
 def test_a_prefix_that_is_not_there_lists_those_that_are(tmp_path):
     saved = {"model": vit().state_dict()}
-    assert "--prefix techer: no part of that name is like the encoder; others are: model (30)" in refused(
+    assert "`prefix=techer`: no part of that name is like the encoder; others are: model (30)" in refused(
         vit(), saved, tmp_path, prefix="techer"
     )
     assert "it holds a (1)" in refused(vit(), {"a": torch.ones(1)}, tmp_path, prefix="b")
@@ -550,5 +550,5 @@ def test_files_that_cannot_be_read(tmp_path):
             (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=words) as caught:
             load_weights(encoder, tmp_path / name)
-        assert str(caught.value).startswith(f"--weights {tmp_path / name}: ")
+        assert str(caught.value).startswith(f"path={tmp_path / name}: ")
         assert "\n" not in str(caught.value)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from memlight.features.hooks import capture, count_units, list_layers
+from memlight.features.discovery import list_layers
+from memlight.features.hooks import capture, count_units
 from memlight.models.resnet9 import ResNet9
 
 PAPER_LAYERS = ["layer1", "layer2", "layer3", "layer4", "res2", "layer5", "layer6", "layer7", "layer8", "res6"]

@@ -138,7 +138,7 @@ def test_scopes() -> None:
     assert one.names_in("c_attn") == one.names_in("attention") == ("c_attn_weight", "c_attn_bias")
     assert len(gpt.names_in("attention")) == 2 * len(gpt.names_in("c_attn"))
     with pytest.raises(
-        UserError, match="scope mpl: GPT has no 'mpl'; scopes are c_attn, attention, embeddings, norm, mlp"
+        UserError, match="scope='mpl': GPT has no 'mpl'; scopes are c_attn, attention, embeddings, norm, mlp"
     ):
         gpt.names_in("mpl")
 
@@ -170,12 +170,12 @@ def test_reset_and_shuffle_are_each_members_own() -> None:
 @pytest.mark.parametrize(
     "kind, settings, flag",
     [
-        (OneLayerAttention, {"heads": 0}, "--model.heads 0"),
-        (OneLayerAttention, {"mlp_width": 0}, "--model.mlp_width 0"),
-        (OneLayerAttention, {"attention": "frozen"}, "--model.attention frozen"),
-        (GPT, {"layers": 0}, "--model.layers 0"),
-        (GPT, {"heads": 3}, "--model.width 64: not a multiple of the 3 heads"),
-        (GPT, {"num_bits": 1}, "--data.num_bits 1"),
+        (OneLayerAttention, {"heads": 0}, "heads=0"),
+        (OneLayerAttention, {"mlp_width": 0}, "mlp_width=0"),
+        (OneLayerAttention, {"attention": "frozen"}, "attention='frozen'"),
+        (GPT, {"layers": 0}, "layers=0"),
+        (GPT, {"heads": 3}, "width=64: not a multiple of the 3 heads"),
+        (GPT, {"num_bits": 1}, "num_bits=1"),
     ],
 )
 def test_impossible_settings_name_their_flag(kind: type[SequenceModel], settings: dict[str, object], flag: str) -> None:

@@ -188,7 +188,7 @@ def test_a_layer_goes_by_its_module_path_too():
     assert torch.equal(captured["mid.block.1"], captured["mid.block_1"])
     assert torch.equal(captured["norm.out"], captured["norm_out"])
     with (
-        pytest.raises(UserError, match=r"^--layers norm.oux: no such layer; nearest: .*norm.out"),
+        pytest.raises(UserError, match=r"^layers='norm.oux': no such layer; nearest: .*norm.out"),
         capture(encoder, ["norm.oux"]),
     ):
         pass
@@ -319,7 +319,7 @@ def test_own_weights_in_the_published_format_say_what_they_were_trained_on(tmp_p
     ("name", "size", "words"),
     [
         ("var_vqvae_ch40", 32, "32 groups; use a multiple, as var_vqvae_ch32"),
-        ("var_vqvae_ch32", 8, "too small to be halved four times; use --data.view_size 16"),
+        ("var_vqvae_ch32", 8, "too small to be halved four times; use `image_size` 16"),
         ("var_vqvae_32", 32, "no such encoder; nearest: var_vqvae"),
     ],
 )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, group_norm, silu
 
-from memlight.models.vqvae_decoder import VQVAEDecoder
+from memlight.models.vqvae import VQVAEDecoder
 
 
 def test_the_published_decoder_has_64_7_million_parameters_under_its_names() -> None:

@@ -45,10 +45,10 @@ def test_both_members_start_from_the_same_weights_and_leave_the_global_generator
 
 @pytest.mark.parametrize(("num_views", "size", "flag"), [(1, 40, "view_size 40"), (2, 32, "num_views 2")])
 def test_views_it_cannot_paint_are_refused(num_views: int, size: int, flag: str) -> None:
-    with pytest.raises(UserError, match=f"--data.{flag}"):
+    with pytest.raises(UserError, match=flag.replace(" ", "=")):
         small().require_views(num_views, size)
 
 
 def test_other_encoders_are_refused() -> None:
-    with pytest.raises(UserError, match=r"--model\.encoder resnet9.*var_vqvae_ch32"):
+    with pytest.raises(UserError, match=r"encoder='resnet9'.*var_vqvae_ch32"):
         Autoencoder("resnet9")

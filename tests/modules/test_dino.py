@@ -135,7 +135,7 @@ def test_the_teacher_starts_as_the_student_and_is_analysed_first() -> None:
     ],
 )
 def test_bad_numbers_are_refused(name: str, value: float) -> None:
-    with pytest.raises(UserError, match=rf"--model\.{name} {value}: must be"):
+    with pytest.raises(UserError, match=rf"^{name}={value}: must be"):
         DINO(**{name: value})  # type: ignore[arg-type]
 
 

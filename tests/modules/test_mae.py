@@ -7,10 +7,10 @@ from torch import Tensor
 
 from memlight.batch import ViewBatch
 from memlight.errors import UserError
-from memlight.features.hooks import evaluating
+from memlight.features.discovery import evaluating
 from memlight.models.encoders import build_encoder
 from memlight.modules import MAE
-from memlight.modules.pixels import patches, pixel_error
+from memlight.modules.mae import patches, pixel_error
 from memlight.random import ANALYSIS
 from tests.close import NETWORK
 from tests.modules.tiny import TINY_VIT, assert_gradients_reach_exactly, assert_starts_from_its_seed, view_batch
@@ -224,21 +224,21 @@ def test_both_members_start_from_the_same_weights_and_leave_the_global_generator
     ids=["no ViT", "a stem that sees hidden patches", "pools with weights of its own"],
 )
 def test_only_plain_vits_are_taken(encoder: str) -> None:
-    with pytest.raises(UserError, match=rf"--model\.encoder {encoder}: MAE hides patches from a plain ViT"):
+    with pytest.raises(UserError, match=rf"^encoder='{encoder}': MAE hides patches from a plain ViT"):
         small(encoder=encoder)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mask_ratio": 0.0}, r"--model\.mask_ratio 0\.0: 64 of 64 patches would be visible"),
-        ({"mask_ratio": 1.0}, r"--model\.mask_ratio 1\.0: 0 of 64 patches"),
-        ({"mask_ratio": -3.0}, r"--model\.mask_ratio -3\.0"),
-        ({"decoder_depth": 0}, r"--model\.decoder_depth 0: must be 1 or more"),
-        ({"decoder_dim": 0}, r"--model\.decoder_dim 0: must be 1 or more"),
-        ({"decoder_heads": 0}, r"--model\.decoder_heads 0: must be 1 or more"),
-        ({"decoder_dim": 34, "decoder_heads": 2}, r"--model\.decoder_dim 34: must be a multiple of 4"),
-        ({"decoder_dim": 36, "decoder_heads": 8}, r"--model\.decoder_dim 36: must be a multiple of 4 and of"),
+        ({"mask_ratio": 0.0}, r"^mask_ratio=0\.0: 64 of 64 patches would be visible"),
+        ({"mask_ratio": 1.0}, r"^mask_ratio=1\.0: 0 of 64 patches"),
+        ({"mask_ratio": -3.0}, r"^mask_ratio=-3\.0"),
+        ({"decoder_depth": 0}, r"^decoder_depth=0: must be 1 or more"),
+        ({"decoder_dim": 0}, r"^decoder_dim=0: must be 1 or more"),
+        ({"decoder_heads": 0}, r"^decoder_heads=0: must be 1 or more"),
+        ({"decoder_dim": 34, "decoder_heads": 2}, r"^decoder_dim=34: must be a multiple of 4"),
+        ({"decoder_dim": 36, "decoder_heads": 8}, r"^decoder_dim=36: must be a multiple of 4 and of"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -248,5 +248,5 @@ def test_bad_numbers_are_refused(options: dict[str, float], words: str) -> None:
 
 
 def test_views_of_another_size_are_refused() -> None:
-    with pytest.raises(UserError, match=r"--data\.view_size 32: --model\.image_size must be the same"):
+    with pytest.raises(UserError, match=r"^view_size=32: `model\.image_size` must be the same"):
         small().require_views(1, 32)

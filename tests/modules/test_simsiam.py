@@ -66,5 +66,5 @@ def test_both_members_start_from_the_same_weights_and_leave_the_global_generator
 
 @pytest.mark.parametrize("name", ["hidden_dim", "output_dim", "prediction_dim"])
 def test_a_width_of_zero_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=rf"--model\.{name} 0: must be 1 or more"):
+    with pytest.raises(UserError, match=rf"^{name}=0: must be 1 or more"):
         SimSiam(**{name: 0})  # type: ignore[arg-type]

@@ -44,12 +44,12 @@ def test_both_members_start_from_the_same_weights_and_leave_the_global_generator
 def test_images_must_have_the_classes_of_the_classifier() -> None:
     module = small()
     module.require_classes(3)
-    for found, words in ((0, "these images have no classes"), (10, "--model.num_classes 3: the images have 10")):
+    for found, words in ((0, "these images have no classes"), (10, "num_classes=3: the images have 10")):
         with pytest.raises(UserError, match=words):
             module.require_classes(found)
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_classes", 1), ("label_smoothing", 1.0), ("label_smoothing", -0.1)])
 def test_bad_numbers_are_refused(name: str, value: float) -> None:
-    with pytest.raises(UserError, match=rf"--model\.{name} {value}: must be"):
+    with pytest.raises(UserError, match=rf"^{name}={value}: must be"):
         Supervised(**{name: value})  # type: ignore[arg-type]

@@ -24,13 +24,13 @@ import matplotlib
 import numpy as np
 import torch
 from memlight.feature_writer import ShardFiles
+from memlight.patches.writer import StoreWriter
 from memlight.studies import unitmem_progress
 from memlight.studies.unitmem_progress import PassProgress
 from PIL import Image
 
 from memlight import analyze, cli, removal
 from memlight.modules.base import SSLModule
-from memlight.patches.writer import StoreWriter
 
 PLACE = Path("/tmp/memlight-old")
 PAIR = """

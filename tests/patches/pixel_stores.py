@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 
 from memlight.patches.grid import patch_boxes
-from memlight.patches.store import PatchStore, open_store
-from memlight.patches.writer import StoreWriter
+from memlight.patches.store import PatchStore, PatchWriter, open_store
 
 GRID, SIDE = 2, 8
 
@@ -29,10 +28,10 @@ def pixel_store(root: Path, images: Path, shard_size: int = 5) -> PatchStore:
         pixels = np.asarray(Image.open(images / name))
         for top, left, bottom, right in patch_boxes(SIDE, SIDE, GRID):
             rows.append(pixels[top:bottom, left:right].ravel() / np.float32(255))
-    made = StoreWriter(
+    made = PatchWriter(
         root,
         {"extractor": "pixels", "mode": "crop", "weights_sha256": None, "picture_size": [SIDE, SIDE]},
-        {"images": len(names), "names_sha256": str(len(names))},
+        {"images": len(names), "names_sha256": f"{len(names)} of {images.name}"},
         {"torch": "0"},
         images=str(images),
         names=names,
@@ -43,7 +42,7 @@ def pixel_store(root: Path, images: Path, shard_size: int = 5) -> PatchStore:
     )
     made.begin()
     values = np.stack(rows)
-    for shard in range(made.layout.shards):
-        listed = made.layout.listed(shard)
+    for shard in made.layout.shards:
+        listed = made.layout.images_of(shard)
         made.write(shard, values[listed.start * GRID**2 : listed.stop * GRID**2])
     return open_store(root)

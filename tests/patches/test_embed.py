@@ -1,4 +1,5 @@
 import math
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -7,17 +8,16 @@ from torch.nn.functional import interpolate
 
 from memlight.errors import UserError
 from memlight.models.encoders import build_encoder
-from memlight.patches.embed import EmbedOptions, embedding
+from memlight.patches.embed import Embedder, Mode, deepest_map, embedding
 from memlight.patches.grid import patch_boxes
-from memlight.patches.maps import deepest_map
 from tests.tiny_net import Toy, assert_unchanged, snapshot
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 IMAGES = torch.randint(0, 256, (5, 3, 24, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def options(mode: str, grid: int, size: int) -> EmbedOptions:
-    return EmbedOptions(mode, grid, size, MEAN, STD)
+def embedded_by(encoder: nn.Module, mode: Mode, grid: int, size: int) -> AbstractContextManager[Embedder]:
+    return embedding(encoder, mode, grid, input_size=size, mean=MEAN, std=STD)
 
 
 def normalised(picture: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def convolutional() -> nn.Module:
 
 @pytest.mark.parametrize("grid", [2, 3])
 def test_crops_are_embedded_alone(convolutional: nn.Module, grid: int) -> None:
-    with embedding(convolutional, options("crop", grid, 16)) as embedder:
+    with embedded_by(convolutional, "crop", grid, 16) as embedder:
         found = embedder.embed(IMAGES)
     assert embedder.layer is None
     with torch.no_grad():
@@ -61,7 +61,7 @@ def averaged(fine: Tensor, grid: int) -> Tensor:
 @pytest.mark.parametrize("grid", [1, 2, 3, 4])
 def test_tokens_of_a_vit_are_its_last_norm_averaged_over_the_patch(grid: int) -> None:
     vit = build_encoder("vit_tiny_patch8", seed=0).eval()
-    with embedding(vit, options("token", grid, 32)) as embedder:
+    with embedded_by(vit, "token", grid, 32) as embedder:
         found = embedder.embed(IMAGES)
     assert (embedder.layer, embedder.dim, found.shape) == ("norm", 192, (5, grid**2, 192))
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_registers_are_no_patches() -> None:
 
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=12, depth=1, num_heads=2, num_classes=0, reg_tokens=4)
-    with embedding(vit, options("token", 4, 32)) as embedder:
+    with embedded_by(vit, "token", 4, 32) as embedder:
         found = embedder.embed(IMAGES)
     with torch.no_grad():
         tokens = vit.eval().forward_features(normalised(resized(IMAGES[0] / 255, 32))[None])[0]
@@ -93,7 +93,7 @@ def test_channels_last_maps_are_read_as_such() -> None:
 
     torch.manual_seed(0)
     swin = SwinTransformer([4, 4], 8, [1, 1], [1, 1], [2, 2], num_classes=2).eval()
-    with embedding(swin, options("token", 8, 32)) as embedder:
+    with embedded_by(swin, "token", 8, 32) as embedder:
         found = embedder.embed(IMAGES[:1])
     with torch.no_grad():
         first_stage = swin.features[:2](normalised(resized(IMAGES[0] / 255, 32))[None])[0]
@@ -103,16 +103,16 @@ def test_channels_last_maps_are_read_as_such() -> None:
 
 def test_too_fine_a_grid_is_refused_with_the_ways_out(convolutional: nn.Module) -> None:
     with (
-        pytest.raises(UserError, match=r"--grid 40: .*32-pixel images has 32 x 32 .*--image-size, or --mode crop"),
-        embedding(convolutional, options("token", 40, 32)),
+        pytest.raises(UserError, match=r"grid=40: .*32-pixel images has 32 x 32 .*`image_size`, or `mode='crop'`"),
+        embedded_by(convolutional, "token", 40, 32),
     ):
         pass
 
 
 @pytest.mark.parametrize("mode", ["crop", "token"])
-def test_the_encoder_is_left_as_it_was(mode: str) -> None:
+def test_the_encoder_is_left_as_it_was(mode: Mode) -> None:
     model = Toy().train()
     before = snapshot(model)
-    with embedding(model, options(mode, 2, 8)) as embedder:
+    with embedded_by(model, mode, 2, 8) as embedder:
         embedder.embed(IMAGES)
     assert_unchanged(model, before)

@@ -18,7 +18,7 @@ from memlight.data.decode import decode
 from memlight.errors import UserError
 from memlight.models.encoders import build_encoder, save_encoder
 from memlight.patches import extract as extract_module
-from memlight.patches.embed import EmbedOptions, embedding
+from memlight.patches.embed import embedding
 from memlight.patches.store import PatchStore, open_store
 from memlight.storage import tables
 from tests.ddp import run_ddp
@@ -72,7 +72,8 @@ def test_every_patch_of_every_image_in_order(plain: PatchStore, images: Path) ->
     assert list(plain.names) == names
     assert (plain.num_images, plain.patches, plain.dim, len(plain.shards)) == (11, 4, 256, 3)
     encoder = build_encoder("resnet9", seed=3, image_size=16)
-    with embedding(encoder, EmbedOptions("crop", 2, 16, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))) as embedder:
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    with embedding(encoder, "crop", 2, input_size=16, mean=mean, std=std) as embedder:
         for number, name in enumerate(names):
             pixels = decode((images / name).read_bytes(), (20, 20))
             np.testing.assert_array_equal(plain.image(number), pixels.transpose(1, 2, 0))
@@ -140,9 +141,9 @@ def test_what_is_there_is_neither_decoded_nor_embedded_again(
     asked: list[Any] = []
     ahead = extract_module.decode_ahead
 
-    def counted(files: Any, names: Any, parts: Any, *rest: Any, **more: Any) -> Any:
-        asked.extend(i for part in parts for i in part.images)
-        return ahead(files, names, parts, *rest, **more)
+    def counted(images: Any, parts: Any, *rest: Any) -> Any:
+        asked.extend(i for _, positions in parts for i in positions)
+        return ahead(images, parts, *rest)
 
     monkeypatch.setattr(extract_module, "decode_ahead", counted)
     extract(images, member, store.root, "--mode", "crop")
@@ -157,13 +158,13 @@ def test_a_process_that_is_really_killed(plain: PatchStore, images: Path, member
     program = f"""
 import os, signal
 from memlight.analyze import main
-from memlight.patches.writer import StoreWriter
-write = StoreWriter.write
+from memlight.patches.store import PatchWriter
+write = PatchWriter.write
 def dies(self, shard, rows, skipped=()):
     if shard == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     write(self, shard, rows, skipped)
-StoreWriter.write = dies
+PatchWriter.write = dies
 main({words!r})
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
@@ -198,7 +199,7 @@ def test_lower_precision_stays_close(plain: PatchStore, images: Path, member: Pa
     store = extract(images, member, tmp_path / "store", "--mode", "crop", "--precision", "bfloat16")
     difference = np.abs(store.rows(range(44)) - plain.rows(range(44)))
     assert 0 < difference.max() < 0.05 * np.abs(plain.rows(range(44))).max()
-    with pytest.raises(UserError, match="precision is float32 there and bfloat16 here"):
+    with pytest.raises(UserError, match=r"\(precision: float32, now bfloat16\)"):
         store.require_comparable(plain)
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from memlight.errors import UserError
 from memlight.patches import index as index_module
-from memlight.patches import progress as progress_module
+from memlight.patches import nearest as nearest_module
 from memlight.patches import search as search_module
-from memlight.patches.progress import SearchProgress
+from memlight.patches.nearest import SearchProgress
 from memlight.patches.search import Backend, nearest_patches
 from memlight.patches.space import Metric
 
@@ -124,7 +124,7 @@ def test_an_interrupted_search_goes_on(
 ) -> None:
     queries, rows = vectors
     monkeypatch.setattr(index_module, "SHARD_ROWS", 100)
-    monkeypatch.setattr(progress_module, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(nearest_module, "SAVE_SECONDS", 0)
     read = index_module.Index.read
     searched: list[int] = []
     failures = [OSError()]
@@ -155,5 +155,5 @@ def test_an_interrupted_search_goes_on(
 def test_rows_that_cannot_be_compared(value: float, says: str, where: Literal["queries", "index"]) -> None:
     arrays = {"queries": np.ones((5, 4), np.float32), "index": np.ones((6, 4), np.float32)}
     arrays[where][3] = value
-    with pytest.raises(UserError, match=f"--{where}: {says}"):
+    with pytest.raises(UserError, match=f"^{where}: {says}"):
         nearest_patches(arrays["queries"], arrays["index"], metric="cosine")

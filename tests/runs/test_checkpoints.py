@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from memlight.errors import UserError
-from memlight.features.hooks import list_layers
+from memlight.features.discovery import list_layers
 from memlight.models.encoders import build_encoder, encoder_spec, read_metadata, save_encoder
 from memlight.runs.checkpoints import encoder_from_checkpoint, file_sha256, initial_encoder, load_pair
 from tests.said import refused, said

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from memlight.errors import UserError
-from memlight.storage.shards import MANIFEST, FeatureStore
-from memlight.storage.shards_writer import StoreWriter, readable
+from memlight.storage.shards import FeatureStore, FeatureWriter
+from memlight.storage.store import MANIFEST, readable
 
 IDS = np.array([3, 5, 8, 13, 21, 34, 55])
 LABELS = IDS % 4 - 1
@@ -21,23 +21,23 @@ def features(layer: str) -> np.ndarray:
     return rng.normal(size=(len(IDS), *SHAPES[layer])).astype(np.float16)
 
 
-def writer(root: Path, **changed: object) -> StoreWriter:
-    return StoreWriter(root, MADE_FROM | changed, SHAPES, "float16", IDS, LABELS, shard_size=3)
+def writer(root: Path, **changed: object) -> FeatureWriter:
+    return FeatureWriter(root, MADE_FROM | changed, SHAPES, "float16", IDS, LABELS, shard_size=3)
 
 
-def fill(store: StoreWriter, shard: int, batch: int = 2) -> None:
-    rows = store.layout.rows(shard)
-    with store.shard(shard) as files:
+def fill(store: FeatureWriter, shard: int, batch: int = 2) -> None:
+    rows = store.layout.images_of(shard)
+    with store.features(shard) as files:
         for start in range(rows.start, rows.stop, batch):
             for layer in SHAPES:
-                files.append(layer, features(layer)[start : min(start + batch, rows.stop)])
+                files[layer].append(features(layer)[start : min(start + batch, rows.stop)])
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     store = writer(tmp_path / "store")
     store.begin()
-    for shard in store.missing():
+    for shard in store.layout.missing():
         fill(store, shard)
     return tmp_path / "store"
 
@@ -87,53 +87,53 @@ def test_a_shard_that_is_not_whole_is_written_again_and_no_other(root: Path, dam
         FeatureStore(root)
     others = {p: p.stat().st_mtime_ns for p in root.rglob("*.npy") if "00001" not in p.name}
     again = writer(root)
-    assert again.missing() == [1]
+    assert again.layout.missing() == [1]
     fill(again, 1)
     assert path.read_bytes() == whole
     assert {p: p.stat().st_mtime_ns for p in others} == others
-    assert again.missing() == []
+    assert again.layout.missing() == []
 
 
 def test_an_interrupted_shard_leaves_nothing_and_a_killed_one_is_swept_up(root: Path) -> None:
     shutil.rmtree(root)
     store = writer(root)
     store.begin()
-    with pytest.raises(KeyboardInterrupt), store.shard(0) as files:
-        files.append("conv/1", features("conv/1")[:2])
+    with pytest.raises(KeyboardInterrupt), store.features(0) as files:
+        files["conv/1"].append(features("conv/1")[:2])
         raise KeyboardInterrupt
     assert [path.name for path in root.rglob("*") if path.is_file()] == [MANIFEST]
-    with pytest.raises(ValueError, match="shard 0: 2 of 3 images of conv/1"), store.shard(0) as files:
-        files.append("conv/1", features("conv/1")[:2])
+    with pytest.raises(ValueError, match=r"shard 0: 2 of 3 rows of conv%2F1/\*.npy"), store.features(0) as files:
+        files["conv/1"].append(features("conv/1")[:2])
     left = root / "conv%2F1" / ".4711.00000.npy"
     left.write_bytes(b"half")
     writer(root).begin()
     assert not left.exists()
-    assert store.missing() == [0, 1, 2]
+    assert store.layout.missing() == [0, 1, 2]
 
 
 def test_a_directory_belongs_to_one_set_of_features(root: Path, tmp_path: Path) -> None:
-    assert writer(root).missing() == []
+    assert writer(root).layout.missing() == []
     for changed, words in (
-        ({"encoder_sha256": "cd"}, "encoder_sha256 is ab there and cd here"),
-        ({"view_set": {"name": "clean", "size": 9}}, "view_set: size is 8 there and 9 here"),
-        ({"seed": 1}, "seed is None there and 1 here"),
+        ({"encoder_sha256": "cd"}, "encoder_sha256: ab, now cd"),
+        ({"view_set": {"name": "clean", "size": 9}}, "view_set.size: 8, now 9"),
+        ({"seed": 1}, "seed: None, now 1"),
     ):
-        with pytest.raises(UserError, match=rf"^--out .*holds other features \({words}\)"):
+        with pytest.raises(UserError, match=rf"^out=.*holds other features \({words}\)"):
             writer(root, **changed)
-    with pytest.raises(UserError, match="layers: conv/1"):
-        StoreWriter(root, MADE_FROM, {"conv/1": (2, 3)}, "float16", IDS, LABELS, 3)
-    with pytest.raises(UserError, match="shard_size is 3 there and 4 here"):
-        StoreWriter(root, MADE_FROM, SHAPES, "float16", IDS, LABELS, 4)
+    with pytest.raises(UserError, match=r"layers\.conv/1: "):
+        FeatureWriter(root, MADE_FROM, {"conv/1": (2, 3)}, "float16", IDS, LABELS, 3)
+    with pytest.raises(UserError, match="shard_size: 3, now 4"):
+        FeatureWriter(root, MADE_FROM, SHAPES, "float16", IDS, LABELS, 4)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").touch()
     with pytest.raises(UserError, match="holds something else; name a new directory"):
         writer(tmp_path / "notes")
-    with pytest.raises(UserError, match="is a file; name a directory"):
+    with pytest.raises(UserError, match="is a file, not a directory; choose another `out`"):
         writer(tmp_path / "notes" / "mine.txt")
-    with pytest.raises(UserError, match=r"--out .*no features here"):
+    with pytest.raises(UserError, match=r"^root=.*no features here"):
         FeatureStore(tmp_path / "notes")
     (root / MANIFEST).write_text("{")
-    with pytest.raises(UserError, match=r"^out: .*manifest.json cannot be read"):
+    with pytest.raises(UserError, match=r"^root: .*manifest.json cannot be read"):
         FeatureStore(root)
     (root / MANIFEST).write_text('{"format": 2}')
     with pytest.raises(UserError, match="another version"):
@@ -147,7 +147,7 @@ def test_room_is_asked_for_before_the_work(tmp_path: Path, monkeypatch: pytest.M
     assert needed == 7 * ((18 + 5) * 2 + 16)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
-    with pytest.raises(UserError, match=r"^--out .*434 bytes are needed and 433 bytes are free; choose fewer --layers"):
+    with pytest.raises(UserError, match=r"^out=.*434 bytes are needed and 433 bytes are free; choose fewer `layers`"):
         store.require_room([0, 1, 2])
     store.require_room([0, 1])
     assert not (tmp_path / "new").exists()
@@ -162,7 +162,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(root: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("memlight.storage.tables.os.fsync", full)
-    with pytest.raises(UserError, match=r"^--out .*cannot be written \(.*No space left on device\)"):
+    with pytest.raises(UserError, match=r"^out: .*cannot be written \(.*No space left on device\)"):
         fill(store, 0)
     assert not list(root.rglob("*.npy"))
 

@@ -17,7 +17,7 @@ from memlight.batch import ViewBatch
 from memlight.cli import main
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PairSplit
-from memlight.features.hooks import list_layers
+from memlight.features.discovery import list_layers
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.modules import SimCLR
 from memlight.runs.checkpoints import encoder_from_checkpoint, initial_encoder
@@ -375,7 +375,7 @@ def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: Tiny
     one, two = tmp_path / "one", tmp_path / "two"
     record = "tests.tiny_pair.Record"
     assert fit(one, *callback_flags(record, directory=tmp_path / "seen-by-one")) == 0
-    observe = callback_flags("memlight.callbacks.UnitMemCallback", every_n_epochs=2, num_views=3, layers="[layer8]")
+    observe = callback_flags("UnitMemCallback", every_n_epochs=2, num_views=3, layers="[layer8]")
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     flags = fit_flags(two, *ddp, *observe, *callback_flags(record, directory=tmp_path / "seen-by-two"))
     command = [sys.executable, str(ROOT / "train.py"), *flags]

@@ -1,14 +1,17 @@
 """`train.py fit` on sequences: the files of a run, resume, forks, and what is refused before anything is written."""
 
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from memlight.cli import main
 from memlight.errors import UserError
+from memlight.modules.sequence.shares import IndependentMembers
 from memlight.runs.settings import sequence_settings
 from memlight.runs.wandb_keys import training_keys
 from memlight.sequences.results import SequenceResults
@@ -88,6 +91,26 @@ def test_a_killed_run_goes_on_to_the_same_results(trained: Path, config: Path, t
     assert (run / "metrics.csv").read_text() == (trained / "metrics.csv").read_text()
 
 
+def test_a_run_of_the_earlier_layout_goes_on(trained: Path, config: Path, tmp_path: Path) -> None:
+    """Its configuration has the public class paths; its checkpoint keeps what was measured by attribute."""
+    classes = [
+        one["class_path"] for one in yaml.safe_load((trained / "config.yaml").read_text())["trainer"]["callbacks"]
+    ]
+    assert classes == [f"memlight.callbacks.{name}" for name in ("SequenceEvaluation", "Snapshot", "DataSwitch")]
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    checkpoint = torch.load(run / "checkpoints" / "switch_0.ckpt", weights_only=True)
+    measured = checkpoint["callbacks"]["SequenceEvaluation"]
+    assert list(measured) == ["rows", "swaps", "probes", "drawn_SEK", "weights"]
+    checkpoint["callbacks"]["SequenceEvaluation"] = {f"_{name}": value for name, value in measured.items()}
+    torch.save(checkpoint, run / "checkpoints" / "last.ckpt")
+    (run / "summary.json").unlink()
+    assert main(["fit", "--config", str(config), "--run", str(run), "--resume", "true"]) == 0
+    assert same(SequenceResults.read(run), SequenceResults.read(trained))
+    assert (
+        import_module("memlight.modules.sequence_shares").IndependentMembers is IndependentMembers
+    )  # a saved strategy
+
+
 def test_a_finished_run_is_left_alone(trained: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (trained / "results.npz").stat().st_mtime_ns
     assert main(["fit", "--config", str(config), "--run", str(trained), "--resume", "true"]) == 0
@@ -111,7 +134,7 @@ def test_an_arm_starts_from_the_switch_of_another_run(trained: Path, config: Pat
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--trainer.max_steps=6"], ".at 6: the training ends after --trainer.max_steps 6"),
+        (["--trainer.max_steps=6"], "--trainer.callbacks Snapshot.at 6: the training ends after --trainer.max_steps 6"),
         (["--data.num_sequences=300"], "--data.num_sequences 300: there are only 256 distinct"),
         (["--model.capacity=0"], "--model.capacity 0"),
         (["--trainer.max_steps=-1"], "--trainer.max_steps -1: say how many"),
@@ -157,8 +180,8 @@ def test_a_checkpoint_of_images_is_refused(
 
 
 def test_results_that_are_missing_or_broken(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--compare .*: no results.npz"):
-        SequenceResults.read(tmp_path, flag="--compare")
+    with pytest.raises(UserError, match=r"run=.*: no results.npz"):
+        SequenceResults.read(tmp_path)
     broken = Path(shutil.copytree(trained, tmp_path / "broken"))
     (broken / "results.npz").write_bytes((broken / "results.npz").read_bytes()[:1000])
     with pytest.raises(UserError, match=r"cannot be read"):

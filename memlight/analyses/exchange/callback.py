@@ -1,22 +1,22 @@
 """What exchanging layers with a finished encoder does while a member trains."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import lightning.pytorch as L
 import torch
 from torch import nn
 
 from memlight.analyses.exchange import ANALYSIS
-from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
+from memlight.analyses.exchange.command import ExchangeOptions, about_the_donor
+from memlight.analyses.exchange.study import Exchange, dataset_names, study_exchange
 from memlight.analyses.exchange.subsets import named_subsets
 from memlight.analyses.observe import ObserverCallback
-from memlight.analyses.probe.accuracy import ProbeOptions
 from memlight.data.images import ImageDataModule
-from memlight.data.splits import PARTNERS
-from memlight.errors import UserError
+from memlight.errors import at_least, named
 from memlight.interventions.exchange import exchange_layers
 from memlight.models.encoders import load_encoder, read_metadata
-from memlight.runs.checkpoints import encoder_from_checkpoint, require_network
+from memlight.runs.checkpoints import require_network
 from memlight.storage.rundir import RunDir, member_tag
 
 
@@ -37,6 +37,8 @@ class ExchangeCallback(ObserverCallback):
         max_forward: most views or images in one forward.
     """
 
+    labelled: ClassVar = {"shared": 2, "external": 2}
+
     def __init__(
         self,
         donor: str,
@@ -47,59 +49,45 @@ class ExchangeCallback(ObserverCallback):
         max_forward: int = 1024,
     ) -> None:
         super().__init__(every_n_epochs, None, network)
-        for name, count, least in (("num_views", num_views, 2), ("max_forward", max_forward, 1)):
-            if count < least:
-                raise UserError(f"--trainer.callbacks.{name} {count}: must be {least} or more.")
+        with named(views="trainer.callbacks.num_views"):
+            self.options = ExchangeOptions(views=num_views)
+        at_least(1, max_forward=max_forward)
         self.donor = donor
         self.subsets = subsets
-        self.options = ExchangeOptions(num_views=num_views, probe=ProbeOptions(max_forward=max_forward))
+        self.max_forward = max_forward
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Also refuse, before the first step, a donor whose layers do not fit and images that cannot be probed."""
         super().setup(trainer, pl_module, stage)
         encoder, role = self.encoder(pl_module).cpu(), self.data(trainer).role
-        try:
+        with named(layers="subsets"):
             chosen = named_subsets(encoder, self.subsets)
-        except UserError as error:
-            raise UserError(str(error).replace("--layers", "--trainer.callbacks.subsets")) from error
-        try:
-            self.given, self.donor_data = self._open(role)
+        with about_the_donor(self.donor):
+            path = require_network(RunDir.open(self.donor).member(role), self.network)
+            self.given = load_encoder(path)
             for subset in chosen:
                 exchange_layers(encoder, self.given, subset)
+            self.donor_data = ImageDataModule(**read_metadata(path)["data"])
             self.donor_data.setup()
             self.require_images(self.donor_data)
-        except UserError as error:
-            raise UserError(f"--trainer.callbacks.donor {self.donor}: {error}") from error
-
-    def _open(self, role: str) -> tuple[nn.Module, ImageDataModule]:
-        directory = RunDir.open(self.donor).member(role)
-        path = require_network(directory, self.network)
-        return load_encoder(path, flag="--donor"), ImageDataModule(**read_metadata(path, flag="--donor")["data"])
-
-    def require_images(self, data: ImageDataModule) -> None:
-        """Refuse images that no probe can be trained on or tested with.
-
-        Raises:
-            UserError: a split is too small, or holds images without a class.
-        """
-        self.require_labelled(data, {"shared": 2, "external": 2})
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Exchange layers in copies of this epoch's encoder."""
         data = self.data(trainer)
         mine = self._ready(self.encoder(pl_module), pl_module)
-        run = RunDir(Path(data.run or trainer.default_root_dir))
-        names = dataset_names((run.name, data), (RunDir(Path(self.donor)).name, self.donor_data))
+        partner = self.partner(trainer, pl_module, mine)
+        names = dataset_names((self.run(trainer).name, data), (RunDir(Path(self.donor)).name, self.donor_data))
         exchange = Exchange(
             recipient=mine,
             donor=self._ready(self.given, pl_module),
-            partner=self._partner(trainer, pl_module, run, mine),
+            partner=None if partner is None else self._ready(partner, pl_module),
             member=data.role,
             data=dict(zip(names, (data, self.donor_data), strict=True)),
         )
         tag = member_tag(data.role, self.moment(trainer))
         with self.log_to_disk(trainer, ANALYSIS, tag) as log:
-            table = study_exchange(exchange, named_subsets(mine, self.subsets), self.options, log, progress=False)
+            subsets = named_subsets(mine, self.subsets)
+            table = study_exchange(exchange, subsets, self.options, log, max_forward=self.max_forward, progress=False)
         self.log_numbers(
             pl_module,
             "exchange",
@@ -108,17 +96,6 @@ class ExchangeCallback(ObserverCallback):
                 for layers, dataset, top1 in zip(table["layers"], table["dataset"], table["probe_top1"], strict=True)
             },
         )
-
-    def _partner(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, run: RunDir, like: nn.Module
-    ) -> nn.Module | None:
-        role = self.data(trainer).role
-        if role not in PARTNERS:
-            return None
-        path = run.member(PARTNERS[role]).checkpoints / f"epoch={trainer.current_epoch}.ckpt"
-        if not trainer.strategy.broadcast(path.is_file()):
-            return None
-        return self._ready(encoder_from_checkpoint(path, like=like, network=self.network), pl_module)
 
     def _ready(self, encoder: nn.Module, pl_module: L.LightningModule) -> nn.Module:
         return encoder.to(pl_module.device).to(memory_format=torch.channels_last)

@@ -1,7 +1,6 @@
 """Charts of exchanged layers: a row for every subset that was exchanged. No torch, and no pyplot."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from memlight.display.figures import BLUE, ORANGE, STYLE
+from memlight.analyses.exchange.columns import DONOR, NONE, by_cost
+from memlight.display.figures import BLUE, ORANGE, STYLE, value_and_error
 from memlight.storage.tables import Table
 
 MOST_ROWS = 100
@@ -34,26 +34,20 @@ def exchange_accuracy(effects: Table) -> Figure:
         effects: columns ``EXCHANGE_EFFECTS``.
     """
     datasets = list(dict.fromkeys(effects["dataset"].tolist()))
-    own = (effects["dataset"] == datasets[0]) & ~effects["recalibrated"]
-    copies = np.flatnonzero(own & (effects["layers"] != "none") & (effects["layers"] != "donor"))
-    order = copies[np.argsort(effects["drop"][copies], kind="stable")]
-    names, left_out = _shown(effects["layers"][order].tolist())
-    figure, axes = _rows(names, len(datasets))
+    copies = [*by_cost(effects, datasets[0])][2:]
+    figure, axes, names = _rows(copies, len(datasets), "subsets exchanged, the least costly first")
     for ax, dataset in zip(axes, datasets, strict=True):
         for form in _forms(effects):
-            label, colour, marker, shift = FORMS[form]
-            here = (effects["dataset"] == dataset) & (effects["recalibrated"] == form)
-            row_of = {name: row for row, name in zip(np.flatnonzero(here), effects["layers"][here], strict=True)}
+            label, colour, _, shift = FORMS[form]
+            row_of, top1 = by_cost(effects, dataset, form), 100 * effects["top1"]
             rows = [row_of[name] for name in names]
-            top1, drop = 100 * effects["top1"][rows], 100 * effects["drop"][rows]
-            error = (100 * effects["drop_high"][rows] - drop, drop - 100 * effects["drop_low"][rows])  # of the accuracy
-            ax.axvline(100 * effects["top1"][row_of["none"]], color=colour, lw=1.1, label=f"unexchanged, {label}")
-            ax.axvline(100 * effects["top1"][row_of["donor"]], color=colour, lw=1.1, ls=":", label=f"donor, {label}")
-            _points(ax, top1, error, shift, colour, marker, f"exchanged, {label}", colour)
+            _, error_of_drop = value_and_error(effects, "drop", rows, 100)
+            ax.axvline(top1[row_of[NONE]], color=colour, lw=1.1, label=f"unexchanged, {label}")
+            ax.axvline(top1[row_of[DONOR]], color=colour, lw=1.1, ls=":", label=f"donor, {label}")
+            _points(ax, top1[rows], error_of_drop[::-1], form, shift, f"exchanged, {label}")
         ax.set_title(f"Accuracy on {dataset}")
         ax.set_xlabel("linear probe, % of test images")
-    _finish(figure, axes, names, f"subsets exchanged, the least costly first{left_out}")
-    return figure
+    return _with_legend(figure, axes)
 
 
 @rc_context(STYLE)
@@ -66,56 +60,53 @@ def exchange_layermem(layers: Table) -> Figure:
     last = {
         (name, form): row for row, (name, form) in enumerate(zip(layers["layers"], layers["recalibrated"], strict=True))
     }
-    names, left_out = _shown(list(dict.fromkeys(layers["layers"].tolist())))
-    figure, axes = _rows(names, 2)
+    figure, axes, names = _rows(list(dict.fromkeys(layers["layers"].tolist())), 2, "subsets exchanged")
     for form in _forms(layers):
-        label, colour, marker, shift = FORMS[form]
+        label, _, _, shift = FORMS[form]
         rows = [last[name, form] for name in names]
-        for when, fill, nearby in (("before", "white", shift - 0.09), ("after", colour, shift + 0.09)):
-            contrast = f"contrast_{when}"
-            bounds = [np.abs(layers[contrast] - layers[f"{contrast}_{end}"])[rows] for end in ("low", "high")]
-            named = f"{when}, {label}"
-            _points(axes[0], layers[f"layermem_{when}"][rows], None, nearby, colour, marker, named, fill)
-            _points(axes[1], layers[contrast][rows], bounds, nearby, colour, marker, named, fill)
+        for when, nearby in (("before", shift - 0.09), ("after", shift + 0.09)):
+            layermem = (layers[f"layermem_{when}"][rows], None)
+            for ax, (x, error) in zip(axes, (layermem, value_and_error(layers, f"contrast_{when}", rows)), strict=True):
+                _points(ax, x, error, form, nearby, f"{when}, {label}", filled=when == "after")
     for ax in axes:
         ax.axvline(0, color="black", lw=0.8)
     axes[0].set_title("LayerMem of the exchanged layers")
     axes[0].set_xlabel("mean SSLMem' (published;\n0 where both encoders align alike)")
     axes[1].set_title("Contrast: 0 if nothing is memorised")
     axes[1].set_xlabel("(own minus partner's images) / 2,\nof mean SSLMem'")
-    _finish(figure, axes, names, f"subsets exchanged{left_out}")
-    return figure
+    return _with_legend(figure, axes)
 
 
 def _forms(table: Table) -> list[bool]:
     return [False, True] if table["recalibrated"].any() else [False]
 
 
-def _shown(names: list[str]) -> tuple[list[str], str]:
-    if len(names) <= MOST_ROWS:
-        return names, ""
-    half = MOST_ROWS // 2
-    return [*names[:half], *names[-half:]], f" (the first and the last {half} of {len(names)})"
-
-
-def _rows(names: Sequence[str], panels: int) -> tuple[Figure, list[Axes]]:
-    each = 0.36 if len(names) <= 24 else 0.2
-    figure = Figure(figsize=(9.6, 1.7 + each * max(3, len(names))), dpi=160, layout="constrained")
-    return figure, list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+def _rows(names: list[str], panels: int, label: str) -> tuple[Figure, list[Axes], list[str]]:
+    """A figure with a row for each subset, its panels, and which subsets those are: of too many the first and last."""
+    if len(names) > MOST_ROWS:
+        half = MOST_ROWS // 2
+        label += f" (the first and the last {half} of {len(names)})"
+        names = [*names[:half], *names[-half:]]
+    few = len(names) <= 24
+    height = 1.7 + (0.36 if few else 0.2) * max(3, len(names))
+    figure = Figure(figsize=(9.6, height), dpi=160, layout="constrained")
+    axes = list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+    axes[0].set_yticks(np.arange(len(names)), [_short(name) for name in names], fontsize=8 if few else 6.5)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    axes[0].set_ylabel(label)
+    for ax in axes:
+        ax.grid(visible=True, axis="both")
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+    return figure, axes, names
 
 
 def _points(
-    ax: Axes,
-    x: NDArray[Any],
-    error: Sequence[NDArray[Any]] | None,
-    shift: float,
-    colour: str,
-    marker: str,
-    label: str,
-    fill: str,
+    ax: Axes, x: NDArray[Any], error: NDArray[Any] | None, form: bool, shift: float, label: str, filled: bool = True
 ) -> None:
-    rows = np.arange(len(x)) + shift
-    ax.errorbar(x, rows, xerr=error, fmt=marker, color=colour, mfc=fill, ms=3.6, elinewidth=1, capsize=0, label=label)
+    """A point for each row, with its interval where there is one; hollow ones are those before the exchange."""
+    _, colour, marker, _ = FORMS[form]
+    style: dict[str, Any] = {"fmt": marker, "color": colour, "mfc": colour if filled else "white", "ms": 3.6}
+    ax.errorbar(x, np.arange(len(x)) + shift, xerr=error, **style, elinewidth=1, capsize=0, label=label)
 
 
 def _short(subset: str) -> str:
@@ -128,13 +119,7 @@ def _short(subset: str) -> str:
     return subset if len(subset) <= LONGEST_ROW else f"…{subset[1 - LONGEST_ROW :]}"
 
 
-def _finish(figure: Figure, axes: list[Axes], names: Sequence[str], label: str) -> None:
-    short = [_short(name) for name in names]
-    axes[0].set_yticks(np.arange(len(names)), short, fontsize=8 if len(names) <= 24 else 6.5)
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
-    axes[0].set_ylabel(label)
-    for ax in axes:
-        ax.grid(visible=True, axis="both")
-        ax.xaxis.set_major_locator(MaxNLocator(6))
+def _with_legend(figure: Figure, axes: list[Axes]) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(handles) // 2), fontsize=8)
+    return figure

@@ -1,11 +1,28 @@
 """`analyze.py exchange`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from memlight.errors import UserError
-from memlight.runs.flags import Place, Results, Trained, at_least
+from memlight.errors import UserError, at_least, named
+from memlight.runs.flags import Place, Results, Trained
+
+
+@dataclass(frozen=True)
+class ExchangeOptions:
+    """How LayerMem of the exchanged layers is measured.
+
+    Attributes:
+        views: views of each image, for LayerMem.
+        seed: of the views; the recipient's training's if unset.
+    """
+
+    views: int = 10
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(2, views=self.views)
 
 
 def exchange(
@@ -15,9 +32,8 @@ def exchange(
     subsets: list[int] | None = None,
     max_subsets: int = 200,
     member: Literal["candidate", "independent"] = "candidate",
-    views: int = 10,
-    seed: int | None = None,
     donor_root: str | None = None,
+    options: ExchangeOptions = ExchangeOptions(),
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
     results: Results = Results(),  # noqa: B008 - frozen
@@ -32,38 +48,37 @@ def exchange(
         subsets: in place of --layers every subset of so many layers, such as 1 2 3.
         max_subsets: refuse --subsets that are more than this.
         member: which member of both runs.
-        views: views of each image, for LayerMem.
-        seed: of the views; the recipient's training's if unset.
         donor_root: where the donor's images are now; where they were at training if unset.
+        options: LayerMem of the exchanged layers
         trained: which state of the recipient's networks
         place: data and device
         results: results
     """
-    at_least(2, views=views)
     if (layers is None) == (subsets is None):
-        given = "neither is" if layers is None else "both are"
-        raise UserError(
-            f"--layers, --subsets: {given} given; name what to exchange with --layers layer3 layer4,layer6, or take "
-            "every subset of some sizes with --subsets 1 2."
-        )
+        ways = ["name what to exchange with `layers=layer3 layer4,layer6`"]
+        ways.append("take every subset of some sizes with `subsets=1 2`")
+        raise UserError("layers, subsets", None, f"{'neither is' if layers is None else 'both are'} given", ways)
     from memlight.analyses.exchange import ANALYSIS
-    from memlight.analyses.exchange.study import Exchange, ExchangeOptions, dataset_names, study_exchange
+    from memlight.analyses.exchange.study import Exchange, dataset_names, study_exchange
     from memlight.analyses.exchange.subsets import all_subsets, named_subsets
-    from memlight.analyses.probe.accuracy import ProbeOptions
     from memlight.data.splits import PARTNERS
     from memlight.runs.opened import open_run, read_run
     from memlight.storage.rundir import member_tag
 
     with open_run(run, place, network=trained.network) as opened:
         recipient = opened.encoder(member, trained.checkpoint)
-        with _about_the_donor(donor):
+        with about_the_donor(donor, root="donor_root"):
             other = read_run(
                 donor, root=donor_root, network=trained.network, external=place.external, device=opened.device
             )
             giver = other.encoder(member)
             other.require_images("shared", "external")
         opened.require_images("shared", "external")
-        _require_one_architecture(run, opened.metadata[member], donor, other.metadata[member])
+        theirs, ours = (one.metadata[member]["architecture"] for one in (other, opened))
+        if theirs != ours:
+            form = "{name} ({stem} stem, {input_size} pixels)".format
+            why = f"its encoder is {form(**theirs)}, that of `run` {run} is {form(**ours)}"
+            raise UserError("donor", donor, why, "layers are exchanged between encoders of one architecture")
         chosen = all_subsets(recipient, subsets, max_subsets) if subsets else named_subsets(recipient, layers or [])
         partner = None
         if PARTNERS[member] in opened.metadata:
@@ -72,32 +87,31 @@ def exchange(
             partner = g if member == "candidate" else f
         opened.hashes |= {f"donor {name}": digest for name, digest in other.hashes.items()}
         opened.read_images(labelled=True)
-        with _about_the_donor(donor):
+        with about_the_donor(donor, root="donor_root"):
             other.read_images(labelled=True)
         names = dataset_names((opened.run.name, opened.data), (other.run.name, other.data))
         data = dict(zip(names, (opened.data, other.data), strict=True))
-        options = ExchangeOptions(num_views=views, seed=seed, probe=ProbeOptions(max_forward=place.max_forward))
         tag = results.tag or member_tag(member, trained.tag)
-        with opened.log(ANALYSIS, tag, results.logger, seed) as log:
-            study_exchange(Exchange(recipient, giver, partner, member, data), chosen, options, log)
+        with opened.log(ANALYSIS, tag, results.logger, options.seed) as log:
+            who = Exchange(recipient, giver, partner, member, data)
+            study_exchange(who, chosen, options, log, max_forward=place.max_forward)
 
 
 @contextmanager
-def _about_the_donor(donor: str) -> Iterator[None]:
-    """Errors that name the donor's flags."""
+def about_the_donor(donor: str, **names: str) -> Iterator[None]:
+    """Errors within it are about the donor's run: they name its arguments, or the donor before any other.
+
+    Args:
+        donor: its run directory.
+        names: arguments of a run -> what the donor's are called.
+    """
+    names = {"run": "donor", "path": "donor", "donor": "donor", **names}
     try:
-        yield
+        with named(**names):
+            yield
     except UserError as error:
-        text = str(error).replace("--root", "--donor-root").replace("--run", "--donor")
-        raise UserError(text if text.startswith("--donor") else f"--donor {donor}: {text}") from error
-
-
-def _require_one_architecture(run: str, mine: Mapping[str, Any], donor: str, theirs: Mapping[str, Any]) -> None:
-    if mine["architecture"] != theirs["architecture"]:
-        names = (
-            "{name} ({stem} stem, {input_size} pixels)".format(**record["architecture"]) for record in (theirs, mine)
-        )
-        raise UserError(
-            f"--donor {donor}: its encoder is {next(names)}, that of --run {run} is {next(names)}; layers are "
-            "exchanged between encoders of one architecture."
-        )
+        if error.argument in names.values():
+            raise
+        value = "" if error.value is None else f"={error.value}"
+        why = f"`{error.argument}{value}`: {error.why}" if error.why else error.argument
+        raise UserError("donor", donor, why, error.way_out) from error

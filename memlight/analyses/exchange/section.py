@@ -1,11 +1,11 @@
 """What the report says about exchanged layers: accuracy on both data sets and LayerMem, before and after."""
 
-import numpy as np
+from collections.abc import Mapping
 
-from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
+from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, by_cost
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
-from memlight.display.parts import figures, heading, rows_of, section
+from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 
@@ -28,59 +28,41 @@ def exchange_section(run: RunDir) -> str:
 
 def _exchange_of(analysis: AnalysisDir) -> str:
     effects = read_table(analysis.table("effects"), EXCHANGE_EFFECTS)
-    table = rows_of(read_table(analysis.table(), EXCHANGE_TABLE))
-    layermem = {row["layers"]: (row["layermem_before"], row["layermem_after"]) for row in table}
-    by_name: dict[tuple[str, bool], list[Cell]] = {}
-    for row in rows_of(effects):
-        cells = by_name.setdefault((row["layers"], row["recalibrated"]), [])
-        cells += [
-            number(100 * row["top1"], 2),
-            number(-100 * row["drop"], 2),
-            interval(-100 * row["drop_high"], -100 * row["drop_low"], 2),
-        ]
+    layermem = {
+        row["layers"]: [number(row["layermem_before"]), number(row["layermem_after"])]
+        for row in rows_of(read_table(analysis.table(), EXCHANGE_TABLE))
+    }
+    html = heading(analysis) + page.paragraph(exchange_words(effects)) + _by_encoder(effects, False, layermem)
+    html += figures(analysis)
+    if effects["recalibrated"].any():
+        title = "BatchNorm statistics of all encoders measured anew on this run's shared images"
+        html += page.folded(title, _by_encoder(effects, True))
+    if (path := analysis.table("layers")).is_file():
+        form = ("BatchNorm", lambda row: word("measured anew" if row["recalibrated"] else "as it is"))
+        scores = ("layermem_before", "layermem_after", "contrast_before", "contrast_after")
+        table = drawn(read_table(path, EXCHANGE_LAYERS), EXCHANGE_LAYERS, "layers", "layer", form, *scores)
+        html += page.folded("Every exchanged layer: LayerMem and contrast", table)
+    return html
+
+
+def _by_encoder(effects: Table, recalibrated: bool, layermem: Mapping[str, list[Cell]] | None = None) -> str:
+    """A row for each encoder of one form: accuracy and its change on every data set, then LayerMem where given."""
     datasets = dict.fromkeys(effects["dataset"].tolist())
-    heads = [head for name in datasets for head in (f"{name}, top-1 %", "change", "95 % interval")]
-    rows = [
-        [word(name), *cells, *(number(value) for value in layermem[name])]
-        for (name, recalibrated), cells in by_name.items()
-        if not recalibrated
-    ]
-    again = [[word(name), *cells] for (name, recalibrated), cells in by_name.items() if recalibrated]
-    folded = "BatchNorm statistics of all encoders measured anew on this run's shared images"
-    return (
-        heading(analysis)
-        + page.paragraph(exchange_words(effects))
-        + page.table(("layers", *heads, "LayerMem before", "after"), rows)
-        + figures(analysis)
-        + (page.folded(folded, page.table(("layers", *heads), again)) if again else "")
-        + _layers_of(analysis)
-    )
-
-
-def _layers_of(analysis: AnalysisDir) -> str:
-    path = analysis.table("layers")
-    if not path.is_file():
-        return ""
-    rows = [
-        [
-            *(word(row["layers"]), word(row["layer"]), word("measured anew" if row["recalibrated"] else "as it is")),
-            *(number(row[f"layermem_{when}"]) for when in ("before", "after")),
-            *(
-                cell
-                for when in ("before", "after")
-                for cell in (
-                    number(row[f"contrast_{when}"]),
-                    interval(row[f"contrast_{when}_low"], row[f"contrast_{when}_high"]),
+    heads = ["layers", *(head for name in datasets for head in (f"{name}, top-1 %", "change", "95 % interval"))]
+    cells: dict[str, list[Cell]] = {}
+    for row in rows_of(effects):
+        if row["recalibrated"] == recalibrated:
+            cells.setdefault(row["layers"], [word(row["layers"])]).extend(
+                (
+                    number(POINTS * row["top1"], 2),
+                    number(-POINTS * row["drop"], 2),
+                    interval(-POINTS * row["drop_high"], -POINTS * row["drop_low"], 2),
                 )
-            ),
-        ]
-        for row in rows_of(read_table(path, EXCHANGE_LAYERS))
-    ]
-    header = (
-        *("layers", "layer", "BatchNorm", "LayerMem before", "after"),
-        *("contrast before", "95 % interval", "after", "95 % interval"),
-    )
-    return page.folded("Every exchanged layer: LayerMem and contrast", page.table(header, rows))
+            )
+    if layermem is None:
+        return page.table(heads, list(cells.values()))
+    rows = [[*of_encoder, *layermem[name]] for name, of_encoder in cells.items()]
+    return page.table([*heads, "LayerMem before", "after"], rows)
 
 
 def exchange_words(effects: Table) -> str:
@@ -89,24 +71,22 @@ def exchange_words(effects: Table) -> str:
     Args:
         effects: columns ``EXCHANGE_EFFECTS``.
     """
-    plain = {name: column[~effects["recalibrated"]] for name, column in effects.items()}
     sentences = []
-    for dataset in dict.fromkeys(plain["dataset"].tolist()):
-        here = {name: column[plain["dataset"] == dataset] for name, column in plain.items()}
-        none, donor = (100 * here["top1"][here["layers"] == name][0] for name in ("none", "donor"))
-        copies = np.flatnonzero((here["layers"] != "none") & (here["layers"] != "donor"))
-        order = copies[np.argsort(here["drop"][copies], kind="stable")]
-        fell, rose = (here["drop_low"][copies] > 0).sum(), (here["drop_high"][copies] < 0).sum()
+    for dataset in dict.fromkeys(effects["dataset"].tolist()):
+        none, donor, *copies = by_cost(effects, dataset).values()
+        before, others = (POINTS * effects["top1"][row] for row in (none, donor))
+        fell, rose = (effects["drop_low"][copies] > 0).sum(), (effects["drop_high"][copies] < 0).sum()
+        least = f", {_extreme(effects, copies[0])}." if len(copies) > 1 else "."
         sentences.append(
-            f"On {dataset} the unexchanged encoder names {none:.1f} % of the test images rightly, the donor "
-            f"{donor:.1f} %. Accuracy fell in {fell} of {len(copies)} exchanges and rose in {rose}, by intervals that "
-            f"leave out 0; {_extreme(here, order[-1])}" + (f", {_extreme(here, order[0])}." if len(order) > 1 else ".")
+            f"On {dataset} the unexchanged encoder names {before:.1f} % of the test images rightly, the donor "
+            f"{others:.1f} %. Accuracy fell in {fell} of {len(copies)} exchanges and rose in {rose}, by intervals that "
+            f"leave out 0; {_extreme(effects, copies[-1])}{least}"
         )
     return " ".join(sentences)
 
 
 def _extreme(effects: Table, row: int) -> str:
-    change, low, high = (-100 * effects[name][row] for name in ("drop", "drop_high", "drop_low"))
+    change, low, high = (-POINTS * effects[name][row] for name in ("drop", "drop_high", "drop_low"))
     sign = "+" if change > 0 else ""
     return (
         f"exchanging {effects['layers'][row]} changed it by {sign}{decimals(change, 1)} points "

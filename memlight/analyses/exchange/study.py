@@ -1,57 +1,52 @@
 """Layers of one encoder exchanged for another's: the study behind `analyze.py exchange` and the callback."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from memlight import dist
+from memlight.analyses.effects import paired_drop
 from memlight.analyses.exchange.chart import exchange_accuracy, exchange_layermem
-from memlight.analyses.exchange.layermem import measure_layermem_of_copies
+from memlight.analyses.exchange.columns import DONOR, EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, NONE, by_cost
+from memlight.analyses.exchange.command import ExchangeOptions
 from memlight.analyses.exchange.subsets import Subset
-from memlight.analyses.exchange.tables import (
-    DONOR,
-    NONE,
-    Measured,
-    effects_table,
-    exchange_headline,
-    exchange_table,
-    layers_table,
-    scores_by_layer,
-)
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
+from memlight.analyses.layermem.tables import contrast_interval
+from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
+from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS
-from memlight.features.passes import images_at_once
+from memlight.errors import named
+from memlight.features.passes import device_of, images_at_once, one_pass
 from memlight.interventions.exchange import exchange_layers
 from memlight.interventions.recalibrate import batchnorms, recalibrate_batchnorm
-from memlight.metrics.layermem import LayerMemResult
+from memlight.metrics.layermem import LayerMem, LayerMemResult, aligner
 from memlight.runs.log import AnalysisLog
-from memlight.storage.tables import Table
+from memlight.stats import Interval
+from memlight.storage.tables import Table, table_of
 
-OwnAndOther = tuple[dict[str, LayerMemResult], dict[str, LayerMemResult]]
-"""LayerMem by layer on the images that only the recipient, and on those that only its partner was trained on."""
+ImageScores = Mapping[str, tuple[Tensor, Tensor]]
+"""Layer -> scores of the images that only the recipient, and of those that only its partner was trained on."""
+
+LayerScores = Mapping[str, tuple[float, Interval]]
+"""Layer -> LayerMem, and the contrast with its 95 % interval over images."""
+
+Accuracies = Mapping[str, Accuracy]
+"""Data set -> accuracy of one encoder."""
+
+Rows = list[tuple[object, ...]]
+
+MEAN = "mean"
+"""In place of a layer: the mean over the layers that are exchanged together."""
 
 AT_ONCE = 4
 """Copies that are in memory together and share each pass over the images."""
-
-
-@dataclass(frozen=True)
-class ExchangeOptions:
-    """How copies are measured.
-
-    Attributes:
-        num_views: views of each image, for LayerMem.
-        seed: of the views; None is the data module's.
-        probe: of the probes; its ``max_forward`` holds for every pass.
-    """
-
-    num_views: int = 10
-    seed: int | None = None
-    probe: ProbeOptions = field(default_factory=ProbeOptions)
 
 
 @dataclass(frozen=True)
@@ -79,6 +74,7 @@ def study_exchange(
     options: ExchangeOptions,
     log: AnalysisLog,
     *,
+    max_forward: int = 1024,
     progress: bool = True,
 ) -> Table:
     """Exchange each subset of layers in a copy, and write what that does to accuracy and to LayerMem.
@@ -91,8 +87,9 @@ def study_exchange(
     Args:
         exchange: who, and on which images.
         subsets: layers that are exchanged together.
-        options: how.
+        options: how LayerMem is measured.
         log: where the results go.
+        max_forward: most views or images in one forward.
         progress: say how much there is to do, and show a bar.
 
     Returns:
@@ -107,33 +104,99 @@ def study_exchange(
             + (", all of them also with BatchNorm statistics measured anew" if len(forms) > 1 else "")
             + f": {encoders} encoders, each with a new probe on {' and '.join(exchange.data)}"
         )
-    bar: tqdm[NoReturn] = tqdm(total=encoders, desc="exchange", unit="encoder", disable=not shown)
-    with bar:
-        measured = [_Form(exchange, options, log, again).measure(subsets, bar) for again in forms]
-    plain, recalibrated = measured[0], measured[1] if len(forms) > 1 else []
-    table = exchange_table(plain)
+    with tqdm(total=encoders, desc="exchange", unit="encoder", disable=not shown) as bar:
+        measured = [_Form(exchange, options, log, max_forward, again) for again in forms]
+        for form in measured:
+            form.measure(subsets, bar)
+    table = table_of(EXCHANGE_TABLE, measured[0].rows)
     log.table("table", table)
-    if recalibrated:
-        log.table("recalibrated", exchange_table(recalibrated))
-    effects = effects_table(plain, recalibrated)
+    for form in measured[1:]:
+        log.table("recalibrated", table_of(EXCHANGE_TABLE, form.rows))
+    effects = table_of(EXCHANGE_EFFECTS, [row for form in measured for row in form.effects])
     log.table("effects", effects)
-    log.figure(
-        "accuracy",
-        exchange_accuracy(effects),
+    caption = (
         "Accuracy of a new linear probe after layers were exchanged; each interval is that of the difference to the "
-        "unexchanged encoder (line) on the same test images.",
+        "unexchanged encoder (line) on the same test images."
     )
+    log.figure("accuracy", exchange_accuracy(effects), caption)
     if exchange.partner is not None:
-        by_layer = layers_table(plain, recalibrated)
-        log.table("layers", by_layer)
-        log.figure(
-            "layermem",
-            exchange_layermem(by_layer),
+        layers = table_of(EXCHANGE_LAYERS, [row for form in measured for row in form.layers])
+        log.table("layers", layers)
+        caption = (
             "The exchanged layers before and after; their mean where several were exchanged. The partner's memory of "
-            "its own images is a part of the contrast too, and stays when the recipient's layers go.",
+            "its own images is a part of the contrast too, and stays when the recipient's layers go."
         )
+        log.figure("layermem", exchange_layermem(layers), caption)
     log.headline(exchange_headline(effects))
     return table
+
+
+def exchange_headline(effects: Table) -> dict[str, float | str]:
+    """Accuracy of both encoders on every data set, and which exchange costs most and least there.
+
+    Args:
+        effects: columns ``EXCHANGE_EFFECTS``; encoders as they are count, and those with new statistics do not.
+    """
+    numbers: dict[str, float | str] = {}
+    for dataset in dict.fromkeys(effects["dataset"].tolist()):
+        row_of = by_cost(effects, dataset)
+        for name in (NONE, DONOR):
+            numbers[f"{name}_top1/{dataset}"] = float(effects["top1"][row_of[name]])
+        copies = [*row_of][2:]
+        for name, layers in (("largest_drop", copies[-1]), ("smallest_drop", copies[0])):
+            numbers[f"{name}/{dataset}"] = float(effects["drop"][row_of[layers]])
+            numbers[f"{name}_layers/{dataset}"] = layers
+    return numbers
+
+
+def measure_layermem_of_copies(
+    copies: Sequence[tuple[nn.Module, Sequence[str]]],
+    partner: nn.Module,
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    *,
+    num_views: int = 10,
+    max_forward: int = 512,
+) -> list[dict[str, LayerMemResult]]:
+    """Score every image on the layers of each copy: `measure_layermem` of (copy, partner), in one pass for all.
+
+    Distances are l2 between normalised features, over all pairs of views, and the score is the ratio ([P] eq 2). The
+    encoders are left as they were; with a process group up, every process gets the whole result.
+
+    Args:
+        copies: each with the layers to score, which the partner has too; they take the place of ``f``.
+        partner: ``g``, the encoder that did not see what the copies were trained on.
+        batches: images of one split (this process's share of them).
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
+        num_views: V, at least 2.
+        max_forward: most views in one forward.
+
+    Returns:
+        For each copy a result by layer, in the order of its layers.
+
+    Raises:
+        UserError: no image, an unknown layer, or activations that are not finite.
+    """
+    every = list(dict.fromkeys(layer for _, layers in copies for layer in layers))
+    metrics = [{layer: LayerMem().to(device_of(partner)) for layer in layers} for _, layers in copies]
+    with (
+        named(encoder="donor"),
+        one_pass(
+            [partner, *(copy for copy, _ in copies)],
+            [every, *(layers for _, layers in copies)],
+            batches,
+            make_views,
+            num_views=num_views,
+            reduce=aligner(num_views),
+            max_forward=max_forward,
+            progress=False,
+        ) as parts,
+    ):
+        for batch, (align_g, *align_f), _ in parts:
+            for aligned, scores in zip(align_f, metrics, strict=True):
+                for layer, score in scores.items():
+                    score.update(aligned[layer], align_g[layer], batch.ids)
+    return [{layer: score.compute() for layer, score in scores.items()} for scores in metrics]
 
 
 def dataset_names(recipients: tuple[str, ImageDataModule], donors: tuple[str, ImageDataModule]) -> tuple[str, str]:
@@ -141,7 +204,7 @@ def dataset_names(recipients: tuple[str, ImageDataModule], donors: tuple[str, Im
 
     Args:
         recipients: name of the recipient's run and its images.
-        donors: likewise the donor's.
+        donors: name of the donor's run and its images.
     """
     runs, sets = (recipients[0], donors[0]), (recipients[1].dataset, donors[1].dataset)
     if sets[0] != sets[1]:
@@ -149,70 +212,108 @@ def dataset_names(recipients: tuple[str, ImageDataModule], donors: tuple[str, Im
     return runs if runs[0] != runs[1] else (runs[0], f"{runs[1]} (donor)")
 
 
+@dataclass
 class _Form:
-    """All encoders in one form: as they are, or with the statistics of every BatchNorm measured anew."""
+    """All encoders in one form: as they are, or with the statistics of every BatchNorm measured anew.
 
-    def __init__(self, exchange: Exchange, options: ExchangeOptions, log: AnalysisLog, recalibrate: bool) -> None:
-        self.exchange = exchange
-        self.options = options
-        self.log = log
-        self.recalibrate = recalibrate
-        self.own = next(iter(exchange.data.values()))
-        self.partner = None if exchange.partner is None else self._in_form([exchange.partner])[0]
+    Attributes:
+        rows: of ``EXCHANGE_TABLE``.
+        effects: of ``EXCHANGE_EFFECTS``: accuracy lost against the unexchanged encoder of the same form, paired over
+            test images.
+        layers: of ``EXCHANGE_LAYERS``.
+    """
 
-    def measure(self, subsets: Sequence[Subset], bar: "tqdm[NoReturn]") -> list[Measured]:
-        """The unexchanged encoder, the donor, and a copy for each subset."""
-        recipient, donor = self._in_form([self.exchange.recipient, self.exchange.donor])
+    exchange: Exchange
+    options: ExchangeOptions
+    log: AnalysisLog
+    max_forward: int
+    recalibrate: bool
+    rows: Rows = field(default_factory=list)
+    effects: Rows = field(default_factory=list)
+    layers: Rows = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.images = next(iter(self.exchange.data.values()))
+        self.make_views = self.images.view_maker(seed=self.options.seed)
+        partner = self.exchange.partner
+        self.partner = None if partner is None else self._in_form([partner])[0]
+
+    def measure(self, subsets: Sequence[Subset], bar: "tqdm[NoReturn]") -> None:
+        """Add rows of the unexchanged encoder, of the donor, and of a copy for each subset."""
+        recipient, donor = self.exchange.recipient, self.exchange.donor
+        originals = self._in_form([recipient, donor])
         every: Subset = tuple(dict.fromkeys(layer for subset in subsets for layer in subset))
-        before = self._layermem([recipient], [every])[0]
-        found = [
-            Measured(name, accuracy, {}, {})
-            for name, accuracy in zip((NONE, DONOR), self._accuracy([recipient, donor]), strict=True)
-        ]
-        bar.update(len(found))
+        before = self._layermem(originals[:1], [every])[0]
+        none, of_donor = self._accuracy(originals)
+        self._add(NONE, none, none, {}, {})
+        self._add(DONOR, of_donor, none, {}, {})
+        bar.update(len(originals))
         for start in range(0, len(subsets), AT_ONCE):
             group = subsets[start : start + AT_ONCE]
-            exchanged = [exchange_layers(self.exchange.recipient, self.exchange.donor, subset) for subset in group]
-            copies = self._in_form(exchanged)
-            accuracies, after = self._accuracy(copies), self._layermem(copies, group)
-            for subset, accuracy, scored in zip(group, accuracies, after, strict=True):
-                scores = [scores_by_layer(*pair, subset) if pair is not None else {} for pair in (before, scored)]
-                found.append(Measured(",".join(subset), accuracy, *scores))
+            copies = self._in_form([exchange_layers(recipient, donor, subset) for subset in group])
+            measured = zip(group, self._accuracy(copies), self._layermem(copies, group), strict=True)
+            for subset, accuracy, after in measured:
+                self._add(",".join(subset), accuracy, none, _scores_of(before, subset), _scores_of(after, subset))
             bar.update(len(group))
-        return found
+
+    def _add(self, name: str, accuracy: Accuracies, none: Accuracies, before: LayerScores, after: LayerScores) -> None:
+        """Add the rows of one encoder; ``none`` is the accuracy of the unexchanged one."""
+        layermem = [[*scores.values()][-1][0] if scores else np.nan for scores in (before, after)]  # last: the mean
+        for dataset, (linear, knn) in accuracy.items():
+            self.rows.append((name, dataset, linear.top1, *layermem))
+            drop = paired_drop(none[dataset].linear.right, linear.right)
+            about = (knn, linear.n_train, linear.n_test)
+            self.effects.append((name, dataset, self.recalibrate, linear.top1, *drop, *about))
+        for layer, (score, contrast) in after.items():
+            score_before, contrast_before = before[layer]
+            scores = (score_before, score, *contrast_before, *contrast)
+            self.layers.append((name, layer, self.recalibrate, *scores))
 
     def _in_form(self, encoders: list[nn.Module]) -> list[nn.Module]:
         if not self.recalibrate:
             return encoders
-        batches = self._batches("shared", self.options.probe.max_forward)
-        views = self.own.view_maker(seed=self.options.seed)
-        return recalibrate_batchnorm(encoders, batches, views, max_forward=self.options.probe.max_forward)
+        batches = self._batches("shared", self.max_forward)
+        return recalibrate_batchnorm(encoders, batches, self.make_views, max_forward=self.max_forward)
 
-    def _accuracy(self, encoders: list[nn.Module]) -> list[dict[str, Accuracy]]:
-        by_dataset = {
-            name: list(measure_accuracy(encoders, data, self.options.probe, self.log, progress=False))
-            for name, data in self.exchange.data.items()
-        }
-        return [{name: found[position] for name, found in by_dataset.items()} for position in range(len(encoders))]
+    def _accuracy(self, encoders: list[nn.Module]) -> list[Accuracies]:
+        """Of each encoder the accuracy on every data set."""
+        options = ProbeOptions(max_forward=self.max_forward)
+        by_dataset = [
+            list(measure_accuracy(encoders, data, options, self.log, progress=False))
+            for data in self.exchange.data.values()
+        ]
+        return [dict(zip(self.exchange.data, of_encoder, strict=True)) for of_encoder in zip(*by_dataset, strict=True)]
 
-    def _layermem(self, encoders: Sequence[nn.Module], layers: Sequence[Subset]) -> list[OwnAndOther | None]:
+    def _layermem(self, encoders: Sequence[nn.Module], layers: Sequence[Subset]) -> list[ImageScores]:
+        """Of each encoder the scores of all images on its layers; none without a partner."""
         if self.partner is None:
-            return [None] * len(encoders)
-        at_once = images_at_once(self.options.probe.max_forward, self.options.num_views)
+            return [{} for _ in encoders]
         own, other = (
             measure_layermem_of_copies(
                 list(zip(encoders, layers, strict=True)),
                 self.partner,
-                self._batches(split, at_once),
-                self.own.view_maker(seed=self.options.seed),
-                num_views=self.options.num_views,
-                max_forward=self.options.probe.max_forward,
+                self._batches(split, images_at_once(self.max_forward, self.options.views)),
+                self.make_views,
+                num_views=self.options.views,
+                max_forward=self.max_forward,
             )
             for split in (self.exchange.member, PARTNERS[self.exchange.member])
         )
-        return list(zip(own, other, strict=True))
+        return [{layer: (a[layer].scores, b[layer].scores) for layer in a} for a, b in zip(own, other, strict=True)]
 
     def _batches(self, split: str, batch_size: int) -> Batches:
-        batches = self.own.batches(split, batch_size, dist.rank(), dist.world_size())
+        batches = self.images.batches(split, batch_size, dist.rank(), dist.world_size())
         self.log.images += len(batches.ids)
         return batches
+
+
+def _scores_of(images: ImageScores, layers: Subset) -> LayerScores:
+    """LayerMem and contrast of each layer, then of the mean over layers where there are several."""
+    of_layers = {layer: images[layer] for layer in layers if images}
+    if len(of_layers) > 1:
+        own, other = (torch.stack(scores).mean(0) for scores in zip(*of_layers.values(), strict=True))
+        of_layers[MEAN] = own, other
+    return {
+        name: (float(own.mean(dtype=torch.float64)), contrast_interval(own, other))
+        for name, (own, other) in of_layers.items()
+    }

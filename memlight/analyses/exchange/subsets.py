@@ -15,56 +15,56 @@ Subset = tuple[str, ...]
 """Layers that are exchanged together, in the order in which they run."""
 
 
-def named_subsets(model: nn.Module, words: Sequence[str]) -> list[Subset]:
+def named_subsets(model: nn.Module, layers: Sequence[str]) -> list[Subset]:
     """Read what was typed: every word is one subset, whose layers a comma joins.
 
     Args:
         model: the recipient.
-        words: such as ``layer3`` and ``layer4,layer6``.
+        layers: such as ``layer3`` and ``layer4,layer6``.
 
     Raises:
         UserError: an unknown layer, one without weights, or one that is named twice; a subset that is named twice.
     """
     order = {name: position for position, (name, _) in enumerate(model.named_modules())}
-    found: list[Subset] = []
-    for word in words:
-        layers = word.split(",")
-        check_layers(model, layers)
-        layer_tensors(model, layers)
-        subset = tuple(sorted(layers, key=lambda layer: order[layer]))
-        if subset in found:
-            raise UserError(f"--layers {word}: this subset is named twice")
-        found.append(subset)
-    return found
+    subsets: list[Subset] = []
+    for word in layers:
+        names = word.split(",")
+        check_layers(model, names)
+        layer_tensors(model, names)
+        subset = tuple(sorted(names, key=lambda layer: order[layer]))
+        if subset in subsets:
+            raise UserError("layers", word, "this subset is named twice")
+        subsets.append(subset)
+    return subsets
 
 
-def all_subsets(model: nn.Module, sizes: Sequence[int], most: int) -> list[Subset]:
-    """Every subset of the layers that have weights, of the given sizes.
+def all_subsets(model: nn.Module, subsets: Sequence[int], max_subsets: int) -> list[Subset]:
+    """Every subset of so many of the layers that have weights.
 
     Args:
         model: the recipient.
-        sizes: numbers of layers, from 1.
-        most: how many subsets there may be.
+        subsets: numbers of layers in a subset, from 1.
+        max_subsets: the most subsets that are given.
 
     Raises:
-        UserError: a size that no subset has or that is given twice, or too many subsets.
+        UserError: a number of layers that no subset has or that is given twice, or too many subsets.
     """
     layers = layers_with_weights(model)
-    for position, size in enumerate(sizes):
+    for position, size in enumerate(subsets):
         if not 1 <= size <= len(layers):
-            raise UserError(f"--subsets {size}: this encoder has {len(layers)} layers with weights: 1 to {len(layers)}")
-        if size in sizes[:position]:
-            raise UserError(f"--subsets {size}: given twice")
-    if (count := sum(comb(len(layers), size) for size in sizes)) > most:
-        raise UserError(
-            f"--subsets {' '.join(map(str, sizes))}: {count} subsets of {len(layers)} layers, each with a new probe on "
-            f"two data sets; name some with --layers, or ask for so many with --max-subsets {count}"
-        )
-    return [subset for size in sizes for subset in combinations(layers, size)]
+            why = f"this encoder has {len(layers)} layers with weights: 1 to {len(layers)}"
+            raise UserError("subsets", size, why)
+        if size in subsets[:position]:
+            raise UserError("subsets", size, "given twice")
+    if (count := sum(comb(len(layers), size) for size in subsets)) > max_subsets:
+        why = f"{count} subsets of {len(layers)} layers, each with a new probe on two data sets"
+        ways = ["name some with `layers`", f"ask for so many with `max_subsets={count}`"]
+        raise UserError("subsets", list(subsets), why, ways)
+    return [subset for size in subsets for subset in combinations(layers, size)]
 
 
 def layers_with_weights(model: nn.Module) -> list[str]:
     """Of the layers worth measuring those with weights of their own, in execution order, none within another."""
     state = model.state_dict()
-    own = [layer for layer in list_layers(model) if any(name.startswith(f"{layer}.") for name in state)]
-    return [layer for layer in own if not any(other.startswith(f"{layer}.") for other in own)]
+    weighted = [layer for layer in list_layers(model) if any(name.startswith(f"{layer}.") for name in state)]
+    return [layer for layer in weighted if not any(other.startswith(f"{layer}.") for other in weighted)]

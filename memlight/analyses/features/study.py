@@ -12,50 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from memlight import dist
+from memlight.analyses.features.command import FeatureOptions
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Draw, FixedOrder, data_loader, opened
 from memlight.data.sources import ImageSource
 from memlight.data.splits import Ids
-from memlight.errors import UserError
-from memlight.features.hooks import Activation, Reduce, Tokens, capture, check_finite
+from memlight.errors import UserError, named
+from memlight.features.hooks import capture, check_finite
 from memlight.features.passes import device_of, images_at_once, observing, view_batches
 from memlight.models.weight_files import weights_sha256
-from memlight.storage.shards import Dtype, FeatureStore
-from memlight.storage.shards_writer import StoreWriter, readable, writing_behind
+from memlight.storage.shards import FeatureStore, FeatureWriter, writing_behind
+from memlight.storage.store import Dtype
 
 CAPTURED_BYTES = 1 << 30
 """Most memory for the features of one forward, as float32: whole outputs of all layers are many times the images."""
-
-
-@dataclass(frozen=True)
-class FeatureOptions:
-    """What is stored; see `memlight.features.hooks.capture` for the choices.
-
-    Attributes:
-        split: the images.
-        reduce: unit, flat or none.
-        num_views: views of each image, stored one beside the other; 0 for the untouched image alone.
-        activation: for ``unit``: applied to every element before averaging over positions.
-        tokens: for ``unit``: which tokens count, for token models.
-        dtype: of the numbers on the disk.
-        shard_size: images in a file.
-        views: augmentation set; None is the one that was trained with.
-        seed: of the views; None is the data module's.
-        max_forward: most views in one forward.
-    """
-
-    split: str = "candidate"
-    reduce: Reduce = "unit"
-    num_views: int = 0
-    activation: Activation = "abs"
-    tokens: Tokens = "mean"
-    dtype: Dtype = "float16"
-    shard_size: int = 1024
-    views: Views | None = None
-    seed: int | None = None
-    max_forward: int = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +68,7 @@ def study_features(
     out: Path,
     made_from: Mapping[str, Any],
     *,
+    max_forward: int = 1024,
     progress: bool = True,
 ) -> FeatureStore:
     """Write the outputs of all layers for the images of a split, or what is missing of them.
@@ -110,6 +83,7 @@ def study_features(
         options: what is stored.
         out: the directory.
         made_from: where the encoder is from, JSON-able; kept with all else that the features depend on.
+        max_forward: most views in one forward.
         progress: show a bar.
 
     Returns:
@@ -119,12 +93,13 @@ def study_features(
         UserError: the directory holds something else, the disk is too small, activations are not finite or exceed
             what ``options.dtype`` can hold.
     """
-    views = data.make_views("clean") if options.num_views == 0 else options.views or data.views
+    view_set = options.view_set if options.views else "clean"
+    views = data.views if view_set is None else data.make_views(view_set)
     maker = data.view_maker(views, seed=options.seed)
     batches = data.batches(options.split)
     ids = batches.ids
     first = next(iter(ShardBatches(data.source, [ids[:1]], 1)))
-    writer = StoreWriter(
+    writer = FeatureWriter(
         out,
         {**made_from, **_fingerprint(encoder, data, views, options, ids)},
         feature_shapes(encoder, first, maker, layers, options),
@@ -133,35 +108,26 @@ def study_features(
         data.labels_of(ids),
         options.shard_size,
     )
-    missing = writer.missing()
-    writer.require_room(missing)
-    dist.barrier()  # nobody writes before everybody has looked
-    if dist.rank() == 0:
-        layout = writer.layout
-        there = f", {layout.shards - len(missing)} of {layout.shards} shards are there" if out.exists() else ""
-        size = readable(layout.bytes_of(range(layout.shards)))
-        print(f"{out}: {len(ids)} images, {len(layers)} layers, {size}{there}", flush=True)
-        writer.begin()
-    dist.barrier()
-    mine = missing[dist.rank() :: dist.world_size()]
-    of_image = sum(math.prod(shape) for shape in writer.layout.shapes.values()) * 4
-    at_once = min(images_at_once(options.max_forward, options.num_views), max(1, CAPTURED_BYTES // of_image))
-    parts = [ids[writer.layout.rows(shard)] for shard in mine]
+    mine = writer.begin_together(f"{len(ids)} images, {len(layers)} layers")
+    of_image = sum(math.prod(shape) for shape in writer.shapes.values()) * 4
+    at_once = min(images_at_once(max_forward, options.views), max(1, CAPTURED_BYTES // of_image))
+    parts = [ids[writer.layout.images_of(shard)] for shard in mine]
     shares = ShardBatches(data.source, parts, at_once, batches.num_workers)
-    write_features(encoder, shares, maker, writer, mine, options, progress=progress and bool(mine))
+    bar = progress and bool(mine)
+    write_features(encoder, shares, maker, writer, mine, options, max_forward=max_forward, progress=bar)
     dist.barrier()
-    return FeatureStore(out)
+    with named(root="out"):
+        return FeatureStore(out)
 
 
 def feature_shapes(
     encoder: nn.Module, first: ImageBatch, make_views: ViewMaker, layers: Sequence[str], options: FeatureOptions
 ) -> dict[str, tuple[int, ...]]:
     """Shape of each layer's features of one image, from a forward of the first one; the encoder is left as it was."""
-    device = device_of(encoder)
-    here = ImageBatch(*(tensor[:1].to(device) for tensor in first))
+    image = ImageBatch(*(tensor[:1].to(device_of(encoder)) for tensor in first))
     with observing(encoder), _captured(encoder, layers, options) as captured:
-        encoder(make_views(here, 0))
-        of_views = (options.num_views,) if options.num_views else ()
+        encoder(make_views(image, 0))
+        of_views = (options.views,) if options.views else ()
         return {layer: (*of_views, *captured[layer].shape[1:]) for layer in layers}
 
 
@@ -169,10 +135,11 @@ def write_features(
     encoder: nn.Module,
     batches: Iterable[ImageBatch],
     make_views: ViewMaker,
-    writer: StoreWriter,
+    writer: FeatureWriter,
     shards: Sequence[int],
     options: FeatureOptions,
     *,
+    max_forward: int = 1024,
     progress: bool = True,
 ) -> None:
     """Fill shards, all layers from one forward.
@@ -181,19 +148,18 @@ def write_features(
         encoder: left as it was.
         batches: the images of the shards in their order; no batch is of two shards.
         make_views: ``(batch, view index) -> (B, 3, h, w)``.
-        writer: where to.
-        shards: which.
+        writer: of the store that the shards belong to.
+        shards: numbers of the shards to fill.
         options: what is stored.
+        max_forward: most views in one forward.
         progress: show a bar.
 
     Raises:
         UserError: as `study_features`.
         ValueError: the batches are not those of the shards.
     """
-    layers, views = list(writer.layout.shapes), max(1, options.num_views)
-    expected = np.concatenate(
-        [np.empty(0, dtype=np.int64), *(writer.ids[writer.layout.rows(shard)] for shard in shards)]
-    )
+    layers, views = list(writer.shapes), max(1, options.views)
+    expected = writer.ids[[image for shard in shards for image in writer.layout.images_of(shard)]]
     done = 0
     with (
         observing(encoder),
@@ -204,7 +170,7 @@ def write_features(
             batches,
             make_views,
             num_views=views,
-            max_forward=options.max_forward,
+            max_forward=max_forward,
             device=device_of(encoder),
             progress=progress,
             title=f"features {options.split}",
@@ -216,13 +182,13 @@ def write_features(
             features = {}
             for layer, values in _converted(captured, layers, options.dtype).items():
                 by_image = values.view(views, count, *values.shape[1:]).transpose(0, 1)
-                features[layer] = (by_image if options.num_views else by_image[:, 0]).cpu().numpy()
+                features[layer] = (by_image if options.views else by_image[:, 0]).cpu().numpy()
             write(features)
             done += count
 
 
 def _captured(encoder: nn.Module, layers: Sequence[str], options: FeatureOptions) -> Any:
-    return capture(encoder, layers, options.reduce, options.activation, options.tokens)
+    return capture(encoder, layers, options.reduce, *options.of_unit)
 
 
 def _converted(captured: Mapping[str, Tensor], layers: Sequence[str], dtype: Dtype) -> dict[str, Tensor]:
@@ -234,24 +200,27 @@ def _converted(captured: Mapping[str, Tensor], layers: Sequence[str], dtype: Dty
     converted = {layer: captured[layer].to(getattr(torch, dtype)) for layer in layers}
     finite = torch.stack([features.isfinite().all() for features in converted.values()]).tolist()
     if not all(finite):
-        check_finite(captured)
+        with named(encoder="run"):
+            check_finite(captured)
         layer = layers[finite.index(False)]
         largest = float(captured[layer].abs().max())
-        raise UserError(f"--dtype {dtype}: layer {layer} reaches {largest:.3g}, more than {dtype} holds; use float32")
+        why = f"layer {layer} reaches {largest:.3g}, more than {dtype} holds"
+        raise UserError("dtype", dtype, why, "use float32")
     return converted
 
 
 def _fingerprint(
     encoder: nn.Module, data: ImageDataModule, views: Views, options: FeatureOptions, ids: Ids
 ) -> dict[str, Any]:
+    activation, tokens = options.of_unit
     return {
         "weights_sha256": weights_sha256(encoder),
         "reduce": options.reduce,
-        "activation": options.activation,
-        "tokens": options.tokens,
-        "views": options.num_views,
+        "activation": activation,
+        "tokens": tokens,
+        "views": options.views,
         "view_set": views.spec(),
-        "seed": (data.seed if options.seed is None else options.seed) if options.num_views else None,
+        "seed": (data.seed if options.seed is None else options.seed) if options.views else None,
         "split": options.split,
         "split_sha256": data.split.sha256,
         "ids_sha256": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),

@@ -1,6 +1,6 @@
 """Columns of the tables of fine-tuning."""
 
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
 
 FINETUNE_TABLE: Schema = {
     **columns(str, "arm", "layers", "rank_by"),
@@ -9,9 +9,10 @@ FINETUNE_TABLE: Schema = {
 }
 
 FINETUNE_EFFECTS: Schema = {
-    **columns(str, "arm", "layers", "rank_by"),
+    "arm": Column(str, "arm"),
+    **columns(str, "layers", "rank_by"),
     **columns(int, "count", "trials", "trained_parameters"),
-    **interval("top1"),
-    **interval("gain"),
-    **interval("over_random"),
+    **interval("top1", title="top-1 %", digits=2, percent=True),
+    **interval("gain", title="gain, points", digits=2, percent=True),
+    **interval("over_random", title="over random, points", digits=2, percent=True),
 }

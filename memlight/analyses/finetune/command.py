@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from memlight.errors import UserError
-from memlight.runs.flags import Member, Place, Results, Trained, at_least
+from memlight.errors import UserError, at_least, named, positive
+from memlight.runs.flags import Member, Place, Results, Trained
 
 Ranking = Literal["delta", "layermem", "contrast", "random"]
 
@@ -18,8 +18,11 @@ class TargetFlags:
             folder, archive, auto.
         dataset_root: where they are; digits needs none.
         train_images: at most so many labelled training images, drawn at random.
-        test_images: at most so many test images, likewise.
+        test_images: at most so many labelled test images, drawn at random.
         view_set: augmentation of the training images; mae is a crop of 20 to 100 % of the area, and a flip.
+
+    Raises:
+        UserError: fewer than two images of a kind.
     """
 
     dataset: str
@@ -62,7 +65,7 @@ def finetune(
         trials: repetitions with other orders, views and random layers; intervals need two or more.
         epochs: passes over the training images.
         lr: first learning rate of Adam for the layers; a cosine takes it to 0.
-        head_lr: likewise for the linear classifier, which begins at zero.
+        head_lr: first learning rate of the linear classifier, which begins at zero; the same cosine.
         batch_size: images in a step.
         seed: of the images, orders, views and random layers; the training's if unset.
         trained: which state of the trained networks
@@ -71,20 +74,18 @@ def finetune(
     """
     at_least(1, trials=trials, epochs=epochs)
     at_least(2, batch_size=batch_size)
-    for flag, rate in (("--lr", lr), ("--head-lr", head_lr)):
-        if not rate > 0:
-            raise UserError(f"{flag} {rate}: must be above 0.")
+    positive(lr=lr, head_lr=head_lr)
     if (layers is None) == (rank_by is None):
-        raise UserError("--layers, --rank-by: name the layers of each arm, or rank them; give one of the two.")
+        why = "name the layers of each arm, or rank them"
+        raise UserError("layers, rank_by", None, why, "give one of the two")
     if count is not None and rank_by is None:
-        raise UserError("--count: belongs to --rank-by; join named layers by commas.")
+        raise UserError("count", None, "belongs to `rank_by`", "join named layers by commas")
     for number in count or ():
         at_least(1, count=number)
     trained.require_for(member)
     from memlight.analyses.finetune import ANALYSIS
     from memlight.analyses.finetune.arms import head_arm, named_arms, ranked_arms
-    from memlight.analyses.finetune.images import read_target
-    from memlight.analyses.finetune.study import study_finetune
+    from memlight.analyses.finetune.study import read_target, study_finetune
     from memlight.analyses.layermem.columns import LAYERMEM_TABLE
     from memlight.data.augment import Views
     from memlight.interventions.exchange import layer_tensors
@@ -94,33 +95,25 @@ def finetune(
     from memlight.storage.tables import read_table
 
     with open_run(run, place, network=trained.network) as opened:
-        Views(target.view_set, opened.data.view_size)
+        with named(name="view_set"):
+            Views(target.view_set, opened.data.view_size)  # refuses a name that there is not
         layermem = None
         if rank_by is not None and set(rank_by) != {"random"}:
-            measured = opened.run.analysis("layermem", trained.tag)
-            if not measured.table().is_file():
-                raise UserError(
-                    f"--rank-by {rank_by[0]}: no {measured.table()}; make it with "
-                    f"`python analyze.py layermem --run {run}`."
-                )
-            layermem = read_table(measured.table(), LAYERMEM_TABLE)
+            table = opened.run.analysis("layermem", trained.tag).table()
+            if not table.is_file():
+                way_out = f"make it with `python analyze.py layermem --run {run}`"
+                raise UserError("rank_by", rank_by[0], f"no {table}", way_out)
+            layermem = read_table(table, LAYERMEM_TABLE)
         encoder = opened.encoder(member, trained.checkpoint)
         chosen_seed = opened.data.seed if seed is None else seed
         if rank_by is None:
             arms = named_arms(layers or [], trials)
             for arm in arms:
-                layer_tensors(encoder, arm.draws[0])
+                layer_tensors(encoder, arm.draws[0])  # refuses layers that there are not, and those without weights
         else:
             usable = finetunable_layers(encoder)
             arms = ranked_arms(rank_by, count or [1, 2, 3], layermem, usable, trials=trials, seed=chosen_seed)
-        images = read_target(
-            opened.data,
-            target.dataset,
-            target.dataset_root,
-            train_images=target.train_images,
-            test_images=target.test_images,
-            seed=chosen_seed,
-        )
+        images = read_target(opened.data, target, chosen_seed)
         tag = results.tag or member_tag(member, trained.tag)
         with opened.log(ANALYSIS, tag, results.logger, seed) as log:
             study_finetune(

@@ -7,8 +7,8 @@ import numpy as np
 
 from memlight.analyses.finetune.columns import FINETUNE_EFFECTS
 from memlight.display import page
-from memlight.display.page import Cell, decimals, interval, number, word
-from memlight.display.parts import figures, heading, rows_of, section
+from memlight.display.page import Cell, decimals, word
+from memlight.display.parts import drawn, figures, heading, rows_of, section
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
 
@@ -27,32 +27,17 @@ def finetune_section(run: RunDir) -> str:
         "random layers of the same number, and holds where one more random draw would hardly have done as well. Layers "
         "differ in their number of parameters, and a larger one can learn more whatever it has memorised."
     )
-    return section(run, "finetune", explained, finetune_html)
+    return section(run, "finetune", explained, _result)
 
 
-def finetune_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the arms and the figure.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+def _result(analysis: AnalysisDir) -> str:
     effects = read_table(analysis.table("effects"), FINETUNE_EFFECTS)
-    against_random = bool(np.isfinite(effects["over_random"]).any())
-    rows = [
-        [
-            word(row["arm"]),
-            word(row["layers"] or "none"),
-            Cell(f"{row['trained_parameters']:,.0f}", row["trained_parameters"]),
-            *_percent(row, "top1"),
-            *_percent(row, "gain"),
-            *(_percent(row, "over_random") if against_random else ()),
-        ]
-        for row in rows_of(effects)
-    ]
-    header = ["arm", "layers", "trained parameters", "top-1 %", "95 % interval", "gain, points", "95 % interval"]
-    header += ["over random, points", "95 % interval"] if against_random else []
-    words = finetune_words(effects, read_json(analysis.summary)["headline"])
-    return heading(analysis) + page.paragraph(words) + page.table(header, rows) + figures(analysis)
+    layers = ("layers", lambda row: word(row["layers"] or "none"))
+    size = ("trained parameters", lambda row: Cell(f"{row['trained_parameters']:,.0f}", row["trained_parameters"]))
+    compared = ["over_random"] if np.isfinite(effects["over_random"]).any() else []
+    words = page.paragraph(finetune_words(effects, read_json(analysis.summary)["headline"]))
+    table = drawn(effects, FINETUNE_EFFECTS, "arm", layers, size, "top1", "gain", *compared)
+    return heading(analysis) + words + table + figures(analysis)
 
 
 def finetune_words(effects: Table, headline: Mapping[str, Any]) -> str:
@@ -95,7 +80,3 @@ def _points(row: Mapping[str, Any], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     bounds = f"{decimals(100 * low, 1)} to {decimals(100 * high, 1)}" if np.isfinite(low) else "no interval, one trial"
     return f"{decimals(100 * row[name], 1)} points ({bounds})"
-
-
-def _percent(row: Mapping[str, Any], name: str) -> list[Cell]:
-    return [number(100 * row[name], 2), interval(100 * row[f"{name}_low"], 100 * row[f"{name}_high"], 2)]

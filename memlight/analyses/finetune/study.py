@@ -2,16 +2,22 @@
 
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from memlight import dist
+from memlight.analyses.finetune.arms import Arm, finetune_tables
 from memlight.analyses.finetune.chart import finetune_chart
-from memlight.analyses.finetune.effects import Arm, finetune_effects, finetune_table
-from memlight.analyses.finetune.images import Target
+from memlight.analyses.finetune.command import TargetFlags
+from memlight.batch import ImageBatch
 from memlight.data.augment import Views
+from memlight.data.images import ImageDataModule
+from memlight.data.splits import Ids
+from memlight.errors import UserError, named
 from memlight.interventions.finetune import (
     Classifier,
     FinetuneOptions,
@@ -20,8 +26,76 @@ from memlight.interventions.finetune import (
     right_answers,
     trained_parameters,
 )
+from memlight.random import ANALYSIS, permutation
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table
+
+
+class Target(NamedTuple):
+    """A data set to fine-tune on.
+
+    Attributes:
+        data: makes the views, at the size and with the normalisation that the encoder was trained with.
+        train: labelled training images, in ascending order of id, in memory.
+        test: labelled test images, in ascending order of id, in memory.
+    """
+
+    data: ImageDataModule
+    train: ImageBatch
+    test: ImageBatch
+
+
+def read_target(like: ImageDataModule, target: TargetFlags, seed: int) -> Target:
+    """Open a data set and draw the images that are used.
+
+    Args:
+        like: the images that the encoder was trained on; size and normalisation are taken from it.
+        target: which data set, and how many of its images.
+        seed: of the draws.
+
+    Raises:
+        UserError: it cannot be read, has no labels, fewer than two classes or test images, or a class without a
+            training image.
+    """
+    with named(root="dataset_root"):
+        data = ImageDataModule(
+            target.dataset,
+            target.dataset_root,
+            view_size=like.view_size,
+            mean=like.mean,
+            std=like.std,
+            image_size=like.image_size,
+            num_shared=0,
+            num_candidate=0,
+            num_independent=0,
+            num_external=0,
+            seed=seed,
+            num_workers=like.num_workers,
+        )
+        data.open()
+        labels = data.source.labels.numpy()
+        first_test = len(data.source.train)
+        of_train, of_test = (np.flatnonzero(part >= 0) for part in np.split(labels, [first_test]))
+        if data.num_classes < 2 or not len(of_train):
+            why = "fine-tuning needs images of two classes or more (train/<class>/, test/<class>/)"
+            raise UserError("dataset", target.dataset, why)
+        if len(of_test) < 2:
+            why = f"has {len(of_test)} test images with a class; two or more are needed to test on"
+            raise UserError("dataset", target.dataset, why)
+        train = _drawn(of_train, target.train_images, seed)
+        if missing := sorted(set(range(data.num_classes)) - set(labels[train].tolist())):
+            why = f"class {data.classes[missing[0]]} has no image among {len(train)}"
+            raise UserError("train_images", target.train_images, why, ["ask for more", "leave empty classes out"])
+        return Target(data, _read(data, train), _read(data, _drawn(first_test + of_test, target.test_images, seed)))
+
+
+def _drawn(ids: Ids, most: int, seed: int) -> Ids:
+    """At most so many, in ascending order."""
+    return np.sort(ids[permutation(seed, ANALYSIS, len(ids)).numpy()[:most]])
+
+
+def _read(data: ImageDataModule, ids: Ids) -> ImageBatch:
+    return ImageBatch(data.images_of(ids), torch.from_numpy(data.labels_of(ids)), torch.from_numpy(ids))
 
 
 def study_finetune(
@@ -45,7 +119,7 @@ def study_finetune(
         encoder: the encoder that is copied.
         target: the images.
         arms: which layers; the first trains the linear layer alone.
-        options: how.
+        options: how copies are trained.
         log: where the results go.
         views: of the training images; test images are seen as they are.
         seed: of order and views.
@@ -89,7 +163,7 @@ def study_finetune(
     log.images += len(jobs) * (options.epochs * len(target.train.ids) + len(target.test.ids))
     rights = {arm.name: by_job[[job for job, (of, _) in enumerate(jobs) if of is arm]] for arm in arms}
     parameters = {layers: trained_parameters(classifier, layers) for arm in arms for layers in arm.draws}
-    table, effects = finetune_table(arms, rights, parameters), finetune_effects(arms, rights, parameters)
+    table, effects = finetune_tables(arms, rights, parameters)
     log.table("table", table)
     log.table("effects", effects)
     log.figure("arms", finetune_chart(effects, table), "Accuracy on the target's test images, by what was fine-tuned.")
@@ -100,9 +174,9 @@ def study_finetune(
 def _gathered(right: Sequence[Tensor], mine: Sequence[int], classifier: Classifier, images: int) -> Tensor:
     """The answers of all jobs of all processes, bool ``(jobs, M)`` on the CPU."""
     device = classifier.mean_D.device
-    own = torch.stack(list(right)) if right else torch.empty((0, images), dtype=torch.bool, device=device)
+    answers = torch.stack(list(right)) if right else torch.empty((0, images), dtype=torch.bool, device=device)
     numbers = dist.gather_cat(torch.tensor(list(mine), dtype=torch.int64, device=device))
-    return dist.gather_cat(own.to(torch.uint8))[numbers.argsort()].bool().cpu()
+    return dist.gather_cat(answers.to(torch.uint8))[numbers.argsort()].bool().cpu()
 
 
 def _headline(effects: Table, target: Target) -> dict[str, object]:

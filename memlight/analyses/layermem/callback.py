@@ -1,18 +1,14 @@
 """LayerMem while a member trains: against its partner's checkpoint of the same epoch."""
 
-from pathlib import Path
-
 import lightning.pytorch as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from memlight.analyses.layermem import ANALYSIS
-from memlight.analyses.layermem.study import LayerMemOptions, layermem_headline, study_layermem
+from memlight.analyses.layermem.command import LayerMemOptions
+from memlight.analyses.layermem.study import layermem_headline, study_layermem
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.splits import PARTNERS
-from memlight.errors import UserError
-from memlight.runs.checkpoints import encoder_from_checkpoint
-from memlight.storage.rundir import RunDir
-from memlight.storage.tables import Table
+from memlight.errors import named
 
 
 class LayerMemCallback(ObserverCallback):
@@ -39,24 +35,23 @@ class LayerMemCallback(ObserverCallback):
         max_forward: int = 1024,
     ) -> None:
         super().__init__(every_n_epochs, layers, network)
-        if num_views < 2:
-            raise UserError(f"--num_views {num_views}: LayerMem compares views of an image; use 2 or more.")
-        self.options = LayerMemOptions(num_views=num_views, max_forward=max_forward)
+        self.max_forward = max_forward
+        with named(views="trainer.callbacks.num_views"):
+            self.options = LayerMemOptions(views=num_views)
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure this epoch, if the partner has a checkpoint of it."""
-        data = self.data(trainer)
-        other = PARTNERS.get(data.role)
-        if other is None or data.run is None:
+        data, mine = self.data(trainer), self.encoder(pl_module)
+        partner = self.partner(trainer, pl_module, mine)
+        if partner is None:
+            if data.role in PARTNERS:
+                where = f"LayerMem at epoch={trainer.current_epoch}: {PARTNERS[data.role]}/"
+                rank_zero_info(f"{where} has no such checkpoint yet; not measured.")
             return
-        name = f"epoch={trainer.current_epoch}"
-        partner_path = RunDir(Path(data.run)).member(other).checkpoints / f"{name}.ckpt"
-        if not trainer.strategy.broadcast(partner_path.is_file()):
-            rank_zero_info(f"LayerMem at {name}: {other}/ has no such checkpoint yet; not measured.")
-            return
-        mine = self.encoder(pl_module)
-        partner = encoder_from_checkpoint(partner_path, like=mine, network=self.network).to(pl_module.device)
         f, g = (mine, partner) if data.role == "candidate" else (partner, mine)
+        views = data.view_maker()
         with self.log_to_disk(trainer, ANALYSIS, self.moment(trainer)) as log:
-            table: Table = study_layermem(f, g, data, self.names(mine), self.options, log, progress=False)
+            table = study_layermem(
+                f, g, data, views, self.names(mine), self.options, log, max_forward=self.max_forward, progress=False
+            )
         self.log_numbers(pl_module, "layermem", layermem_headline(table))

@@ -55,7 +55,8 @@ LAYERMEM_AGREEMENT: Schema = {
 }
 
 LAYERMEM_BLOCKS: Schema = {
-    **columns(str, "block", "part", "layer"),
+    **columns(int, "block"),
+    **columns(str, "part", "layer"),
     **columns(float, "layermem", "delta"),
     **interval("contrast"),
 }

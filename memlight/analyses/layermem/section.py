@@ -84,26 +84,17 @@ def layermem_section(run: RunDir) -> str:
         "for each layer by itself.",
         "soft",
     )
-    found = [explained + _layermem_of(analysis) for analysis in run.analyses("layermem")]
-    return "".join(found)
+    return "".join(explained + _layermem_of(analysis) for analysis in run.analyses("layermem"))
 
 
 def _layermem_of(analysis: AnalysisDir) -> str:
-    table = read_table(analysis.table(), LAYERMEM_TABLE)
-    in_words = heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
-    parts = blocks_words(read_json(analysis.summary)["headline"])
-    in_words += page.paragraph(parts) if parts else ""
-    return in_words + _by_layer(table) + _control_tests(analysis) + figures(analysis)
-
-
-def _by_layer(table: Table) -> str:
+    table, tests = read_table(analysis.table(), LAYERMEM_TABLE), read_table(analysis.table("tests"), LAYERMEM_TESTS)
+    html = heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
+    if by_block := blocks_words(read_json(analysis.summary)["headline"]):
+        html += page.paragraph(by_block)
     reading = ("reading", lambda row: contrast_verdict(row["contrast_low"], row["contrast_high"]))
     others = [name for name, column in LAYERMEM_TABLE.items() if column.title and name not in ("layer", "contrast")]
-    return drawn(table, LAYERMEM_TABLE, "layer", "contrast", reading, *others)
-
-
-def _control_tests(analysis: AnalysisDir) -> str:
-    title = "Welch's t-test of the candidates' published scores against each control"
+    html += drawn(table, LAYERMEM_TABLE, "layer", "contrast", reading, *others)
     p = ("p", lambda row: Cell(f"{row['p']:.1e}", row["p"]))
-    tests = read_table(analysis.table("tests"), LAYERMEM_TESTS)
-    return page.folded(title, drawn(tests, LAYERMEM_TESTS, "layer", "control", "t", p))
+    title = "Welch's t-test of the candidates' published scores against each control"
+    return html + page.folded(title, drawn(tests, LAYERMEM_TESTS, "layer", "control", "t", p)) + figures(analysis)

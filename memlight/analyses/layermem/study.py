@@ -1,23 +1,27 @@
 """LayerMem of a pair on all four splits: the study behind `analyze.py layermem` and the callback."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from torch import nn
 
 from memlight import dist
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, layer_agreement
-from memlight.analyses.layermem.blocks import layermem_blocks, mlp_minus_attention
-from memlight.analyses.layermem.chart import layermem_by_depth
-from memlight.analyses.layermem.chart_agreement import agreement_between_layers
-from memlight.analyses.layermem.chart_blocks import layermem_by_block
-from memlight.analyses.layermem.tables import control_tests, layermem_intervals, layermem_samples, layermem_table
-from memlight.data.augment import Views
+from memlight.analyses.layermem.chart import agreement_between_layers, layermem_by_block, layermem_by_depth
+from memlight.analyses.layermem.command import LayerMemOptions
+from memlight.analyses.layermem.tables import (
+    Results,
+    control_tests,
+    layermem_blocks,
+    layermem_intervals,
+    layermem_samples,
+    layermem_table,
+    mlp_minus_attention,
+)
+from memlight.batch import ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.display.pictures import image_grid
 from memlight.features.passes import images_at_once
-from memlight.metrics.functional import Distance, Pairs, Scale
 from memlight.metrics.layermem import LayerMemResult, measure_layermem
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array
@@ -28,37 +32,16 @@ PICTURED = 20
 """How many of the most and of the least memorised candidates are shown."""
 
 
-@dataclass(frozen=True)
-class LayerMemOptions:
-    """How LayerMem is measured; see `memlight.metrics.functional` for the choices.
-
-    Attributes:
-        num_views: views of each image.
-        distance: between two views' features.
-        pairs: which views are compared.
-        scale: of the score.
-        views: augmentation set; None is the one that was trained with.
-        seed: of the views; None is the data module's.
-        max_forward: most views in one forward.
-    """
-
-    num_views: int = 10
-    distance: Distance = "l2"
-    pairs: Pairs = "all"
-    scale: Scale = "ratio"
-    views: Views | None = None
-    seed: int | None = None
-    max_forward: int = 1024
-
-
 def study_layermem(
     encoder_f: nn.Module,
     encoder_g: nn.Module,
     data: ImageDataModule,
+    make_views: ViewMaker,
     layers: Sequence[str],
     options: LayerMemOptions,
     log: AnalysisLog,
     *,
+    max_forward: int = 1024,
     progress: bool = True,
 ) -> Table:
     """Score the images of every split on every layer, and write tables and figures.
@@ -69,18 +52,20 @@ def study_layermem(
         encoder_f: the encoder that saw the candidates.
         encoder_g: the encoder that saw the independent images.
         data: splits and images.
+        make_views: ``(batch, view index) -> (B, 3, h, w)``.
         layers: module paths in execution order.
-        options: how.
+        options: how the images are scored; its set of views and their seed are those of ``make_views``.
         log: where the results go.
+        max_forward: most views in one forward.
         progress: show bars.
 
     Returns:
         The table by layer (``LAYERMEM_TABLE``).
     """
-    results: dict[str, Mapping[str, LayerMemResult]] = {}
+    results: dict[str, dict[str, LayerMemResult]] = {}
     for split in SPLITS:
         limit = len(data.split.candidate) if split == "shared" else None
-        at_once = images_at_once(options.max_forward, options.num_views)
+        at_once = images_at_once(max_forward, options.views)
         batches = data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
         if len(batches.ids) == 0:
             continue
@@ -88,22 +73,21 @@ def study_layermem(
             encoder_f,
             encoder_g,
             batches,
-            data.view_maker(options.views, seed=options.seed),
+            make_views,
             layers,
-            num_views=options.num_views,
+            num_views=options.views,
             distance=options.distance,
             pairs=options.pairs,
             scale=options.scale,
-            max_forward=options.max_forward,
+            max_forward=max_forward,
             progress=progress,
             title=f"LayerMem {split}",
         )
         log.images += len(batches.ids)
-    table = layermem_table(results)
+    table, intervals = layermem_table(results), layermem_intervals(results)
     log.table("table", table)
     log.table("samples", layermem_samples(results, data.labels_of))
     log.table("tests", control_tests(results))
-    intervals = layermem_intervals(results)
     log.table("intervals", intervals)
     caption = "Contrast, published LayerMem with its controls, and delta; bands are 95 % intervals over images."
     log.figure("by_depth", layermem_by_depth(table, intervals), caption)
@@ -123,7 +107,7 @@ def layermem_headline(table: Table) -> dict[str, float]:
     }
 
 
-def _blocks(table: Table, results: Mapping[str, Mapping[str, LayerMemResult]], log: AnalysisLog) -> None:
+def _blocks(table: Table, results: Results, log: AnalysisLog) -> None:
     """Of a transformer: attention and MLP apart, block by block."""
     blocks = layermem_blocks(table)
     if len(blocks["block"]) == 0:
@@ -135,7 +119,7 @@ def _blocks(table: Table, results: Mapping[str, Mapping[str, LayerMemResult]], l
         log.headline(dict(zip(names, difference, strict=True)))
 
 
-def _agreement(results: Mapping[str, Mapping[str, LayerMemResult]], log: AnalysisLog) -> None:
+def _agreement(results: Results, log: AnalysisLog) -> None:
     """Whether layers rank the same images highest, beside images that neither encoder saw."""
     if len(results["candidate"]) < 2:
         return

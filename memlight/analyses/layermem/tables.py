@@ -1,55 +1,84 @@
-"""The tables of LayerMem, from its results: by layer, by image, intervals, controls."""
+"""The tables of LayerMem, from its results: by layer, by image, by transformer block, intervals and controls."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from memlight.analyses.layermem.columns import LAYERMEM_BLOCKS, LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS
 from memlight.features.layers import delta_references
 from memlight.metrics.functional import contrast, delta
 from memlight.metrics.layermem import LayerMemResult
-from memlight.stats import as_array, bootstrap_means, mean_of, normal_interval, welch
-from memlight.storage.tables import Table
+from memlight.stats import Interval, as_array, bootstrap_means, mean_of, normal_interval, welch
+from memlight.storage.tables import Table, table_of
 
 CONTROLS = ("independent", "external", "shared")
 """Splits on which LayerMem measures no memorisation of the candidate encoder alone."""
 
+PARTS = {
+    "attention": r"\.(?:attn|self_attention)",
+    "residual_attention": r"\.(?:norm2|ln_2)@in",
+    "hidden": r"\.mlp\.\w+(?:@in)?",
+    "mlp": r"\.mlp",
+    "residual_mlp": r"",
+}
+"""The layers of a transformer block in their order, and what follows the block's name in theirs."""
 
-def layermem_table(results: Mapping[str, Mapping[str, LayerMemResult]], extremes: int = 50) -> Table:
+Results = Mapping[str, Mapping[str, LayerMemResult]]
+"""Split -> layer -> result, layers in execution order. ``candidate`` is required, other splits may be missing."""
+
+
+def contrast_interval(candidate: Tensor, independent: Tensor) -> Interval:
+    """Half the difference of two mean scores, with its 95 % interval over images.
+
+    Args:
+        candidate: ``(n,)`` scores of the images that only the first encoder has seen.
+        independent: ``(m,)`` scores of those that only the second encoder has seen.
+
+    Returns:
+        NaN where a split has fewer than two images.
+    """
+    if min(len(candidate), len(independent)) < 2:
+        return Interval(np.nan, np.nan, np.nan)
+    value, error = contrast(candidate, independent)
+    return normal_interval(float(value), float(error))
+
+
+def layermem_table(results: Results, extremes: int = 50) -> Table:
     """LayerMem of every layer beside its controls and the contrast: the columns of ``layermem/table.csv``.
 
     Args:
-        results: split -> layer -> result, layers in execution order. ``candidate`` is required; a split that is
-            missing gives NaN.
+        results: of every split; one that is missing gives NaN.
         extremes: how many of the most and least memorised candidates, by their score on the last layer, make up
             ``top50`` and ``least50``; all of them when there are fewer.
     """
     candidate = results["candidate"]
     layers = list(candidate)
     layermem = torch.stack([candidate[layer].layermem for layer in layers])
-    intervals = [_contrast_interval(candidate[layer], results.get("independent", {}).get(layer)) for layer in layers]
+    steps = as_array(delta(layermem, delta_references(layers)))
     ranked = candidate[layers[-1]].scores.argsort(descending=True, stable=True)
-    top, least = ranked[:extremes], ranked[-extremes:]
-    table: Table = {
-        "layer": np.array(layers),
-        "depth": np.arange(len(layers)),
-        "layermem": as_array(layermem),
-        "delta": as_array(delta(layermem, delta_references(layers))),
-    }
-    for split in CONTROLS:
-        means = [float(results[split][layer].layermem) if results.get(split) else np.nan for layer in layers]
-        table[f"control_{split}"] = np.array(means)
-    for position, name in enumerate(("contrast", "contrast_low", "contrast_high")):
-        table[name] = np.array([interval[position] for interval in intervals])
-    table["top50"] = np.array([float(candidate[layer].scores[top].mean()) for layer in layers])
-    table["least50"] = np.array([float(candidate[layer].scores[least].mean()) for layer in layers])
-    table["n"] = np.array([candidate[layer].ids.numel() for layer in layers])
-    return table
+    none_seen = layermem.new_empty(0)
+    rows = []
+    for depth, (layer, result) in enumerate(candidate.items()):
+        controls = {split: results[split][layer] for split in CONTROLS if results.get(split)}
+        independent = controls["independent"].scores if "independent" in controls else none_seen
+        extreme = (ranked[:extremes], ranked[-extremes:])
+        rows.append(
+            (
+                *(layer, depth, float(result.layermem), float(steps[depth])),
+                *(float(controls[split].layermem) if split in controls else np.nan for split in CONTROLS),
+                *contrast_interval(result.scores, independent),
+                *(float(result.scores[images].mean()) for images in extreme),
+                len(result.ids),
+            )
+        )
+    return table_of(LAYERMEM_TABLE, rows)
 
 
-def layermem_intervals(results: Mapping[str, Mapping[str, LayerMemResult]], extremes: int = 50) -> Table:
+def layermem_intervals(results: Results, extremes: int = 50) -> Table:
     """Bootstrap 95 % intervals over images: the columns of ``layermem/intervals.csv``.
 
     Images are drawn with replacement, the same ones for all layers. Each resample ranks its own images, so the
@@ -57,8 +86,8 @@ def layermem_intervals(results: Mapping[str, Mapping[str, LayerMemResult]], extr
     mean depends on the images of this pair, and nothing about what another training would give.
 
     Args:
-        results: as `layermem_table` takes.
-        extremes: likewise.
+        results: of every split; one that is missing gives NaN.
+        extremes: how many candidates make up ``top50`` and ``least50``, as for `layermem_table`.
     """
     layers = list(results["candidate"])
     values = {split: np.stack([as_array(of[layer].scores) for layer in layers]) for split, of in results.items() if of}
@@ -73,37 +102,26 @@ def layermem_intervals(results: Mapping[str, Mapping[str, LayerMemResult]], extr
     return table
 
 
-def layermem_samples(
-    results: Mapping[str, Mapping[str, LayerMemResult]],
-    labels_of: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-) -> Table:
+def layermem_samples(results: Results, labels_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Table:
     """The score of every image on every layer: the columns of ``layermem/samples.csv``.
 
     Args:
-        results: split -> layer -> result.
+        results: of the splits that were measured.
         labels_of: data set ids -> labels.
     """
-    parts: dict[str, list[NDArray[Any]]] = {
-        name: [] for name in ("id", "split", "label", "layer", "align_f", "align_g", "score")
-    }
+    parts = []
     for split, layers in results.items():
         for layer, result in layers.items():
-            ids = result.ids.cpu().numpy()
-            parts["id"].append(ids)
-            parts["split"].append(np.full(len(ids), split))
-            parts["label"].append(labels_of(ids))
-            parts["layer"].append(np.full(len(ids), layer))
-            parts["align_f"].append(as_array(result.align_f))
-            parts["align_g"].append(as_array(result.align_g))
-            parts["score"].append(as_array(result.scores))
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+            ids, *scores = (as_array(of) for of in (result.ids, result.align_f, result.align_g, result.scores))
+            parts.append((ids, np.full(len(ids), split), labels_of(ids), np.full(len(ids), layer), *scores))
+    return {name: np.concatenate(cells) for name, cells in zip(LAYERMEM_SAMPLES, zip(*parts, strict=True), strict=True)}
 
 
-def control_tests(results: Mapping[str, Mapping[str, LayerMemResult]]) -> Table:
+def control_tests(results: Results) -> Table:
     """Welch's t-test of the candidates' scores against those of each control split ([P0] does this).
 
     Returns:
-        Columns ``layer``, ``control``, ``t`` and two-sided ``p``.
+        Columns ``layer``, ``control``, ``t`` and two-sided ``p``; no rows without a control.
     """
     rows = [
         (layer, split, *welch(as_array(result.scores), as_array(results[split][layer].scores)))
@@ -111,17 +129,62 @@ def control_tests(results: Mapping[str, Mapping[str, LayerMemResult]]) -> Table:
         for split in CONTROLS
         if results.get(split)
     ]
-    layer, control, t, p = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return {
-        "layer": np.array(layer, dtype=np.str_),
-        "control": np.array(control, dtype=np.str_),
-        "t": np.array(t, dtype=np.float64),
-        "p": np.array(p, dtype=np.float64),
-    }
+    return table_of(LAYERMEM_TESTS, rows)
 
 
-def _contrast_interval(candidate: LayerMemResult, independent: LayerMemResult | None) -> tuple[float, float, float]:
-    if independent is None or min(candidate.scores.numel(), independent.scores.numel()) < 2:
-        return np.nan, np.nan, np.nan
-    value, error = contrast(candidate.scores, independent.scores)
-    return normal_interval(float(value), float(error))
+def layers_by_block(layers: Sequence[str]) -> list[dict[str, str]]:
+    """The layers of each transformer block, by part (`PARTS`), in execution order.
+
+    Args:
+        layers: names in execution order; what belongs to no block that has an attention is left out.
+    """
+    blocks: dict[str, dict[str, str]] = {}
+    for layer in layers:
+        for part, pattern in PARTS.items():
+            if match := re.fullmatch(rf"(.*\d){pattern}", layer):
+                blocks.setdefault(match[1], {})[part] = layer
+    return [parts for parts in blocks.values() if "attention" in parts]
+
+
+def layermem_blocks(table: Table) -> Table:
+    """The rows of ``layermem/table.csv`` that belong to transformer blocks, with block (from 1, as [P]) and part.
+
+    Args:
+        table: columns ``LAYERMEM_TABLE``.
+
+    Returns:
+        Columns ``LAYERMEM_BLOCKS`` ([P] Table 10); no rows for other architectures.
+    """
+    row_of = {layer: row for row, layer in enumerate(table["layer"].tolist())}
+    rows = [
+        (number, part, *(table[name][row_of[layer]] for name in [*LAYERMEM_BLOCKS][2:]))
+        for number, parts in enumerate(layers_by_block(list(row_of)), start=1)
+        for part, layer in parts.items()
+    ]
+    return table_of(LAYERMEM_BLOCKS, rows)
+
+
+def mlp_minus_attention(results: Results) -> Interval | None:
+    """Contrast of the difference between MLP and attention, averaged over blocks, with its interval.
+
+    Scores of one image in two layers are dependent, so the difference is taken image by image before anything is
+    averaged: ``d(x) = mean over blocks of SSLMem'(x, mlp) - SSLMem'(x, attention)``.
+
+    Args:
+        results: candidate and independent images scored on the same layers.
+
+    Returns:
+        None where no block has both, or a split is missing.
+    """
+    pairs = [
+        (parts["mlp"], parts["attention"])
+        for parts in layers_by_block(list(results["candidate"]))
+        if parts.keys() >= {"mlp", "attention"}
+    ]
+    if not pairs or not results.get("independent"):
+        return None
+    candidate, independent = (
+        torch.stack([results[split][mlp].scores - results[split][attention].scores for mlp, attention in pairs]).mean(0)
+        for split in ("candidate", "independent")
+    )
+    return contrast_interval(candidate, independent)

@@ -1,6 +1,6 @@
 """Columns of the tables of patches."""
 
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
 
 PATCHES_TABLE: Schema = {
     **columns(str, "statistic"),
@@ -19,9 +19,10 @@ PATCHES_IMAGES: Schema = {
 }
 
 PATCHES_ORIGINS: Schema = {
-    **columns(int, "source"),
-    **columns(str, "name"),
-    **columns(int, "patches", "images"),
+    "source": Column(int, "id"),
+    "name": Column(str, "source"),
+    "patches": Column(int, "patches nearest to it"),
+    "images": Column(int, "images they are in"),
 }
 
 PATCHES_RAREFACTION: Schema = {
@@ -35,7 +36,7 @@ PATCHES_NEAREST: Schema = {
 }
 
 PATCHES_COMPARE: Schema = {
-    **columns(str, "model"),
+    "model": Column(str, "images"),
     **columns(int, "images"),
     **columns(str, "statistic"),
     **columns(float, "value", "low", "high"),

@@ -6,17 +6,20 @@ import numpy as np
 
 from memlight.analyses.patches.chart import patch_distances, patch_origins, statistics_beside
 from memlight.analyses.patches.columns import PATCHES_COMPARE, PATCHES_TABLE
-from memlight.analyses.patches.differences import equal_numbers, origin_differences
 from memlight.errors import UserError
-from memlight.metrics.origins import Origins, OriginStatistics, statistics_of
+from memlight.metrics.origins import STATISTICS, Origins, OriginStatistics, statistics_of
 from memlight.patches.results import PatchResults
 from memlight.runs.log import AnalysisLog
+from memlight.stats import permutation_interval
 from memlight.storage.tables import Table
+
+DRAWS = 200
+"""Relabellings of the pooled images."""
 
 
 def compare_patches(
     searches: Mapping[str, PatchResults], held_out: str | None, num_sources: int, log: AnalysisLog
-) -> Table:
+) -> None:
     """Write the table of all statistics and the charts; sets of images are cut to the size of the smallest.
 
     Args:
@@ -24,9 +27,6 @@ def compare_patches(
         held_out: the one of real images that no generator has learned from.
         num_sources: images of the index.
         log: where everything goes.
-
-    Returns:
-        The table, columns ``PATCHES_COMPARE``.
     """
     (grid,) = {int(results.about["grid"]) for results in searches.values()}
     metric = next(iter(searches.values())).metric
@@ -47,32 +47,86 @@ def compare_patches(
     counts = {name: statistics.origins["patches"] for name, statistics in found.items()}
     curves = {name: statistics.rarefaction for name, statistics in found.items()}
     log.figure("origins", patch_origins(counts, curves), "How often single sources are used, and rarefaction.")
-    return table
 
 
-def require_same_search(flag: str, run: str, one: PatchResults, other: PatchResults) -> None:
+def require_same_search(argument: str, run: str, one: PatchResults, other: PatchResults) -> None:
     """Refuse to compare searches in different indexes.
+
+    Args:
+        argument: that names the other search's run.
+        run: the other search's run.
+        one: what the search found that the others are compared with.
+        other: what the other search found.
 
     Raises:
         UserError: index, metric or grid differ.
     """
     for name in ("metric", "grid", "index_patches", "index_sha256", "extraction"):
         if one.about.get(name) != other.about.get(name):
-            raise UserError(
-                f"{flag} {run}: its search has another {name.replace('_', ' ')} ({other.about.get(name)}) than that of "
-                f"--run ({one.about.get(name)}); search both in the same index with the same --metric"
-            )
+            what = f"another {name.replace('_', ' ')} ({other.about.get(name)}) than that of `run`"
+            why = f"its search has {what} ({one.about.get(name)})"
+            raise UserError(argument, run, why, "search both in the same index with the same `metric`")
 
 
-def _rows(name: str, images: int, found: OriginStatistics, over: Table | None) -> Table:
+def _rows(model: str, images: int, found: OriginStatistics, over: Table | None) -> Table:
     count = len(found.table["statistic"])
     missing = np.full(count, np.nan)
-    difference = {"over": missing, "low": missing, "high": missing} if over is None else over
+    columns = {"over_held_out": "over", "over_low": "low", "over_high": "high"}
     return {
-        "model": np.full(count, name),
+        "model": np.full(count, model),
         "images": np.full(count, images),
         **{column: found.table[column] for column in PATCHES_TABLE},
-        "over_held_out": difference["over"],
-        "over_low": difference["low"],
-        "over_high": difference["high"],
+        **{column: missing if over is None else over[name] for column, name in columns.items()},
+    }
+
+
+def equal_numbers(sets: list[Origins]) -> list[Origins]:
+    """Evenly spaced images of each, as many as the smallest has: what depends on their number can then be compared."""
+    count = min(map(len, sets))
+    return [one.take(np.linspace(0, len(one) - 1, count).round().astype(int)) for one in sets]
+
+
+def origin_differences(one: Origins, other: Origins, *, seed: int = 0) -> Table:
+    """Each statistic of one set of images minus that of another, with an interval.
+
+    Under the hypothesis that both use the sources alike, images can be exchanged between them: all images are pooled
+    and dealt out anew, and the spread of the differences over those deals gives a 95 % interval, which leaves 0 out
+    where the test rejects. The patches of an image stay together, since they depend on one another.
+
+    Args:
+        one: origins of a set of images.
+        other: of as many.
+        seed: of the deals.
+
+    Returns:
+        Columns statistic, over, low, high.
+
+    Raises:
+        ValueError: the sets differ in size.
+    """
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} and {len(other)} images; see equal_numbers")
+    pooled = Origins(
+        np.concatenate([one.sources_IP, other.sources_IP]),
+        np.concatenate([one.same_IP, other.same_IP]),
+        np.concatenate([one.far_IP, other.far_IP]),
+        one.num_sources,
+    )
+    rng = np.random.default_rng(seed)
+
+    def difference(order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[float]:
+        first, second = (pooled.take(half).statistics() for half in (order[: len(one)], order[len(one) :]))
+        return [first[name] - second[name] if np.isfinite(second[name]) else np.nan for name in STATISTICS]
+
+    observed = difference(np.arange(len(pooled)))
+    null = np.array([difference(rng.permutation(len(pooled))) for _ in range(DRAWS)])
+    intervals = [
+        permutation_interval(value, drawn, 0.0) if np.isfinite(value) and np.isfinite(drawn).all() else None
+        for value, drawn in zip(observed, null.T, strict=True)
+    ]
+    return {
+        "statistic": np.array(STATISTICS),
+        "over": np.array(observed),
+        "low": np.array([i.low if i else np.nan for i in intervals]),
+        "high": np.array([i.high if i else np.nan for i in intervals]),
     }

@@ -1,23 +1,127 @@
-"""Where the patches of a set of images come from: statistics, tables and pictures of one search."""
+"""`analyze.py patches search`: two stores opened, checked and searched; then statistics, tables and pictures."""
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from memlight.analyses.patches.chart import patch_distances, patch_origins
-from memlight.analyses.patches.chart_maps import PatchedImage, patch_maps
+from memlight.analyses.patches import ANALYSIS
+from memlight.analyses.patches.chart import PatchedImage, patch_distances, patch_maps, patch_origins
+from memlight.analyses.patches.command import SearchFlags
 from memlight.display.pictures import image_grid
+from memlight.errors import named
 from memlight.metrics.origins import OriginStatistics, origin_statistics
+from memlight.patches.approximate import approximate_patches
 from memlight.patches.grid import patch_boxes
-from memlight.patches.results import PatchResults
-from memlight.patches.store import PatchStore
+from memlight.patches.nearest import SearchProgress
+from memlight.patches.results import PatchResults, write_results
+from memlight.patches.search import Neighbours, available_devices, nearest_patches
+from memlight.patches.store import PatchStore, open_store
+from memlight.runs.device import process_group
+from memlight.runs.flags import Results
 from memlight.runs.log import AnalysisLog
+from memlight.storage.rundir import RunDir
 
 ROWS = 6
 """Images drawn with the lowest mean distance, and with the highest."""
 
 TOP_SOURCES = 50
+"""Sources drawn, from the most used."""
+
+
+def run_search(out: str, flags: SearchFlags, results: Results) -> None:
+    """Search, and write neighbours, statistics and pictures.
+
+    Args:
+        out: run directory for the results.
+        flags: stores, and how they are searched.
+        results: tag and logger.
+
+    Raises:
+        UserError: a store is missing, damaged or made in another way, or nothing can be written.
+    """
+    run = RunDir(Path(out))
+    with named(run="out"):
+        run.require_writable()
+    with named(path="queries"):
+        queries = open_store(flags.queries, flags.verify, images=flags.query_images)
+    with named(path="index"):
+        index = open_store(flags.index, flags.verify, images=flags.index_images)
+    queries.require_comparable(index)
+    queries.image(0), index.image(0)  # the pictures need them, and the search may take long
+    with process_group(flags.device) as device:
+        devices = available_devices() if flags.device == "auto" else [device]
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        with AnalysisLog(
+            run,
+            ANALYSIS,
+            tag=results.tag,
+            logger=results.logger,
+            seed=0,
+            split_sha256=None,
+            checkpoints={"extractor": str(index.fingerprint["extraction"].get("weights_sha256") or "random")},
+            device=name if len(devices) == 1 else f"{len(devices)} x {name}",
+        ) as log:
+            identity = {"metric": flags.metric, "query_store": queries.fingerprint, "index": index.fingerprint}
+            progress = run.analysis("patches", results.tag).progress
+            saved = SearchProgress(progress, identity, queries.num_rows, flags.k)
+            start = time.perf_counter()
+            neighbours, more = _search(flags, queries, index, None if flags.device == "auto" else device, saved)
+            seconds = time.perf_counter() - start
+            about = {
+                **{"queries": flags.queries, "index": flags.index, "metric": flags.metric, "k": flags.k},
+                **{"backend": flags.backend, "approximate": flags.approximate, "seconds": seconds},
+                "pairs_per_second": queries.num_rows * index.num_rows / seconds,
+                **more,
+                **{"query_patches": queries.num_rows, "index_patches": index.num_rows, "grid": index.grid},
+                "query_images": queries.images,
+                "index_images": index.images,
+                "index_sha256": index.fingerprint["data"]["names_sha256"],
+                "extraction": index.fingerprint["extraction"],
+            }
+            kept = PatchResults(neighbours.distances, neighbours.indices, about)
+            write_results(log.partial, kept)
+            log.images = queries.num_images
+            print(_words(about))
+            study_patches(run.name, kept, queries, index, log)
+        if flags.approximate is None:
+            saved.remove()
+    print(f"{log.final.dir}: tables, figures, summary.json; `analyze.py patches report --run {out}` makes the page")
+
+
+def _search(
+    flags: SearchFlags, queries: PatchStore, index: PatchStore, device: torch.device | None, saved: SearchProgress
+) -> tuple[Neighbours, dict[str, Any]]:
+    """Neighbours, and what is to be said of the search."""
+    k, metric = flags.k, flags.metric
+    if flags.approximate is None:
+        found = nearest_patches(queries, index, k, metric, flags.backend, device, saved=saved, progress=True)
+        times = {"read_seconds": found.read_seconds, "wait_seconds": found.wait_seconds, "widened": found.widened}
+        return found, times
+    device = device or available_devices()[0]
+    with named(factory="approximate"):
+        found, recall = approximate_patches(
+            queries, index, flags.approximate, k, metric, device, nprobe=flags.nprobe, progress=True
+        )
+    words = {"recall_first": recall.first, "recall_among_k": recall.among_k, "recall_queries": recall.queries}
+    return found, words
+
+
+def _words(about: dict[str, Any]) -> str:
+    speed = f"{about['seconds']:.1f} s, {about['pairs_per_second'] / 1e6:.3g} million pairs/s"
+    start = f"{about['query_patches']} patches against {about['index_patches']}: {speed}"
+    if about["approximate"] is not None:
+        return (
+            f"{start}; {about['approximate']} finds the nearest patch of {about['recall_first']:.2%} of "
+            f"{about['recall_queries']} queries, {about['recall_among_k']:.2%} of their {about['k']} nearest"
+        )
+    return (
+        f"{start}; reading took {about['read_seconds']:.2f} s, of which {about['wait_seconds']:.2f} s were waited for"
+    )
 
 
 def study_patches(name: str, results: PatchResults, queries: PatchStore, index: PatchStore, log: AnalysisLog) -> None:

@@ -1,37 +1,26 @@
-"""A fresh linear probe and nearest neighbours for each of many frozen encoders, which share passes over the images."""
+"""A fresh linear probe and nearest neighbours for each of many frozen encoders, which share passes over the images.
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+Also the study behind `analyze.py probe`, and what others test their copies with.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from memlight import dist
+from memlight.analyses.probe.columns import PROBE_TABLE
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.data.images import ImageDataModule
 from memlight.metrics.knn import embed_many, knn_accuracy
 from memlight.metrics.probe import ProbeResult, linear_probe
 from memlight.runs.log import AnalysisLog
+from memlight.storage.tables import Table, table_of
 
 BUDGET = 2 << 30
 """Bytes of weights and features that are held at once, which sets how many encoders share a pass."""
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """How frozen features are evaluated.
-
-    Attributes:
-        k: neighbours.
-        temperature: of the neighbours' votes.
-        l2: penalty of the linear probe.
-        max_forward: most images in one forward.
-    """
-
-    k: int = 20
-    temperature: float = 0.1
-    l2: float = 1e-3
-    max_forward: int = 1024
 
 
 class Accuracy(NamedTuple):
@@ -66,7 +55,7 @@ def measure_accuracy(
     Args:
         encoders: on the device of the first.
         data: splits and images.
-        options: how.
+        options: neighbours, penalty, and the most images in one forward.
         log: counts the images that are read; None for no count.
         train_split: the images that probes are trained on.
         test_split: the images that they are tested on.
@@ -120,3 +109,41 @@ def encoders_at_once(encoder: nn.Module, images: int) -> int:
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     width: int = getattr(getattr(encoder, "spec", None), "num_features", 2048)
     return max(1, BUDGET // (weights + 4 * width * images))
+
+
+def study_probe(
+    encoders: Mapping[str, nn.Module],
+    data: ImageDataModule,
+    options: ProbeOptions,
+    log: AnalysisLog,
+    *,
+    train_split: str = "shared",
+    progress: bool = True,
+) -> Table:
+    """Accuracy of each encoder's features on external images, from probes trained on another split.
+
+    Both members of a pair were trained on the shared images, so probes of these favour neither.
+
+    Args:
+        encoders: name and frozen encoder.
+        data: splits and images.
+        options: neighbours, penalty, and the most images in one forward.
+        log: where the results go.
+        train_split: the images that probes are trained on.
+        progress: show bars.
+
+    Returns:
+        One row per encoder and evaluation (``PROBE_TABLE``).
+
+    Raises:
+        UserError: when the data set has no labels, or the external split is empty.
+    """
+    rows: list[tuple[object, ...]] = []
+    accuracies = measure_accuracy(encoders.values(), data, options, log, train_split=train_split, progress=progress)
+    for name, (linear, nearest) in zip(encoders, accuracies, strict=True):
+        rows.append((name, "output", "linear", linear.top1, linear.top5, linear.n_train, linear.n_test))
+        rows.append((name, "output", "knn", nearest, math.nan, linear.n_train, linear.n_test))
+    table = table_of(PROBE_TABLE, rows)
+    log.table("table", table)
+    log.headline({f"{row[2]}_top1/{row[0]}": row[3] for row in rows})
+    return table

@@ -1,14 +1,16 @@
 """How good the features are while a member trains: nearest neighbours every N epochs, a linear probe at the end."""
 
+from typing import ClassVar
+
 import lightning.pytorch as L
 
 from memlight import dist
 from memlight.analyses.observe import ObserverCallback
 from memlight.analyses.probe import ANALYSIS
-from memlight.analyses.probe.accuracy import ProbeOptions
-from memlight.analyses.probe.study import study_probe
+from memlight.analyses.probe.accuracy import study_probe
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.data.images import ImageDataModule
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least
 from memlight.metrics.knn import embed, knn_accuracy
 
 
@@ -29,6 +31,8 @@ class OnlineEvaluation(ObserverCallback):
         max_forward: most images in one forward.
     """
 
+    labelled: ClassVar = {"shared": 1, "external": 1}
+
     def __init__(
         self,
         every_n_epochs: int = 10,
@@ -39,9 +43,7 @@ class OnlineEvaluation(ObserverCallback):
         max_forward: int = 1024,
     ) -> None:
         super().__init__(every_n_epochs, None, network)
-        for name, count in (("num_train", num_train), ("num_test", num_test), ("max_forward", max_forward)):
-            if count < 1:
-                raise UserError(f"--trainer.callbacks.{name} {count}: must be 1 or more.")
+        at_least(1, num_train=num_train, num_test=num_test, max_forward=max_forward)
         self.limits = {"shared": num_train, "external": num_test}
         self.probe = probe
         self.max_forward = max_forward
@@ -54,8 +56,8 @@ class OnlineEvaluation(ObserverCallback):
         """
         for split in self.limits:
             if len(data.split.ids(split)) == 0:
-                raise UserError(f"--data.num_{split} 0: OnlineEvaluation needs {split} images; give some.")
-        self.require_labelled(data, dict.fromkeys(self.limits, 1))
+                raise UserError(f"num_{split}", 0, f"OnlineEvaluation needs {split} images", "give some")
+        super().require_images(data)
 
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the neighbours vote."""

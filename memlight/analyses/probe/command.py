@@ -1,15 +1,53 @@
-"""`analyze.py probe`."""
+"""`analyze.py probe`, and how frozen features are evaluated wherever a probe is trained."""
 
-from memlight.errors import UserError
-from memlight.runs.flags import EncoderFlags, Member, Place, Results, Trained, at_least
+from dataclasses import dataclass
+
+from memlight.errors import at_least, positive
+from memlight.runs.flags import EncoderFlags, Member, Place, Results, Trained
+
+
+@dataclass(frozen=True)
+class ProbeFlags:
+    """How frozen features are evaluated, as flags of a command.
+
+    Attributes:
+        k: neighbours.
+        temperature: of the neighbours' votes.
+        l2: penalty of the linear probe.
+
+    Raises:
+        UserError: no neighbour, a temperature of 0 or less, or a negative penalty.
+    """
+
+    k: int = 20
+    temperature: float = 0.1
+    l2: float = 1e-3
+
+    def __post_init__(self) -> None:
+        at_least(1, k=self.k)
+        at_least(0, l2=self.l2)
+        positive(temperature=self.temperature)
+
+    def within(self, max_forward: int) -> "ProbeOptions":
+        """The same evaluation with at most so many images in one forward, as `Place` and the encoder allow."""
+        return ProbeOptions(self.k, self.temperature, self.l2, max_forward)
+
+
+@dataclass(frozen=True)
+class ProbeOptions(ProbeFlags):
+    """How frozen features are evaluated: `ProbeFlags`, and how many images an encoder sees at once.
+
+    Attributes:
+        max_forward: most images in one forward; it changes no number.
+    """
+
+    max_forward: int = 1024
 
 
 def probe(
     run: str | None = None,
     members: list[Member] | None = None,
-    k: int = 20,
-    temperature: float = 0.1,
-    l2: float = 1e-3,
+    evaluation: ProbeFlags = ProbeFlags(),
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
@@ -23,27 +61,20 @@ def probe(
     Args:
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         members: which encoders; all that were trained, and the random one, if unset.
-        k: neighbours.
-        temperature: of the neighbours' votes.
-        l2: penalty of the linear probe.
+        evaluation: how the features are evaluated
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
         place: data and device
         results: results
     """
-    at_least(1, k=k)
-    at_least(0, l2=l2)
-    if temperature <= 0:
-        raise UserError(f"--temperature {temperature}: must be above 0.")
     from memlight.analyses.probe import ANALYSIS
-    from memlight.analyses.probe.accuracy import ProbeOptions
-    from memlight.analyses.probe.study import study_probe
+    from memlight.analyses.probe.accuracy import study_probe
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
         opened.require_images(opened.probe_split, "external", at_least=1)
         encoders = {name: opened.encoder(name, trained.checkpoint) for name in members or opened.members()}
         opened.read_images(labelled=True)
+        options = evaluation.within(opened.at_once(place.max_forward))
         with opened.log(ANALYSIS, results.tag or trained.tag, results.logger, None) as log:
-            options = ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=opened.at_once(place.max_forward))
             study_probe(encoders, opened.data, options, log, train_split=opened.probe_split)

@@ -1,17 +1,16 @@
 """What pruning costs while a member trains."""
 
-from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import lightning.pytorch as L
 import torch
 
 from memlight.analyses.observe import ObserverCallback
-from memlight.analyses.probe.accuracy import ProbeOptions
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.prune import ANALYSIS
-from memlight.analyses.prune.study import PruneOptions, layers_to_prune, own_split, prune_headline, study_prune
-from memlight.data.images import ImageDataModule
-from memlight.errors import UserError
+from memlight.analyses.prune.command import PruneOptions
+from memlight.analyses.prune.study import layers_to_prune, own_split, prune_headline, study_prune
+from memlight.errors import at_least, named
 from memlight.features.hooks import Activation
 from memlight.storage.rundir import member_tag
 
@@ -21,7 +20,7 @@ class PruneCallback(ObserverCallback):
 
     That is ``--member ROLE --checkpoint epoch=N``, and it goes to the same place in ``analysis/``. The member's metrics
     get ``prune/drop/<mode>/<scope>-<ratio>`` and ``prune/excess/<mode>/<scope>-<ratio>`` (shares of the test images).
-    Every copy gets a new probe, so it takes a while: few epochs and few trials.
+    Every copy gets a new probe, which takes a while: choose few epochs and few trials.
 
     Args:
         every_n_epochs: how often.
@@ -35,6 +34,8 @@ class PruneCallback(ObserverCallback):
         activation: applied to every element before averaging over positions.
         max_forward: most views or images in one forward.
     """
+
+    labelled: ClassVar = {"shared": 1, "external": 2}
 
     def __init__(
         self,
@@ -50,38 +51,23 @@ class PruneCallback(ObserverCallback):
         max_forward: int = 1024,
     ) -> None:
         super().__init__(every_n_epochs, layers, network)
-        for name, count in (("num_views", num_views), ("max_forward", max_forward)):
-            if count < 1:
-                raise UserError(f"--trainer.callbacks.{name} {count}: must be 1 or more.")
-        self.options = PruneOptions(
-            ratios=ratios,
-            scopes=scope,
-            modes=modes,
-            trials=trials,
-            num_views=num_views,
-            activation=activation,
-            probe=ProbeOptions(max_forward=max_forward),
-        )
+        at_least(1, max_forward=max_forward)
+        with named(views="trainer.callbacks.num_views"):
+            self.options = PruneOptions(ratios, scope, modes, trials, num_views, activation)
+        self.evaluation = ProbeOptions(max_forward=max_forward)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Also refuse layers that cannot be pruned and shares that are no unit, before the first step."""
         super().setup(trainer, pl_module, stage)
         layers_to_prune(self.encoder(pl_module), self.layers, self.options)
 
-    def require_images(self, data: ImageDataModule) -> None:
-        """Refuse images that no probe can be trained on or tested with.
-
-        Raises:
-            UserError: a split is too small, or holds images without a class.
-        """
-        self.require_labelled(data, {"shared": 1, "external": 2})
-
     def observe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prune copies of this epoch's encoder."""
         data = self.data(trainer)
         encoder = self.encoder(pl_module).to(memory_format=torch.channels_last)
-        options = replace(self.options, split=own_split(data.role))
-        names = layers_to_prune(encoder, self.layers, options)
+        names, split = layers_to_prune(encoder, self.layers, self.options), own_split(data.role)
         with self.log_to_disk(trainer, ANALYSIS, member_tag(data.role, self.moment(trainer))) as log:
-            copies, effects = study_prune(encoder, data, names, options, log, progress=False)
+            copies, effects = study_prune(
+                encoder, data, names, self.options, self.evaluation, log, split=split, progress=False
+            )
         self.log_numbers(pl_module, "prune", prune_headline(copies, effects))

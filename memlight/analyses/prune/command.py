@@ -1,25 +1,59 @@
-"""`analyze.py prune`."""
+"""`analyze.py prune`, and which copies it makes."""
 
+from dataclasses import dataclass
 from typing import Literal
 
-from memlight.errors import UserError
-from memlight.runs.flags import Member, Place, Results, Trained, at_least
+from memlight.analyses.probe.command import ProbeFlags
+from memlight.errors import UserError, at_least
+from memlight.runs.flags import Member, Place, Results, Trained
+
+Mode = Literal["top", "random", "low"]
+Scope = Literal["layer", "model"]
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """Which copies of an encoder are pruned, and how its units are scored.
+
+    Attributes:
+        ratios: shares of the units.
+        scope: that share of each layer at once, or of all units together.
+        modes: units of the highest UnitMem, random ones, or those of the lowest.
+        trials: random draws for each scope and ratio.
+        views: views of each image, averaged for the scores.
+        activation: applied to every element before averaging over positions; identity for outputs of a ReLU.
+        seed: of the views and of the random draws; the training's if unset.
+
+    Raises:
+        UserError: a number out of range, or something that is named twice.
+    """
+
+    ratios: tuple[float, ...] = (0.1, 0.2)
+    scope: tuple[Scope, ...] = ("layer", "model")
+    modes: tuple[Mode, ...] = ("top", "random", "low")
+    trials: int = 10
+    views: int = 10
+    activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs"
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, views=self.views, trials=self.trials)
+        for name in ("ratios", "scope", "modes"):
+            values = getattr(self, name)
+            twice = [value for position, value in enumerate(values) if value in values[:position]]
+            if twice or not values:
+                raise UserError(name, twice[0] if twice else None, "named twice" if twice else "names none")
+        for ratio in self.ratios:
+            if not 0 < ratio < 1:
+                raise UserError("ratios", f"{ratio:g}", "must be above 0 and below 1")
 
 
 def prune(
     run: str,
     member: Member = "candidate",
     layers: list[str] | None = None,
-    ratios: tuple[float, ...] = (0.1, 0.2),
-    scope: tuple[Literal["layer", "model"], ...] = ("layer", "model"),
-    modes: tuple[Literal["top", "random", "low"], ...] = ("top", "random", "low"),
-    trials: int = 10,
-    views: int = 10,
-    activation: Literal["identity", "abs", "relu", "abs_of_mean"] = "abs",
-    k: int = 20,
-    temperature: float = 0.1,
-    l2: float = 1e-3,
-    seed: int | None = None,
+    options: PruneOptions = PruneOptions(),
+    evaluation: ProbeFlags = ProbeFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
     results: Results = Results(),  # noqa: B008 - frozen
@@ -33,47 +67,25 @@ def prune(
         run: run directory.
         member: which encoder is pruned; random is the same architecture with the run's initial weights.
         layers: layers whose units may be pruned; all that can be if unset.
-        ratios: shares of the units.
-        scope: that share of each layer at once, or of all units together.
-        modes: units of the highest UnitMem, random ones, or those of the lowest.
-        trials: random draws for each scope and ratio.
-        views: views of each image, averaged for the scores.
-        activation: applied to every element before averaging over positions; identity for outputs of a ReLU.
-        k: neighbours.
-        temperature: of the neighbours' votes.
-        l2: penalty of the linear probe.
-        seed: of the views and of the random draws; the training's if unset.
+        options: which copies are pruned, and how units are scored
+        evaluation: how each copy is evaluated
         trained: which state of the trained networks
         place: data and device
         results: results
     """
-    at_least(1, views=views, trials=trials, k=k)
-    at_least(0, l2=l2)
-    if temperature <= 0:
-        raise UserError(f"--temperature {temperature}: must be above 0.")
     trained.require_for(member)
-    from memlight.analyses.probe.accuracy import ProbeOptions
     from memlight.analyses.prune import ANALYSIS
-    from memlight.analyses.prune.study import PruneOptions, layers_to_prune, own_split, study_prune
+    from memlight.analyses.prune.study import layers_to_prune, own_split, study_prune
     from memlight.runs.opened import open_run
     from memlight.storage.rundir import member_tag
 
-    options = PruneOptions(
-        ratios=ratios,
-        scopes=scope,
-        modes=modes,
-        trials=trials,
-        split=own_split(member),
-        num_views=views,
-        activation=activation,
-        seed=seed,
-        probe=ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=place.max_forward),
-    )
     with open_run(run, place, network=trained.network) as opened:
-        opened.require_images(options.split, "external")
+        split = own_split(member)
+        opened.require_images(split, "external")
         opened.require_images(opened.probe_split, at_least=1)
         encoder = opened.encoder(member, trained.checkpoint)
         names = layers_to_prune(encoder, layers, options)
         opened.read_images(labelled=True)
-        with opened.log(ANALYSIS, results.tag or member_tag(member, trained.tag), results.logger, seed) as log:
-            study_prune(encoder, opened.data, names, options, log)
+        probe = evaluation.within(place.max_forward)
+        with opened.log(ANALYSIS, results.tag or member_tag(member, trained.tag), results.logger, options.seed) as log:
+            study_prune(encoder, opened.data, names, options, probe, log, split=split)

@@ -7,8 +7,8 @@ import numpy as np
 
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.display import page
-from memlight.display.page import decimals, number, word
-from memlight.display.parts import POINTS, effect_cells, figures, heading, rows_of, section
+from memlight.display.page import decimals, interval, number, word
+from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 
@@ -31,45 +31,30 @@ def prune_section(run: RunDir) -> str:
         "an excess above 0 is what units of this score cost beyond their number. Its interval (95 %, for each row by "
         "itself) holds the draws' spread and the test images'."
     )
-    return section(run, "prune", explained, prune_html)
+    return section(run, "prune", explained, _result)
 
 
-def prune_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the effects, the figure and every copy.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+def _result(analysis: AnalysisDir) -> str:
     copies = read_table(analysis.table(), PRUNE_TABLE)
     effects = read_table(analysis.table("effects"), PRUNE_EFFECTS)
-    compared = [
-        [
-            word(f"{POINTS * row['ratio']:g} % of {'each layer' if row['scope'] == 'layer' else 'the model'}"),
-            word(MODES[row["mode"]].removeprefix("the ")),
-            *(number(row[name]) for name in ("units", "dead")),
-            *effect_cells(row),
-        ]
-        for row in rows_of(effects)
-    ]
-    header = (
-        *("share", "units pruned", "number", "of them dead", "lost", "95 % interval", "random lost", "one more draw"),
-        *("excess", "95 % interval", "against random"),
-    )
-    every = [
-        [
-            *(word(row[name]) for name in ("mode", "scope")),
-            *(number(POINTS * row["ratio"], 0), number(row["trial"]), number(row["units"])),
-            *(number(POINTS * row[name], 2) for name in ("probe_top1", "knn_top1", "drop")),
-        ]
-        for row in rows_of(copies)
-    ]
-    names_of_all = ("mode", "scope", "share %", "draw", "units", "probe top-1 %", "kNN top-1 %", "probe lost (points)")
-    return (
-        heading(analysis)
-        + "".join(map(page.paragraph, prune_words(copies, effects)))
-        + (page.table(header, compared) if compared else "")
-        + figures(analysis)
-        + page.folded(f"All {len(every)} copies", page.table(names_of_all, every))
+    html = heading(analysis) + "".join(map(page.paragraph, prune_words(copies, effects)))
+    if len(effects["mode"]):
+        html += _effects(effects)
+    return html + figures(analysis) + page.folded(f"All {len(copies['mode'])} copies", drawn(copies, PRUNE_TABLE))
+
+
+def _effects(effects: Table) -> str:
+    scopes = {"layer": "each layer", "model": "the model"}
+    return drawn(
+        effects,
+        PRUNE_EFFECTS,
+        ("share", lambda row: word(f"{POINTS * row['ratio']:g} % of {scopes[row['scope']]}")),
+        ("units pruned", lambda row: word(MODES[row["mode"]].removeprefix("the "))),
+        *("units", "dead", "drop"),
+        ("random lost", lambda row: number(POINTS * row["random"], 2)),
+        ("one more draw", lambda row: interval(POINTS * row["random_low"], POINTS * row["random_high"], 2)),
+        "excess",
+        ("against random", lambda row: word(row["verdict"], "yes" if row["verdict"].startswith("costs") else "no")),
     )
 
 
@@ -87,8 +72,8 @@ def prune_words(copies: Table, effects: Table) -> list[str]:
         f"{len(copies['mode']) - 1} copies were pruned; the unpruned one's probe names "
         f"{decimals(POINTS * copies['probe_top1'][0], 2)} % of the external images rightly."
     ]
+    rows = rows_of(effects)
     for scope, ratio in dict.fromkeys(zip(copies["scope"][1:].tolist(), copies["ratio"][1:].tolist(), strict=True)):
-        rows = rows_of(effects)
         compared = {row["mode"]: row for row in rows if (row["scope"], row["ratio"]) == (scope, ratio)}
         text = _cost(scope, ratio, copies, compared)
         verdicts = {mode: row["verdict"] for mode, row in compared.items() if row["verdict"] != NO_DRAWS}
@@ -117,10 +102,10 @@ def order(top: str, low: str) -> str:
 
 
 def _cost(scope: str, ratio: float, copies: Table, compared: Mapping[str, Mapping[str, Any]]) -> str:
-    here = (copies["scope"] == scope) & (copies["ratio"] == ratio)
+    of_share = (copies["scope"] == scope) & (copies["ratio"] == ratio)
     parts = []
     for mode, name in (("top", MODES["top"]), ("random", "random units"), ("low", MODES["low"])):
-        drops = copies["drop"][here & (copies["mode"] == mode)]
+        drops = copies["drop"][of_share & (copies["mode"] == mode)]
         if len(drops) == 0:
             continue
         mean = POINTS * float(np.mean(drops))

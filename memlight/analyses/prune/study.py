@@ -1,7 +1,9 @@
 """What pruning costs, by UnitMem against random units: the study behind `analyze.py prune` and the callback."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,65 +11,48 @@ from torch import Tensor, nn
 
 from memlight import dist
 from memlight.analyses.effects import effect_row
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
+from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.prune.chart import accuracy_lost
-from memlight.analyses.prune.choice import Mode, PrunedCopy, Scope, choose_units, require_pruned
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS
+from memlight.analyses.prune.command import Mode, PruneOptions, Scope
 from memlight.analyses.unitmem.tables import unitmem_table
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
-from memlight.features.hooks import Activation, count_units
+from memlight.features.hooks import count_units
 from memlight.features.passes import images_at_once
 from memlight.interventions import prune_units
 from memlight.interventions.parts import prunable_layers, unit_weights
 from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array
 from memlight.storage.tables import Table, table_of
 
+_SCOPE_KEYS: dict[Scope, int] = {"layer": 1, "model": 2}
+"""What tells the random draws of the two scopes apart."""
 
-@dataclass(frozen=True)
-class PruneOptions:
-    """Which copies are pruned, how units are scored and how copies are tested.
+
+class PrunedCopy(NamedTuple):
+    """What one copy of an encoder loses.
 
     Attributes:
-        ratios: shares of the units, each above 0 and below 1.
-        scopes: a share of each layer at once, of all units together, or both.
-        modes: the highest UnitMem, random units, the lowest.
-        trials: random draws for each scope and ratio.
-        split: the images that units are scored on: the encoder's own.
-        num_views: views of each image, averaged.
-        activation: applied to every element before averaging over positions.
-        seed: of the views and of the random draws; None is the data module's.
-        probe: how copies are tested.
-
-    Raises:
-        UserError: a share that is none, or something that is named twice.
+        mode: the highest scores, the lowest ones, or random units.
+        scope: a share of each layer, or of all units together.
+        ratio: the share.
+        trial: which random draw; 0 for the other modes.
+        units: channels of each layer, ascending; a layer may lose none.
     """
 
-    ratios: Sequence[float] = (0.1, 0.2)
-    scopes: Sequence[Scope] = ("layer", "model")
-    modes: Sequence[Mode] = ("top", "random", "low")
-    trials: int = 10
-    split: str = "candidate"
-    num_views: int = 10
-    activation: Activation = "abs"
-    seed: int | None = None
-    probe: ProbeOptions = field(default_factory=ProbeOptions)
+    mode: Mode
+    scope: Scope
+    ratio: float
+    trial: int
+    units: dict[str, list[int]]
 
-    def __post_init__(self) -> None:
-        named: dict[str, Sequence[float] | Sequence[str]]
-        named = {"--ratios": self.ratios, "--scope": self.scopes, "--modes": self.modes}
-        for flag, values in named.items():
-            twice = [value for position, value in enumerate(values) if value in values[:position]]
-            if twice or not values:
-                raise UserError(f"{flag} {twice[0]}: named twice." if twice else f"{flag}: names none.")
-        for ratio in self.ratios:
-            if not 0 < ratio < 1:
-                raise UserError(f"--ratios {ratio:g}: must be above 0 and below 1.")
-        if self.trials < 1:
-            raise UserError(f"--trials {self.trials}: must be 1 or more.")
+
+def own_split(member: str) -> str:
+    """The images that a member alone was trained on; the candidates for every other encoder."""
+    return "independent" if member == "independent" else "candidate"
 
 
 def layers_to_prune(encoder: nn.Module, chosen: Sequence[str] | None, options: PruneOptions) -> list[str]:
@@ -82,14 +67,72 @@ def layers_to_prune(encoder: nn.Module, chosen: Sequence[str] | None, options: P
         makers = [weights.producer for weights in unit_weights(encoder, chosen).values()]
         for position, layer in enumerate(chosen):
             if (first := makers.index(makers[position])) < position:
-                raise UserError(f"--layers {layer}: has the same units as {chosen[first]}; name one of the two.")
+                raise UserError("layers", layer, f"has the same units as {chosen[first]}", "name one of the two")
         order = {layer: position for position, layer in enumerate(prunable)}
         names = sorted(chosen, key=lambda layer: order.get(layer, len(order)))
     sizes = count_units(encoder, names)
-    for scope in options.scopes:
+    for scope in options.scope:
         for ratio in options.ratios:
             require_pruned(sizes, scope, ratio)
     return names
+
+
+def require_pruned(sizes: Mapping[str, int], scope: Scope, ratio: float) -> None:
+    """Refuse a share that leaves a layer (or, in scope ``model``, the encoder) as it is.
+
+    Args:
+        sizes: units of each layer.
+        scope: whether ``ratio`` is a share of each layer, or of all units together.
+        ratio: the share.
+
+    Raises:
+        UserError: names the smallest layer, and the share that takes one unit of it.
+    """
+    smallest = min(sizes, key=lambda layer: sizes[layer])
+    where, units = (smallest, sizes[smallest]) if scope == "layer" else ("the model", sum(sizes.values()))
+    if pruned_count(ratio, units) == 0:
+        enough = math.ceil(1000 / units) / 1000
+        raise UserError("ratios", ratio, f"is none of the {units} units of {where}", f"use {enough:g} or more")
+
+
+def pruned_count(ratio: float, units: int) -> int:
+    """So many of ``units`` are a share: ``int(ratio * units)``, as in the paper, but 29 of 100 for 0.29."""
+    return int(ratio * units + 1e-9)
+
+
+def choose_units(
+    scores: Mapping[str, NDArray[np.float64]], mode: Mode, scope: Scope, ratio: float, *, seed: int = 0, trial: int = 0
+) -> PrunedCopy:
+    """Choose ``int(ratio * U)`` of the U units of each layer, or of all layers together.
+
+    Among equal scores the units that come first go first: by layer, then by channel, in every mode. Dead units have
+    score 0 and can be chosen like all others. A random draw depends on (seed, scope, ratio, trial) and, in scope
+    ``layer``, on the layer's name: neither on the scores nor on which other layers are pruned.
+
+    Args:
+        scores: ``(U,)`` of each layer, in execution order.
+        mode: the highest scores, the lowest ones, or random units.
+        scope: a share of each layer, or of all units together.
+        ratio: the share.
+        seed: of the random draws.
+        trial: which draw.
+    """
+    groups = [[layer] for layer in scores] if scope == "layer" else [list(scores)]
+    chosen: dict[str, list[int]] = {}
+    for group in groups:
+        values = np.concatenate([scores[layer] for layer in group])
+        if mode == "random":
+            key = [seed % 2**64, _SCOPE_KEYS[scope], round(ratio * 1e9), trial]
+            key += [crc32(group[0].encode())] if scope == "layer" else []
+            order = np.random.default_rng(key).permutation(len(values))
+        else:
+            order = np.argsort(-values if mode == "top" else values, kind="stable")
+        lost = np.sort(order[: pruned_count(ratio, len(values))])
+        ends = np.cumsum([len(scores[layer]) for layer in group])
+        parts = np.split(lost, np.searchsorted(lost, ends[:-1]))
+        starts = [0, *ends[:-1].tolist()]
+        chosen |= {layer: (part - start).tolist() for layer, part, start in zip(group, parts, starts, strict=True)}
+    return PrunedCopy(mode, scope, ratio, trial, chosen)
 
 
 def study_prune(
@@ -97,8 +140,10 @@ def study_prune(
     data: ImageDataModule,
     layers: Sequence[str],
     options: PruneOptions,
+    evaluation: ProbeOptions,
     log: AnalysisLog,
     *,
+    split: str = "candidate",
     progress: bool = True,
 ) -> tuple[Table, Table]:
     """Score the units, prune copies, and train a new probe for each; write tables and figures.
@@ -107,34 +152,42 @@ def study_prune(
         encoder: the encoder studied; it is left bit-identical.
         data: splits and images.
         layers: module paths in execution order, see `layers_to_prune`.
-        options: how.
+        options: which copies are pruned, and how units are scored.
+        evaluation: how copies are tested, and the most views or images in one forward.
         log: where the results go.
+        split: the images that units are scored on: the encoder's own, see `own_split`.
         progress: show bars.
 
     Returns:
         Every copy (``PRUNE_TABLE``), and what pruning by score costs against random units (``PRUNE_EFFECTS``).
     """
-    at_once = images_at_once(options.probe.max_forward, options.num_views)
-    batches = data.batches(options.split, at_once, dist.rank(), dist.world_size())
+    at_once = images_at_once(evaluation.max_forward, options.views)
+    batches = data.batches(split, at_once, dist.rank(), dist.world_size())
     log.images += len(batches.ids)
     scores = measure_unitmem(
         encoder,
         batches,
         data.view_maker(seed=options.seed),
         layers,
-        num_views=options.num_views,
+        num_views=options.views,
         activation=options.activation,
-        max_forward=options.probe.max_forward,
+        max_forward=evaluation.max_forward,
         progress=progress,
-        title=f"UnitMem {options.split}",
+        title=f"UnitMem {split}",
     )
-    copies = plan_copies(scores, options, data.seed if options.seed is None else options.seed)
+    values = {layer: as_array(result.unitmem) for layer, result in scores.items()}
+    seed = data.seed if options.seed is None else options.seed
+    copies = [
+        choose_units(values, mode, scope, ratio, seed=seed, trial=trial)
+        for scope in options.scope
+        for ratio in options.ratios
+        for mode in options.modes
+        for trial in range(options.trials if mode == "random" else 1)
+    ]
     encoders = (prune_units(encoder, units) for units in ({}, *(copy.units for copy in copies)))
-    none, *pruned = measure_accuracy(encoders, data, options.probe, log, progress=progress, title="pruned copies")
-    table = prune_table(copies, none, pruned)
+    none, *pruned = measure_accuracy(encoders, data, evaluation, log, progress=progress, title="pruned copies")
     dead = {layer: as_array(result.dead) for layer, result in scores.items()}
-    units = pruned_units(copies, dead)
-    effects = prune_effects(copies, none.linear.right, [accuracy.linear.right for accuracy in pruned], dead)
+    table, effects, units = prune_tables(copies, none, pruned, dead)
     log.table("table", table)
     log.table("effects", effects)
     log.table("units", units)
@@ -144,67 +197,37 @@ def study_prune(
     return table, effects
 
 
-def plan_copies(scores: Mapping[str, UnitMemResult], options: PruneOptions, seed: int) -> list[PrunedCopy]:
-    """Every copy to make: scopes, ratios and modes in the order given, random draws one after the other."""
-    values = {layer: as_array(result.unitmem) for layer, result in scores.items()}
-    return [
-        choose_units(values, mode, scope, ratio, seed=seed, trial=trial)
-        for scope in options.scopes
-        for ratio in options.ratios
-        for mode in options.modes
-        for trial in range(options.trials if mode == "random" else 1)
-    ]
+def prune_tables(
+    copies: Sequence[PrunedCopy], none: Accuracy, pruned: Sequence[Accuracy], dead: Mapping[str, NDArray[np.bool_]]
+) -> tuple[Table, Table, Table]:
+    """Accuracies, what pruning by score costs against random draws of the same size, and what every copy lost.
 
+    Args:
+        copies: what was pruned.
+        none: of the unpruned copy.
+        pruned: of each of ``copies``.
+        dead: ``(U,)`` of each layer, which units never fired on the images scored.
 
-def prune_table(copies: Sequence[PrunedCopy], none: Accuracy, pruned: Sequence[Accuracy]) -> Table:
-    """Accuracy of every copy, the unpruned one first (``PRUNE_TABLE``); accuracies and drops are shares."""
-    rows = [("none", "none", 0.0, 0, 0, none.linear.top1, none.knn, 0.0)]
+    Returns:
+        ``PRUNE_TABLE``, the unpruned copy first; ``PRUNE_EFFECTS`` of the copies that are not random; ``PRUNE_UNITS``
+        with a row for each copy and layer. Accuracies and drops are shares.
+    """
+    accuracies = [("none", "none", 0.0, 0, 0, none.linear.top1, none.knn, 0.0)]
+    effects: list[tuple[object, ...]] = []
+    units = []
+    draws: dict[tuple[Scope, float], list[Tensor]] = {}
     for copy, accuracy in zip(copies, pruned, strict=True):
-        count = sum(map(len, copy.units.values()))
-        top1 = accuracy.linear.top1
-        rows.append((*copy[:4], count, top1, accuracy.knn, none.linear.top1 - top1))
-    return table_of(PRUNE_TABLE, rows)
-
-
-def pruned_units(copies: Sequence[PrunedCopy], dead: Mapping[str, NDArray[np.bool_]]) -> Table:
-    """What every copy lost, a row per layer (``PRUNE_UNITS``): how many units, how many dead ones, and their channels.
-
-    Args:
-        copies: what was pruned.
-        dead: ``(U,)`` of each layer, which units never fired on the images scored.
-    """
-    rows = [
-        (*copy[:4], layer, len(units), int(dead[layer][units].sum()), " ".join(map(str, units)))
-        for copy in copies
-        for layer, units in copy.units.items()
-    ]
-    return table_of(PRUNE_UNITS, rows)
-
-
-def prune_effects(
-    copies: Sequence[PrunedCopy], none: Tensor, pruned: Sequence[Tensor], dead: Mapping[str, NDArray[np.bool_]]
-) -> Table:
-    """What pruning by score costs, and how much more than random draws of the same size (``PRUNE_EFFECTS``).
-
-    Args:
-        copies: what was pruned.
-        none: ``(M,)`` bool, which test images the unpruned copy's probe names rightly.
-        pruned: likewise for each of ``copies``.
-        dead: ``(U,)`` of each layer, which units never fired on the images scored.
-    """
-    rows = []
-    for copy, right in zip(copies, pruned, strict=True):
         if copy.mode == "random":
-            continue
-        drawn = [
-            other_right
-            for other, other_right in zip(copies, pruned, strict=True)
-            if (other.mode, other.scope, other.ratio) == ("random", copy.scope, copy.ratio)
-        ]
-        count = sum(map(len, copy.units.values()))
-        silent = sum(int(dead[layer][units].sum()) for layer, units in copy.units.items())
-        rows.append((copy.scope, copy.ratio, copy.mode, count, silent, *effect_row(none, right, drawn)))
-    return table_of(PRUNE_EFFECTS, rows)
+            draws.setdefault((copy.scope, copy.ratio), []).append(accuracy.linear.right)
+    for copy, (linear, knn) in zip(copies, pruned, strict=True):
+        of_layers = [(layer, len(lost), int(dead[layer][lost].sum())) for layer, lost in copy.units.items()]
+        count, silent = (sum(numbers) for numbers in zip(*(row[1:] for row in of_layers), strict=True))
+        accuracies.append((*copy[:4], count, linear.top1, knn, none.linear.top1 - linear.top1))
+        units += [(*copy[:4], *row, " ".join(map(str, copy.units[row[0]]))) for row in of_layers]
+        if copy.mode != "random":
+            effect = effect_row(none.linear.right, linear.right, draws.get((copy.scope, copy.ratio), []))
+            effects.append((copy.scope, copy.ratio, copy.mode, count, silent, *effect))
+    return table_of(PRUNE_TABLE, accuracies), table_of(PRUNE_EFFECTS, effects), table_of(PRUNE_UNITS, units)
 
 
 def prune_headline(table: Table, effects: Table) -> dict[str, float]:
@@ -223,8 +246,3 @@ def prune_headline(table: Table, effects: Table) -> dict[str, float]:
         for name in ("excess", "excess_low", "excess_high"):
             numbers[f"{name}/{mode}/{scope}-{ratio:g}"] = float(effects[name][row])
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
-
-
-def own_split(member: str) -> str:
-    """The images that a member alone was trained on; the candidates for every other encoder."""
-    return "independent" if member == "independent" else "candidate"

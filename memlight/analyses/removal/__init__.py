@@ -1,12 +1,12 @@
 """Are the most memorised images those that training needs?"""
 
 from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
-from memlight.analyses.removal.command import removal
+from memlight.analyses.removal.command import evaluate_removal
 from memlight.runs.analysis import Analysis, later
 
 ANALYSIS = Analysis(
     "removal",
-    removal,
+    evaluate_removal,
     {
         "table": REMOVAL_TABLE,
         "effects": REMOVAL_EFFECTS,

@@ -66,7 +66,7 @@ def class_shift(removed: Ids, candidates: Ids, num_classes: int) -> float:
     Args:
         removed: ``int64 (k,)`` classes of the removed images, k >= 1.
         candidates: ``int64 (C,)`` classes of all candidates.
-        num_classes: how many there are.
+        num_classes: how many classes there are.
     """
     shares = [np.bincount(labels, minlength=num_classes) / len(labels) for labels in (removed, candidates)]
     return float(np.abs(shares[0] - shares[1]).sum() / 2)

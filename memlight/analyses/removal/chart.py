@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memlight.display.figures import BLUE, GREEN, GREY, STYLE
+from memlight.display.figures import BLUE, GREEN, GREY, STYLE, value_and_error
 from memlight.storage.tables import Table
 
 ARMS = {"top": "most\nmemorised", "random": "random", "low": "least\nmemorised"}
@@ -60,13 +60,9 @@ def _drops(ax: Axes, table: Table, effects: Table) -> None:
         places = middle + np.linspace(-0.12, 0.12, len(draws)) if len(draws) > 1 else [middle]
         ax.plot(places, draws, ".", color=GREY, ms=6, alpha=0.8, lw=0, label="random draws")
     if len(effects["random"]) and np.isfinite(effects["random_low"][0]):
-        mean, low, high = (100 * effects[name][0] for name in ("random", "random_low", "random_high"))
-        error = ([mean - low], [high - mean])
-        ax.errorbar(middle + 0.25, mean, error, color="black", fmt="_", **ERROR, label="their mean, and one more draw")
-    for row, arm in enumerate(effects["arm"].tolist()):
-        value, low, high = (100 * effects[name][row] for name in ("drop", "drop_low", "drop_high"))
-        error = ([value - low], [high - value])
-        ax.errorbar(list(ARMS).index(arm), value, error, color=COLOURS[arm], fmt="o", **ERROR)
+        mean = value_and_error(effects, "random", 0, 100)
+        ax.errorbar(middle + 0.25, *mean, color="black", fmt="_", **ERROR, label="their mean, and one more draw")
+    _points(ax, effects, "drop", list(ARMS))
     if len(draws):
         ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
 
@@ -74,11 +70,15 @@ def _drops(ax: Axes, table: Table, effects: Table) -> None:
 def _excess(ax: Axes, effects: Table) -> None:
     ax.set_title("Against random: 0 costs as much as it")
     ax.set_ylabel("lost more than random (points)")
+    _points(ax, effects, "excess", ["top", "low"])
+
+
+def _points(ax: Axes, effects: Table, name: str, arms: list[str]) -> None:
+    """A number of each arm in points, with its interval where it has one."""
     for row, arm in enumerate(effects["arm"].tolist()):
-        value, low, high = (100 * effects[name][row] for name in ("excess", "excess_low", "excess_high"))
-        error = None if not np.isfinite(low) else ([value - low], [high - value])
-        if np.isfinite(value):
-            ax.errorbar(["top", "low"].index(arm), value, error, color=COLOURS[arm], fmt="o", **ERROR)
+        if np.isfinite(effects[name][row]):
+            number = value_and_error(effects, name, row, 100)
+            ax.errorbar(arms.index(arm), *number, color=COLOURS[arm], fmt="o", **ERROR)
 
 
 def _classes(ax: Axes, classes: Table, names: list[str]) -> None:

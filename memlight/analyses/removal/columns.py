@@ -1,6 +1,6 @@
 """Columns of the tables of removal studies."""
 
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
 
 REMOVAL_WITHOUT: Schema = {
     **columns(int, "id"),
@@ -10,8 +10,11 @@ REMOVAL_WITHOUT: Schema = {
 
 REMOVAL_TABLE: Schema = {
     **columns(str, "arm"),
-    **columns(int, "trial", "removed"),
-    **columns(float, "probe_top1", "knn_top1", "drop"),
+    "trial": Column(int, "draw"),
+    "removed": Column(int, "images"),
+    "probe_top1": Column(float, "probe top-1 %", digits=2, percent=True),
+    "knn_top1": Column(float, "kNN top-1 %", digits=2, percent=True),
+    "drop": Column(float, "probe lost (points)", digits=2, percent=True),
 }
 
 REMOVAL_EFFECTS: Schema = {
@@ -26,12 +29,14 @@ REMOVAL_EFFECTS: Schema = {
 
 REMOVAL_ARMS: Schema = {
     **columns(str, "arm"),
-    **columns(int, "trial", "removed"),
+    "trial": REMOVAL_TABLE["trial"],
+    "removed": REMOVAL_TABLE["removed"],
     **columns(str, "layer"),
-    **columns(float, "mean_score"),
-    **columns(int, "in_top"),
-    **columns(float, "class_shift"),
-    **columns(int, "images_per_epoch", "steps_per_epoch"),
+    "mean_score": Column(float, "mean score"),
+    "in_top": Column(int, "of the most memorised"),
+    "class_shift": Column(float, "class shift", digits=3),
+    "images_per_epoch": Column(int, "images an epoch"),
+    "steps_per_epoch": Column(int, "steps an epoch"),
 }
 
 REMOVAL_CLASSES: Schema = {

@@ -1,13 +1,13 @@
 """`analyze.py removal`, and the end of `train.py removal`."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memlight.analyses.probe.command import ProbeFlags
 from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.errors import UserError
-from memlight.runs.flags import Place, Results, at_least
+from memlight.runs.flags import Place, Results
 from memlight.storage.rundir import RemovalDir
 from memlight.storage.tables import read_table
 
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from memlight.runs.opened import OpenedRun
 
 
-def removal(
+def evaluate_removal(
     run: str,
     studies: list[str] | None = None,
-    k: int = 20,
-    temperature: float = 0.1,
-    l2: float = 1e-3,
+    evaluation: ProbeFlags = ProbeFlags(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
     results: Results = Results(),  # noqa: B008 - frozen
 ) -> None:
@@ -35,72 +33,59 @@ def removal(
     Args:
         run: run directory.
         studies: which studies, such as 100 for removal-100; all that are there if unset.
-        k: neighbours.
-        temperature: of the neighbours' votes.
-        l2: penalty of the linear probe.
+        evaluation: how the features are evaluated
         place: data and device
         results: results
     """
-    at_least(1, k=k)
-    at_least(0, l2=l2)
-    if temperature <= 0:
-        raise UserError(f"--temperature {temperature}: must be above 0.")
-    from memlight.analyses.probe.accuracy import ProbeOptions
     from memlight.analyses.removal import ANALYSIS
     from memlight.analyses.removal.study import study_removal
     from memlight.runs.opened import open_run
 
-    options = ProbeOptions(k=k, temperature=temperature, l2=l2, max_forward=place.max_forward)
     with open_run(run, place) as opened:
         opened.require_images("external")
         opened.require_images(opened.probe_split, at_least=1)
-        there = {study.tag: study for study in opened.run.removals()}
+        begun = {study.tag: study for study in opened.run.removals()}
         for tag in studies or ():
-            if tag not in there:
-                raise UserError(f"--studies {tag}: {run} has {', '.join(there) or 'none'}; see `train.py removal`.")
-        chosen = [there[tag] for tag in studies or there]
-        if not chosen:
-            raise UserError(f"--run {run}: no removal study in it; make one with `train.py removal --run {run}`.")
+            if tag not in begun:
+                raise UserError("studies", tag, f"{run} has {', '.join(begun) or 'none'}", "see `train.py removal`")
+        if not begun:
+            raise UserError("run", run, "no removal study in it", f"make one with `train.py removal --run {run}`")
         none = opened.encoder("candidate")
-        found = [(study, *_arms(opened, study)) for study in chosen]
+        trained = [(tag, *_arms(opened, begun[tag])) for tag in studies or begun]
         opened.read_images(labelled=True)
-        for study, arms, layer, encoders in found:
-            tag = "-".join(filter(None, (study.tag, results.tag)))
+        for study, arms, layer in trained:
+            tag = "-".join(filter(None, (study, results.tag)))
             with opened.log(ANALYSIS, tag, results.logger, None) as log:
-                study_removal(none, list(zip(arms, encoders, strict=True)), layer, opened.data, options, log)
+                study_removal(none, arms, layer, opened.data, evaluation.within(place.max_forward), log)
 
 
-def _arms(opened: "OpenedRun", study: RemovalDir) -> "tuple[list[Arm], str, list[nn.Module]]":
-    """The finished arms of a study, the layer by whose score they were chosen, and their encoders.
+def _arms(opened: "OpenedRun", study: RemovalDir) -> "tuple[list[tuple[Arm, nn.Module]], str]":
+    """The finished arms of a study with their encoders, and the layer by whose score the arms were chosen.
 
     Raises:
         UserError: none is finished, or one was not trained as the run's candidate without the images of its file.
     """
     from memlight.analyses.removal.arms import Arm
-    from memlight.models.encoders import read_metadata
     from memlight.runs.checkpoints import file_sha256
+    from memlight.runs.opened import read_run
 
-    arms, encoders, layers = [], [], set()
-    own = opened.metadata["candidate"]
+    arms, layers = [], set()
+    whole, root = opened.metadata["candidate"], opened.run.root
     for name in study.arms():
         place = study.arm(name)
-        made = read_metadata(place.member("candidate").encoder, flag="--run")
-        alike = all(made.get(key) == own.get(key) for key in ("split_sha256", "epochs", "architecture", "init_seed"))
+        arm = read_run(str(place.root), root=opened.data.root, device=opened.device)
+        made = arm.metadata["candidate"]
+        alike = all(made.get(key) == whole.get(key) for key in ("split_sha256", "epochs", "architecture", "init_seed"))
         if not alike or made.get("without", {}).get("sha256") != file_sha256(place.without):
-            raise UserError(
-                f"--run {opened.run.root}: {place.root} was trained otherwise than the candidate without the images "
-                f"of {place.without}; delete it and run `train.py removal` again."
-            )
+            why = f"{place.root} was trained otherwise than the candidate without the images of {place.without}"
+            raise UserError("run", root, why, "delete it and run `train.py removal` again")
         table = read_table(place.without, REMOVAL_WITHOUT)
         layers |= set(table["layer"].tolist())
         trial = int(name.removeprefix("random-")) if name.startswith("random-") else 0
-        arms.append(Arm(name, trial, table["id"], table["score"].astype(np.float64)))
-        arm = replace(opened, run=place, metadata={"candidate": made}, hashes={})
-        encoders.append(arm.encoder("candidate"))
+        left_out = Arm(name, trial, table["id"], table["score"].astype(np.float64))
+        arms.append((left_out, arm.encoder("candidate")))
         opened.hashes[f"{study.dir.name}/{name}"] = arm.hashes["candidate"]
-    if len(arms) == 0 or len(layers) > 1 or len({len(arm.ids) for arm in arms}) > 1:
-        raise UserError(
-            f"--run {opened.run.root}: {study.dir} holds "
-            f"{'arms that do not belong together' if arms else 'no finished arm'}; see `train.py removal`."
-        )
-    return arms, layers.pop(), encoders
+    if len(layers) != 1 or len({len(arm.ids) for arm, _ in arms}) > 1:
+        what = "arms that do not belong together" if arms else "no finished arm"
+        raise UserError("run", root, f"{study.dir} holds {what}", "see `train.py removal`")
+    return arms, layers.pop()

@@ -2,8 +2,8 @@
 
 from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
 from memlight.display import page
-from memlight.display.page import decimals, number, word
-from memlight.display.parts import POINTS, effect_cells, figures, rows_of, section
+from memlight.display.page import decimals, word
+from memlight.display.parts import POINTS, drawn, effect_cells, figures, rows_of, section
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 
@@ -23,57 +23,23 @@ def removal_section(run: RunDir) -> str:
         "above 0 is what images of this score cost beyond their number. Its interval (95 %, for each row by itself) "
         "holds the spread of the random draws, each trained anew, and the test images'."
     )
-    return section(run, "removal", explained, removal_html)
+    return section(run, "removal", explained, _removal_of)
 
 
-def removal_html(analysis: AnalysisDir) -> str:
-    """HTML of one study: words, the effects, the figure and every arm.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+def _removal_of(analysis: AnalysisDir) -> str:
+    """HTML of one study: words, the effects, the figure and every arm."""
     table = read_table(analysis.table(), REMOVAL_TABLE)
     effects = read_table(analysis.table("effects"), REMOVAL_EFFECTS)
     arms = read_table(analysis.table("arms"), REMOVAL_ARMS)
-    compared = [
-        [
-            word(ARMS[row["arm"]]),
-            *effect_cells(row),
-        ]
-        for row in rows_of(effects)
-    ]
-    header = (
-        *("left out", "lost", "95 % interval", "random lost", "one more draw", "excess", "95 % interval"),
-        "against random",
-    )
-    every = [
-        [
-            word(ARMS[row["arm"]]),
-            *(number(row[name]) for name in ("trial", "removed")),
-            *(number(POINTS * row[name], 2) for name in ("probe_top1", "knn_top1", "drop")),
-            number(about["mean_score"]),
-            number(about["in_top"]),
-            number(about["class_shift"], 3),
-            *(number(about[name]) for name in ("images_per_epoch", "steps_per_epoch")),
-        ]
-        for row, about in zip(rows_of(table), rows_of(arms), strict=True)
-    ]
-    names = (
-        *("left out", "draw", "images", "probe top-1 %", "kNN top-1 %", "probe lost (points)", "mean score"),
-        *("of the most memorised", "class shift", "images an epoch", "steps an epoch"),
-    )
-    return (
-        f"<h3>{removal_title(table, arms)}</h3>"
-        + page.paragraph(removal_words(table, effects))
-        + (page.table(header, compared) if compared else "")
-        + figures(analysis)
-        + page.table(names, every)
-    )
-
-
-def removal_title(table: Table, arms: Table) -> str:
-    """How many candidates were left out, by whose score."""
-    return f"{table['removed'].max()} candidates left out, by their score at {arms['layer'][0]}"
+    title = f"{table['removed'].max()} candidates left out, by their score at {arms['layer'][0]}"
+    html = f"<h3>{title}</h3>" + page.paragraph(removal_words(table, effects))
+    if compared := [[word(ARMS[row["arm"]]), *effect_cells(row)] for row in rows_of(effects)]:
+        header = ("left out", "lost", "95 % interval", "random lost", "one more draw", "excess", "95 % interval")
+        html += page.table((*header, "against random"), compared)
+    schema = {**REMOVAL_TABLE, **REMOVAL_ARMS}
+    left_out = ("left out", lambda row: word(ARMS[row["arm"]]))
+    shown = (name for name, column in schema.items() if column.title)
+    return html + figures(analysis) + drawn(table | arms, schema, left_out, *shown)
 
 
 def removal_words(table: Table, effects: Table) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from memlight.analyses.effects import effect_row
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, measure_accuracy
+from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.removal.arms import Arm, class_shift
 from memlight.analyses.removal.chart import removal_costs
 from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
@@ -25,7 +26,7 @@ def study_removal(
     log: AnalysisLog,
     *,
     progress: bool = True,
-) -> tuple[Table, Table]:
+) -> None:
     """Train a new probe for the run's candidate and for every arm; write tables and the figure.
 
     Args:
@@ -36,80 +37,58 @@ def study_removal(
         options: how encoders are tested.
         log: where the results go.
         progress: show bars.
-
-    Returns:
-        Every arm (``REMOVAL_TABLE``), and what top and low cost against random (``REMOVAL_EFFECTS``).
     """
     arms = [arm for arm, _ in encoders]
     trained = (none, *(encoder for _, encoder in encoders))
-    whole, *without = measure_accuracy(trained, data, options, log, progress=progress, title="removal arms")
-    table = removal_table(arms, whole, without)
-    effects = removal_effects(arms, whole.linear.right, [accuracy.linear.right for accuracy in without])
-    about, classes = removal_arms(arms, layer, data), removed_classes(arms, data)
-    log.table("table", table)
-    log.table("effects", effects)
-    log.table("arms", about)
-    log.table("classes", classes)
+    accuracies = list(measure_accuracy(trained, data, options, log, progress=progress, title="removal arms"))
+    tables = removal_tables(arms, layer, data, accuracies)
+    for name, table in tables.items():
+        log.table(name, table)
     caption = "What the probe loses when candidates are left out of the training, and which classes these were of."
-    log.figure("costs", removal_costs(table, effects, classes), caption)
-    log.headline(removal_headline(table, effects))
-    return table, effects
+    log.figure("costs", removal_costs(tables["table"], tables["effects"], tables["classes"]), caption)
+    log.headline(removal_headline(tables["table"], tables["effects"]))
 
 
-def removal_table(arms: Sequence[Arm], none: Accuracy, without: Sequence[Accuracy]) -> Table:
-    """Accuracy of every arm, the run's own candidate first (``REMOVAL_TABLE``); accuracies and drops are shares."""
-    rows = [("none", 0, 0, none.linear.top1, none.knn, 0.0)]
-    for arm, accuracy in zip(arms, without, strict=True):
-        top1 = accuracy.linear.top1
-        rows.append((arm.kind, arm.trial, len(arm.ids), top1, accuracy.knn, none.linear.top1 - top1))
-    return table_of(REMOVAL_TABLE, rows)
+def removal_tables(
+    arms: Sequence[Arm], layer: str, data: ImageDataModule, accuracies: Sequence[Accuracy]
+) -> dict[str, Table]:
+    """Every table of a study by name; accuracies and drops are shares of the test images.
 
-
-def removal_effects(arms: Sequence[Arm], none: Tensor, without: Sequence[Tensor]) -> Table:
-    """What leaving out by score costs, and how much more than random draws of as many (``REMOVAL_EFFECTS``).
+    ``table`` holds the accuracy of every arm, the run's own candidate (none) first, and ``effects`` what leaving out by
+    score costs, and how much more than random draws of as many. ``arms`` says how arms differ besides their score:
+    ``in_top`` counts the removed images that arm top removes too, and ``class_shift`` is how far their classes are from
+    those of all candidates; with fewer images an epoch has fewer steps, equally many in all arms, but not in arm none.
+    ``classes`` counts how many of the candidates of each class an arm removes.
 
     Args:
         arms: what was left out.
-        none: ``(M,)`` bool, which test images the probe of the run's own candidate names rightly.
-        without: likewise for each of ``arms``.
+        layer: by whose score the candidates were ranked.
+        data: splits and images, of the candidate member.
+        accuracies: of the run's own candidate, then of each of ``arms``.
     """
-    drawn = [right for arm, right in zip(arms, without, strict=True) if arm.kind == "random"]
-    rows = []
-    for arm, right in zip(arms, without, strict=True):
-        if arm.kind == "random":
-            continue
-        rows.append((arm.kind, len(arm.ids), *effect_row(none, right, drawn)))
-    return table_of(REMOVAL_EFFECTS, rows)
-
-
-def removal_arms(arms: Sequence[Arm], layer: str, data: ImageDataModule) -> Table:
-    """How the arms differ besides their score (``REMOVAL_ARMS``), the run's own candidate first.
-
-    ``in_top`` counts the removed images that arm top removes too, and ``class_shift`` says how far their classes are
-    from those of all candidates, see `class_shift`. With fewer images an epoch has fewer steps, equally many in all
-    arms, but not in arm none.
-    """
-    candidates = data.split.candidate
-    labels = data.labels_of(candidates)
+    whole, *without = accuracies
+    candidates, classes = data.labels_of(data.split.candidate), data.num_classes
     top = next((arm.ids for arm in arms if arm.kind == "top"), np.empty(0, np.int64))
-    rows = [("none", 0, 0, layer, np.nan, 0, 0.0, *_epoch(data, 0))]
-    for arm in arms:
-        shift = class_shift(data.labels_of(arm.ids), labels, data.num_classes)
-        shared = int(np.isin(arm.ids, top).sum())
-        epoch = _epoch(data, len(arm.ids))
-        rows.append((arm.kind, arm.trial, len(arm.ids), layer, float(arm.scores.mean()), shared, shift, *epoch))
-    return table_of(REMOVAL_ARMS, rows)
-
-
-def removed_classes(arms: Sequence[Arm], data: ImageDataModule) -> Table:
-    """How many images of each class every arm removes, of how many candidates (``REMOVAL_CLASSES``)."""
-    present = np.bincount(data.labels_of(data.split.candidate), minlength=data.num_classes)
-    rows = [
-        (arm.kind, arm.trial, number, data.classes[number], removed, present[number])
-        for arm in arms
-        for number, removed in enumerate(np.bincount(data.labels_of(arm.ids), minlength=data.num_classes))
-    ]
-    return table_of(REMOVAL_CLASSES, rows)
+    drawn = [accuracy.linear.right for arm, accuracy in zip(arms, without, strict=True) if arm.kind == "random"]
+    table: list[tuple[object, ...]] = [("none", 0, 0, whole.linear.top1, whole.knn, 0.0)]
+    about: list[tuple[object, ...]] = [("none", 0, 0, layer, np.nan, 0, 0.0, *_epoch(data, 0))]
+    effects, by_class = [], []
+    for arm, accuracy in zip(arms, without, strict=True):
+        same, labels, top1 = (arm.kind, arm.trial, len(arm.ids)), data.labels_of(arm.ids), accuracy.linear.top1
+        table.append((*same, top1, accuracy.knn, whole.linear.top1 - top1))
+        in_top, shift = int(np.isin(arm.ids, top).sum()), class_shift(labels, candidates, classes)
+        about.append((*same, layer, float(arm.scores.mean()), in_top, shift, *_epoch(data, len(arm.ids))))
+        if arm.kind != "random":
+            effects.append((arm.kind, len(arm.ids), *effect_row(whole.linear.right, accuracy.linear.right, drawn)))
+        counts = (np.bincount(of, minlength=classes).tolist() for of in (labels, candidates))
+        for number, (removed, present) in enumerate(zip(*counts, strict=True)):
+            by_class.append((arm.kind, arm.trial, number, data.classes[number], removed, present))
+    return {
+        "table": table_of(REMOVAL_TABLE, table),
+        "effects": table_of(REMOVAL_EFFECTS, effects),
+        "arms": table_of(REMOVAL_ARMS, about),
+        "classes": table_of(REMOVAL_CLASSES, by_class),
+    }
 
 
 def removal_headline(table: Table, effects: Table) -> dict[str, float]:

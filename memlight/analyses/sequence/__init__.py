@@ -7,22 +7,7 @@ from memlight.runs.analysis import Analysis
 ANALYSIS = Analysis(
     "sequence",
     sequence,
-    {
-        "table": columns.TABLE,
-        "sets": columns.SETS,
-        "members": columns.MEMBERS,
-        "training": columns.TRAINING,
-        "positions": columns.POSITIONS,
-        "ranks": columns.RANKS,
-        "appearances": columns.APPEARANCES,
-        "rank_time": columns.RANK_TIME,
-        "learned": columns.LEARNED,
-        "forgetting": columns.FORGETTING,
-        "savings": columns.SAVINGS,
-        "weights": columns.WEIGHTS,
-        "probes": columns.PROBES,
-        "swaps": columns.SWAPS,
-    },
+    {name: getattr(columns, name.upper()) for name in columns.NAMES},
     docs="SEQUENCES.md",
     answers=(
         "what a model of bit sequences learned, kept and forgot: accuracy since each switch, by rank and "

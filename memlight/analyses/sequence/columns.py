@@ -1,9 +1,18 @@
 """Columns of the tables of sequence experiments."""
 
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
+
+NAMES = (
+    *("table", "sets", "members", "training", "positions", "ranks", "appearances"),
+    *("rank_time", "learned", "forgetting", "savings", "weights", "probes", "swaps"),
+)
+"""Every table that `analyze.py sequence` writes; its columns stand below under the same name in capitals."""
+
+_RUN: Schema = {"run": Column(str, "run")}
+_SET: Schema = {"set": Column(int, "set")}
 
 TABLE: Schema = {
-    **columns(str, "run"),
+    **_RUN,
     **columns(int, "set", "step", "since_switch"),
     **columns(bool, "trained"),
     **interval("accuracy"),
@@ -13,97 +22,89 @@ TABLE: Schema = {
 }
 
 SETS: Schema = {
-    **columns(str, "run"),
-    **columns(int, "set", "begins", "ends", "members"),
-    **interval("accuracy"),
-    **interval("loss"),
-    **columns(float, "ceiling_accuracy", "ceiling_loss", "floor_accuracy", "floor_loss"),
-    **interval("retrieval"),
-    **interval("last_accuracy"),
-    **interval("bits_per_parameter"),
+    **_RUN,
+    **_SET,
+    "begins": Column(int, "begins"),
+    "ends": Column(int, "ends"),
+    "members": Column(int, "members"),
+    **interval("accuracy", title="accuracy", digits=3),
+    "loss": Column(float, "nats per bit", 3),
+    **columns(float, "loss_low", "loss_high"),
+    "ceiling_accuracy": Column(float, "ceiling", 3),
+    "ceiling_loss": Column(float, "ceiling", 3),
+    **columns(float, "floor_accuracy", "floor_loss"),
+    "retrieval": Column(float, "retrieval top-1", 3),
+    **columns(float, "retrieval_low", "retrieval_high"),
+    **interval("last_accuracy", title="accuracy at the very end", digits=3),
+    "bits_per_parameter": Column(float, "bits per parameter", 2),
+    **columns(float, "bits_per_parameter_low", "bits_per_parameter_high"),
 }
 
 MEMBERS: Schema = {
-    **columns(str, "run"),
+    **_RUN,
     **columns(int, "seed", "set"),
     **columns(float, "accuracy", "loss", "retrieval", "last_accuracy", "steps", "savings"),
 }
 
-TRAINING: Schema = {
-    **columns(str, "run"),
-    **columns(int, "step"),
-    **interval("loss"),
-}
+TRAINING: Schema = {**_RUN, **columns(int, "step"), **interval("loss")}
 
 RANKS: Schema = {
-    **columns(str, "run"),
-    **columns(int, "set", "rank", "appearances"),
+    **_RUN,
+    **columns(int, "set", "rank"),
+    **columns(float, "appearances"),
     **interval("accuracy"),
     **interval("loss"),
-    **columns(float, "ceiling"),
-    **columns(bool, "saturated"),
+    **columns(float, "ceiling", "saturated"),
     **interval("appearances_at_saturation"),
 }
 
 APPEARANCES: Schema = {
-    **columns(str, "run"),
-    **columns(int, "set", "appearances"),
+    **_RUN,
+    **columns(int, "set"),
+    **columns(float, "appearances"),
     **interval("accuracy"),
-    **columns(int, "sequences"),
+    **columns(float, "sequences"),
 }
 
-RANK_TIME: Schema = {
-    **columns(int, "set", "step", "rank_low", "rank_high"),
-    **interval("accuracy"),
-}
+RANK_TIME: Schema = {**columns(int, "set", "step", "rank_low", "rank_high"), **interval("accuracy")}
 
-LEARNED: Schema = {
-    **columns(str, "run"),
-    **columns(int, "set", "step"),
-    **interval("max_rank"),
-}
+LEARNED: Schema = {**_RUN, **columns(int, "set", "step"), **interval("max_rank")}
 
-POSITIONS: Schema = {
-    **columns(str, "run"),
-    **columns(int, "set", "position"),
-    **interval("accuracy"),
-    **columns(float, "ceiling"),
-}
+POSITIONS: Schema = {**_RUN, **columns(int, "set", "position"), **interval("accuracy"), **columns(float, "ceiling")}
 
-FORGETTING: Schema = {
-    **columns(str, "run"),
-    **columns(int, "after", "set"),
-    **interval("accuracy"),
-    **interval("retained"),
-}
+FORGETTING: Schema = {**_RUN, **columns(int, "after", "set"), **interval("accuracy"), **interval("retained")}
 
 SAVINGS: Schema = {
-    **columns(str, "run"),
-    **columns(int, "set", "members"),
-    **columns(float, "reached"),
+    **_RUN,
+    **_SET,
+    **columns(int, "members", "reached"),
     **interval("steps"),
-    **interval("savings"),
-    **interval("difference"),
+    **interval("savings", title="savings", digits=3),
+    **interval("difference", title="this run's are larger by", digits=3),
 }
 
 WEIGHTS: Schema = {
-    **columns(str, "run"),
-    **columns(int, "step"),
-    **columns(str, "measure"),
-    **columns(float, "value", "low", "high"),
+    **_RUN,
+    "step": Column(int, "step"),
+    "measure": Column(str, "measure"),
+    "value": Column(float, "mean", 3),
+    **columns(float, "low", "high"),
 }
 
 PROBES: Schema = {
-    **columns(str, "run"),
-    **columns(int, "step", "members"),
-    **columns(float, "reached", "batches", "low", "high", "accuracy"),
+    **_RUN,
+    "step": Column(int, "fork at step"),
+    **columns(int, "members", "reached"),
+    "batches": Column(float, "batches", 1),
+    **columns(float, "low", "high"),
+    "accuracy": Column(float, "accuracy at its end", 3),
 }
 
 SWAPS: Schema = {
-    **columns(str, "run"),
-    **columns(int, "step"),
-    **columns(str, "swapped"),
-    **columns(int, "set"),
-    **interval("accuracy"),
-    **columns(float, "before"),
+    **_RUN,
+    "step": Column(int, "at step"),
+    "swapped": Column(str, "swapped in"),
+    "set": Column(int, "tested on set"),
+    **interval("accuracy", title="accuracy", digits=3),
+    "before": Column(float, "without the swap", 3),
 }

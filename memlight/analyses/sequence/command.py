@@ -1,13 +1,9 @@
 """`analyze.py sequence`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from memlight.errors import UserError
 from memlight.runs.flags import Results
-
-if TYPE_CHECKING:
-    from memlight.analyses.sequence.experiment import Experiment
 
 
 def sequence(
@@ -26,9 +22,9 @@ def sequence(
         results: results
     """
     if not 0 < learned <= 1:
-        raise UserError(f"--learned {learned}: must be above 0 and at most 1.")
+        raise UserError("learned", learned, "must be above 0 and at most 1")
     from memlight.analyses.sequence import ANALYSIS
-    from memlight.analyses.sequence.experiment import Experiment
+    from memlight.analyses.sequence.experiment import Experiment, opened
     from memlight.analyses.sequence.study import study_sequence
     from memlight.runs.checkpoints import file_sha256
     from memlight.runs.log import AnalysisLog
@@ -36,9 +32,9 @@ def sequence(
     from memlight.storage.rundir import RunDir
 
     directory = RunDir(Path(run))
-    found = SequenceResults.read(directory.root)
+    measured = SequenceResults.read(directory.root)
     directory.require_writable()
-    experiments = [Experiment(directory.name, found)]
+    experiments = [Experiment(directory.name, measured)]
     for path in map(Path, compare or []):
         experiments.append(opened(path, [one.name for one in experiments]))
     with AnalysisLog(
@@ -46,35 +42,10 @@ def sequence(
         ANALYSIS,
         tag=results.tag,
         logger=results.logger,
-        seed=int(found.seeds[0]),
+        seed=int(measured.seeds[0]),
         split_sha256=None,
         checkpoints={"sequence": file_sha256(directory.results)},
         device="CPU",
     ) as log:
         study_sequence(experiments, learned, log)
     print(f"{log.final.dir}: tables, figures, summary.json")
-
-
-def opened(path: Path, taken: list[str]) -> "Experiment":
-    """A run directory or a result file of the authors' code, named apart from the others.
-
-    Args:
-        path: of either.
-        taken: names of the others.
-
-    Raises:
-        UserError: it is neither, or cannot be read.
-    """
-    from memlight.analyses.sequence.experiment import Experiment
-    from memlight.analyses.sequence.reader import SUFFIXES, read_authors_results
-    from memlight.sequences.results import SequenceResults
-    from memlight.storage.rundir import RunDir
-
-    if path.is_dir():
-        name, found = RunDir(path).name, SequenceResults.read(path, flag="--compare")
-    elif path.suffix in SUFFIXES:
-        name, found = path.stem, read_authors_results(path)
-    else:
-        raise UserError(f"--compare {path}: neither a run directory nor a result file ({', '.join(SUFFIXES)}).")
-    alike = sum(other == name or other.startswith(f"{name} (") for other in taken)
-    return Experiment(f"{name} ({alike + 1})" if alike else name, found)

@@ -35,7 +35,7 @@ _ALLOWED = {
 """What a pickle may name, and where it is now: tensors, arrays, plain containers."""
 
 
-def load_plain(path: Path, flag: str = "--compare") -> Any:
+def load_plain(path: Path) -> Any:
     """Unpickle tensors, arrays and plain containers, on the CPU; nothing else that a file names is called.
 
     Raises:
@@ -45,12 +45,11 @@ def load_plain(path: Path, flag: str = "--compare") -> Any:
         with path.open("rb") as file:
             return _load_torch(file) if zipfile.is_zipfile(path) else _Unpickler(file).load()
     except UserError as error:
-        raise UserError(f"{flag} {path}: {error}") from error
+        raise UserError("path", path, str(error)) from error
     except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RuntimeError,
             pickle.UnpicklingError) as error:  # fmt: skip
-        raise UserError(
-            f"{flag} {path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})."
-        ) from error
+        said = str(error).splitlines()[0] if str(error) else repr(error)
+        raise UserError("path", path, f"cannot be read ({said})") from error
 
 
 class _Unpickler(pickle.Unpickler):

@@ -29,12 +29,11 @@ AVERAGED_STEPS = 100
 LN2 = float(np.log(2))
 
 
-def read_authors_results(path: Path, flag: str = "--compare") -> SequenceResults:
+def read_authors_results(path: Path) -> SequenceResults:
     """Read one of the authors' result files.
 
     Args:
         path: ``.pkl`` of their transformer or ``.pt`` of their attention with associative memory.
-        flag: what the user typed, for errors.
 
     Returns:
         One member. Of a transformer: training loss, and loss and accuracy of the test sequences by rank, which are
@@ -44,15 +43,15 @@ def read_authors_results(path: Path, flag: str = "--compare") -> SequenceResults
     Raises:
         UserError: it cannot be read, names something that could run code, or is another kind of file.
     """
-    record = load_plain(path, flag)
+    record = load_plain(path)
     if not isinstance(record, Mapping) or not isinstance(record.get("logs"), Sequence) or not record["logs"]:
         held = "no logs" if isinstance(record, Mapping) else f"a {type(record).__name__}"
         held += " (sequences alone? give the file without _all_sequences)" if hasattr(record, "ndim") else ""
-        raise UserError(f"{flag} {path}: not a result file of a sequence experiment: it holds {held}.")
+        raise UserError("path", path, f"not a result file of a sequence experiment: it holds {held}")
     try:
         return _from_steps(record) if "phase" in record["logs"][0] else _from_evaluations(record)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise UserError(f"{flag} {path}: its logs are not those of the authors' code ({error!r}).") from error
+        raise UserError("path", path, f"its logs are not those of the authors' code ({error!r})") from error
 
 
 def _from_steps(record: Mapping[str, Any]) -> SequenceResults:
@@ -103,12 +102,7 @@ def _from_evaluations(record: Mapping[str, Any]) -> SequenceResults:
     every = args.get("is_resample_tasks") == "Forget"
     ranks, metrics, appearances = _by_rank(logs, tested, set_of_log, every=every)
     return _results(
-        args,
-        switches,
-        steps[tested],
-        metrics.mean(axis=-1),
-        train=train,
-        tests=(ranks, metrics, appearances),
+        args, switches, steps[tested], metrics.mean(axis=-1), train=train, tests=(ranks, metrics, appearances)
     )
 
 

@@ -1,17 +1,56 @@
-"""What the report says about sequences: what was learned, kept and forgotten, and against which controls."""
+"""The page of a sequence experiment: what was learned, kept and forgotten, and against which controls.
 
+It is a page of its own: an experiment has members that differ in seeds, and no encoders, splits or images.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memlight.analyses.sequence import columns
 from memlight.display import page
-from memlight.display.page import Cell, decimals, interval, number, word
-from memlight.display.parts import figures, heading, rows_of, section
+from memlight.display.page import Cell, decimals, interval, number
+from memlight.display.parts import Row, Shown, drawn, figures, heading, provenance, rows_of, section
 from memlight.storage.rundir import AnalysisDir, RunDir
-from memlight.storage.tables import Table, read_json, read_table
+from memlight.storage.schema import Column, Schema
+from memlight.storage.tables import Table, read_json, read_table, table_of, write_text
 
-Row = dict[str, Any]
+EVENTS: Schema = {
+    "step": Column(int, "gradient step"),
+    "kind": Column(str, "event"),
+    "words": Column(str, "what happened"),
+}
+
+REACHED: Shown = ("members that got there", lambda row: Cell(f"{row['reached']} of {row['members']}", row["reached"]))
+
+
+def write_sequence_report(run: RunDir) -> Path:
+    """Write ``report.html`` of a sequence experiment.
+
+    Args:
+        run: a run directory with ``results.npz``.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: a table or summary is damaged.
+    """
+    made = read_json(run.root / "summary.json")
+    measured = sequence_section(run) or page.paragraph(
+        "Not measured yet. Make it with", "missing", code=f"python analyze.py sequence --run {run.root}"
+    )
+    sections = [
+        ("Sequences", measured),
+        ("What was done", _events(made["events"])),
+        ("How it was made", provenance(run, ("sequence",), _made, "Nothing is recorded.")),
+    ]
+    count, sets = made["members"], len(made["sets"])
+    opening = f"{count} {'member' if count == 1 else 'members'} trained together, {sets} sequence set"
+    opening += "." if sets == 1 else "s one after the other."
+    write_text(run.report, page.page(f"What {run.name} learned", page.paragraph(opening, "soft"), sections))
+    return run.report
 
 
 def sequence_section(run: RunDir) -> str:
@@ -39,7 +78,9 @@ def sequence_html(analysis: AnalysisDir) -> str:
     savings = read_table(analysis.table("savings"), columns.SAVINGS)
     forgetting = read_table(analysis.table("forgetting"), columns.FORGETTING)
     share = float(read_json(analysis.summary)["headline"]["learned_at"])
-    html = heading(analysis) + page.paragraph(sequence_words(sets, savings, forgetting, share)) + _sets(sets)
+    html = heading(analysis) + page.paragraph(sequence_words(sets, savings, forgetting, share))
+    names = ("run", "set", "begins", "ends", "members", "accuracy", "ceiling_accuracy", "loss", "ceiling_loss")
+    html += drawn(sets, columns.SETS, *names, "retrieval", "last_accuracy", "bits_per_parameter")
     if len(np.unique(savings["set"])) > 1:
         html += _savings(savings, share)
     html += _swaps(read_table(analysis.table("swaps"), columns.SWAPS))
@@ -131,95 +172,40 @@ def _between(low: float, high: float, digits: int) -> str:
     return f" (95 % interval {decimals(low, digits)} to {decimals(high, digits)})" if np.isfinite(low) else ""
 
 
-def _sets(sets: Table) -> str:
-    header = (
-        *("run", "set", "begins", "ends", "members", "accuracy", "95 % interval", "ceiling", "nats per bit", "ceiling"),
-        *("retrieval top-1", "accuracy at the very end", "95 % interval", "bits per parameter"),
-    )
-    rows = [
-        [
-            word(row["run"]),
-            *(number(row[name]) for name in ("set", "begins", "ends", "members")),
-            number(row["accuracy"], 3),
-            interval(row["accuracy_low"], row["accuracy_high"], 3),
-            *(number(row[name], 3) for name in ("ceiling_accuracy", "loss", "ceiling_loss", "retrieval")),
-            number(row["last_accuracy"], 3),
-            interval(row["last_accuracy_low"], row["last_accuracy_high"], 3),
-            number(row["bits_per_parameter"], 2),
-        ]
-        for row in rows_of(sets)
-    ]
-    return page.table(header, rows)
-
-
 def _savings(savings: Table, share: float) -> str:
-    header = (
-        *("run", "set", "members that got there", f"steps to {100 * share:g} %", "95 % interval"),
-        *("savings", "95 % interval", "this run's are larger by", "95 % interval"),
-    )
-    rows = [
-        [
-            word(row["run"]),
-            number(row["set"]),
-            Cell(f"{row['reached']} of {row['members']}", row["reached"]),
-            number(row["steps"], 0),
-            interval(row["steps_low"], row["steps_high"], 0),
-            number(row["savings"], 3),
-            interval(row["savings_low"], row["savings_high"], 3),
-            number(row["difference"], 3),
-            interval(row["difference_low"], row["difference_high"], 3),
-        ]
-        for row in rows_of(savings)
-    ]
-    return page.table(header, rows)
+    steps = (f"steps to {100 * share:g} %", lambda row: number(row["steps"], 0))
+    ends = ("95 % interval", lambda row: interval(row["steps_low"], row["steps_high"], 0))
+    return drawn(savings, columns.SAVINGS, "run", "set", REACHED, steps, ends, "savings", "difference")
 
 
 def _swaps(swaps: Table) -> str:
-    if not len(swaps["run"]):
-        return ""
-    rows = [
-        [
-            *(word(row[name]) for name in ("run", "swapped")),
-            *(number(row[name]) for name in ("step", "set")),
-            number(row["accuracy"], 3),
-            interval(row["accuracy_low"], row["accuracy_high"], 3),
-            number(row["before"], 3),
-        ]
-        for row in rows_of(swaps)
-    ]
-    header = ("run", "swapped in", "at step", "tested on set", "accuracy", "95 % interval", "without the swap")
-    return "<h3>Parts of an earlier snapshot swapped in</h3>" + page.table(header, rows)
+    title = "<h3>Parts of an earlier snapshot swapped in</h3>"
+    names = ("run", "swapped", "step", "set", "accuracy", "before")
+    return title + drawn(swaps, columns.SWAPS, *names) if len(swaps["run"]) else ""
 
 
 def _probes(probes: Table) -> str:
-    if not len(probes["run"]):
-        return ""
-    rows = [
-        [
-            word(row["run"]),
-            number(row["step"]),
-            Cell(f"{row['reached']} of {row['members']}", row["reached"]),
-            number(row["batches"], 1),
-            interval(row["low"], row["high"], 1),
-            number(row["accuracy"], 3),
-        ]
-        for row in rows_of(probes)
-    ]
-    header = ("run", "fork at step", "members that got there", "batches", "95 % interval", "accuracy at its end")
-    return "<h3>Forks that learn novel sequences</h3>" + page.table(header, rows)
+    title = "<h3>Forks that learn novel sequences</h3>"
+    ends = ("95 % interval", lambda row: interval(row["low"], row["high"], 1))
+    shown = drawn(probes, columns.PROBES, "run", "step", REACHED, "batches", ends, "accuracy")
+    return title + shown if len(probes["run"]) else ""
 
 
 def _weights(weights: Table) -> str:
-    if not len(weights["run"]):
-        return ""
-    rows = [
-        [
-            word(row["run"]),
-            number(row["step"]),
-            word(row["measure"]),
-            number(row["value"], 3),
-            interval(row["low"], row["high"], 3),
-        ]
-        for row in rows_of(weights)
+    ends = ("95 % interval", lambda row: interval(row["low"], row["high"], 3))
+    shown = drawn(weights, columns.WEIGHTS, "run", "step", "measure", "value", ends)
+    return page.folded("Weights in numbers", shown) if len(weights["run"]) else ""
+
+
+def _events(events: list[dict[str, object]]) -> str:
+    if not events:
+        return page.paragraph("One set from beginning to end: no switch, no intervention.")
+    return drawn(table_of(EVENTS, [[event[name] for name in EVENTS] for event in events]), EVENTS)
+
+
+def _made(summary: Any) -> list[tuple[str, str]]:
+    return [
+        ("finished", f"{summary['finished']}, {summary['seconds']:.1f} s"),
+        ("results, sha256", summary["checkpoints"]["sequence"][:12]),
+        ("first member's seed", str(summary["seed"])),
     ]
-    return page.folded("Weights in numbers", page.table(("run", "step", "measure", "mean", "95 % interval"), rows))

@@ -1,15 +1,18 @@
 """Columns of the tables of a single trained unit."""
 
-from memlight.storage.schema import Schema, columns
+from memlight.storage.schema import Column, Schema, columns
 
 UNIT_TABLE: Schema = {
-    **columns(str, "method"),
-    **columns(int, "epoch"),
-    **columns(float, "unitmem", "mu_max", "mu_rest"),
-    **columns(int, "max_id"),
-    **columns(float, "mu_of_ids"),
-    **columns(int, "rank"),
-    **columns(float, "null_mean", "null_p95", "loss"),
+    "method": Column(str, "method"),
+    "epoch": Column(int, "epoch"),
+    "unitmem": Column(float, "UnitMem", digits=3),
+    "mu_max": Column(float, "mu max"),
+    "mu_rest": Column(float, "mu rest"),
+    "max_id": Column(int, "max id"),
+    "mu_of_ids": Column(float, "mu of chosen"),
+    "rank": Column(int, "rank"),
+    "null_mean": Column(float, "null", digits=3),
+    **columns(float, "null_p95", "loss"),
 }
 
 UNIT_OTHERS: Schema = {
@@ -21,7 +24,8 @@ UNIT_OTHERS: Schema = {
 }
 
 UNIT_ACCURACY: Schema = {
-    **columns(str, "encoder"),
-    **columns(float, "probe_top1", "knn_top1"),
+    "encoder": Column(str, "encoder"),
+    "probe_top1": Column(float, "new linear probe", digits=3),
+    "knn_top1": Column(float, "kNN", digits=3),
     **columns(int, "n_train", "n_test"),
 }

@@ -1,7 +1,12 @@
-"""What a single unit is trained for: the run's own loss on a few images, or to stand out on them."""
+"""What a single unit is trained for: the run's own loss on a few images, or to stand out on them.
+
+The run's own loss needs the whole training method of a finished member: its encoder with heads and statistics.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +16,17 @@ from memlight.batch import ViewBatch
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import Ids
+from memlight.errors import UserError
 from memlight.features.hooks import Activation, capture
 from memlight.metrics.functional import unitmem_from_extremes
-from memlight.modules import SimCLR, VICReg
+from memlight.modules import DINO, SimCLR, VICReg
 from memlight.modules.base import SSLModule
+from memlight.modules.optim import OptimConfig
 from memlight.random import permutation
-
-Objective = Literal["training", "activation"]
+from memlight.runs.checkpoints import checkpoint_state
+from memlight.runs.opened import OpenedRun
+from memlight.storage.rundir import RunDir
+from memlight.storage.tables import read_yaml_config
 
 COMPARES_IMAGES = (SimCLR, VICReg)
 """Methods whose loss of an image depends on the others in the batch; of a single image it has nothing to teach."""
@@ -53,35 +62,30 @@ class OnlyFirstTeach(nn.Module):
         return torch.cat(of_views, dim=1).flatten(0, 1)
 
 
+@dataclass(eq=False)
 class Steps:
     """The batch of every step: all chosen images, and context images that are others in every epoch.
 
     Views are those of a training that goes on: a function of (seed, id, epoch), with epochs that come after the last.
 
-    Args:
+    Attributes:
         data: the images.
         ids: the chosen images.
-        others: where context images are drawn from; chosen ones among them are left out.
+        others: ids that context images are drawn from; chosen ones among them are left out.
         context: how many stand beside the chosen ones.
         first_epoch: the first epoch whose views no training step has seen.
         device: where views are made.
     """
 
-    def __init__(
-        self,
-        data: ImageDataModule,
-        ids: Sequence[int],
-        others: Ids,
-        context: int,
-        first_epoch: int,
-        device: torch.device,
-    ) -> None:
-        self.data = data
-        self.ids = list(ids)
-        self.context = context
-        self.first_epoch = first_epoch
-        self.device = device
-        self.others = np.setdiff1d(others, self.ids)
+    data: ImageDataModule
+    ids: Sequence[int]
+    others: Ids
+    context: int
+    first_epoch: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.others = np.setdiff1d(self.others, self.ids)
 
     def batch(self, epoch: int) -> ViewBatch:
         """The chosen images first, then the context images of this epoch, in the views of a training step."""
@@ -117,10 +121,9 @@ def training_loss(method: SSLModule, original: nn.Module, steps: Steps) -> Calla
         original: the encoder before training.
         steps: the batches.
     """
-    compares = isinstance(method, COMPARES_IMAGES)
-    if compares:
-        count = len(steps.ids) + steps.context
-        method.encoder = OnlyFirstTeach(method.encoder, original, len(steps.ids), count)
+    if isinstance(method, COMPARES_IMAGES):
+        images = len(steps.ids) + steps.context
+        method.encoder = OnlyFirstTeach(method.encoder, original, len(steps.ids), images)
 
     def loss(epoch: int) -> Tensor:
         return method.embed_and_loss(steps.batch(epoch))[0]
@@ -153,3 +156,72 @@ def activation_loss(
         return -unitmem_from_extremes(mu_B[:first].mean(), mu_B[first:].mean())
 
     return loss
+
+
+def load_method(run: RunDir, role: str) -> SSLModule:
+    """Build the method that a run's ``config.yaml`` names, with the weights of a member's ``checkpoints/last.ckpt``.
+
+    Args:
+        run: the run directory.
+        role: which member.
+
+    Returns:
+        The method as training left it, on the CPU and in eval mode, without a trainer and not compiled.
+
+    Raises:
+        UserError: no configuration or checkpoint, a damaged one, or the two do not belong together.
+    """
+    last = run.member(role).checkpoints / "last.ckpt"
+    if not last.is_file():
+        why = f"no {role}/checkpoints/{last.name}, which holds the heads of the training's loss"
+        raise UserError("run", run.root, why, ["train it again", "use `objective='activation'`"])
+    method = _build(run, read_yaml_config(run.config))
+    try:
+        method.load_state_dict(checkpoint_state(last))
+    except RuntimeError as error:
+        raise UserError("run", run.root, f"{role}/checkpoints/{last.name} is not of {run.config.name}") from error
+    if isinstance(method, DINO):
+        method.teacher_temperature_epochs = 0  # the warm-up is over; without a trainer every epoch is the first
+    return method.eval()
+
+
+def method_of(opened: OpenedRun, member: str, encoder: nn.Module) -> SSLModule:
+    """The method whose loss trains an encoder, on its device and with the same weights.
+
+    Args:
+        opened: the run.
+        member: which member.
+        encoder: what `OpenedRun.encoder` gave for it.
+
+    Raises:
+        UserError: as `load_method`; the method's loss does not train this network (DINO's teacher follows its student),
+            or the checkpoint holds other weights.
+    """
+    method = load_method(opened.run, member).to(next(encoder.parameters()).device)
+    name = opened.network or next(iter(method.networks))
+    if method.networks[name] is not method.encoder:
+        trained = next(other for other, network in method.networks.items() if network is method.encoder)
+        why = f"the loss of {type(method).__name__} trains the {trained}"
+        raise UserError("network", name, why, [f"choose `network={trained!r}`", "`objective='activation'`"])
+    state, finished = method.encoder.state_dict(), encoder.state_dict()
+    if state.keys() != finished.keys() or not all(torch.equal(state[key], finished[key]) for key in state):
+        why = f"{member}/checkpoints/last.ckpt holds other weights than the finished encoder"
+        raise UserError("run", opened.run.root, why, "finish the training with `train.py fit --resume true`")
+    return method
+
+
+def _build(run: RunDir, config: dict[str, Any]) -> SSLModule:
+    """The class that the configuration names, with its arguments."""
+    try:
+        package, _, name = str(config["model"]["class_path"]).rpartition(".")
+        kind = getattr(import_module(package), name)
+        arguments = {**config["model"]["init_args"], "compile": False}
+        if "optim" in arguments:
+            arguments["optim"] = OptimConfig(**arguments["optim"])
+        method = kind(**arguments)
+    except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
+        why = f"{run.config.name} names no method that can be built ({error})"
+        raise UserError("run", run.root, why, "train it again") from error
+    if not isinstance(method, SSLModule):
+        raise UserError("run", run.root, f"{name} is not a training method of memlight")
+    return method

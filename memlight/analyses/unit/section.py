@@ -7,8 +7,7 @@ import numpy as np
 
 from memlight.analyses.unit.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.display import page
-from memlight.display.page import number, word
-from memlight.display.parts import figures, heading, rows_of, section
+from memlight.display.parts import drawn, figures, heading, section
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
 
@@ -24,33 +23,18 @@ def unit_section(run: RunDir) -> str:
         "it is known who was made to answer to what. Masked trains the unit's own weights; restore trains its layer "
         "and puts the other units back."
     )
-    return section(run, "unit", explained, unit_html)
+    return section(run, "unit", explained, _result)
 
 
-def unit_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the figures, the measurements and the accuracy of probes.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+def _result(analysis: AnalysisDir) -> str:
     table = read_table(analysis.table(), UNIT_TABLE)
     others = read_table(analysis.table("units"), UNIT_OTHERS)
     summary = read_json(analysis.summary)["headline"]
-    rows = [
-        [word(row["method"]), number(row["epoch"]), *(number(row[name], 3) for name in ("unitmem", "null_mean"))]
-        + [number(row[name]) for name in ("mu_max", "mu_rest", "max_id", "mu_of_ids", "rank")]
-        for row in rows_of(table)
-    ]
-    header = ("method", "epoch", "UnitMem", "null", "mu max", "mu rest", "max id", "mu of chosen", "rank")
     html = heading(analysis) + page.paragraph(unit_words(summary, table, others)) + figures(analysis)
-    html += page.folded("Every measurement", page.table(header, rows))
+    shown = ("method", "epoch", "unitmem", "null_mean", "mu_max", "mu_rest", "max_id", "mu_of_ids", "rank")
+    html += page.folded("Every measurement", drawn(table, UNIT_TABLE, *shown))
     if analysis.table("accuracy").is_file():
-        accuracy = read_table(analysis.table("accuracy"), UNIT_ACCURACY)
-        probes = [
-            [word(row["encoder"]), *(number(row[name], 3) for name in ("probe_top1", "knn_top1"))]
-            for row in rows_of(accuracy)
-        ]
-        html += page.table(("encoder", "new linear probe", "kNN"), probes)
+        html += drawn(read_table(analysis.table("accuracy"), UNIT_ACCURACY), UNIT_ACCURACY)
     return html
 
 
@@ -73,9 +57,9 @@ def unit_words(summary: Mapping[str, Any], table: Table, others: Table) -> str:
             f" {name.capitalize()}: UnitMem {first['unitmem']:.3f} before and {last['unitmem']:.3f} after "
             f"{last['epoch']} epochs; {_above(first)} before and {_above(last)} after."
         )
-        own = others["method"] == name
-        changed = own & ~others["trained"] & (others["unitmem_before"] != others["unitmem_after"])
-        text += f" {_count(changed.sum())} of the {(own & ~others['trained']).sum()} other units changed its UnitMem."
+        untrained = (others["method"] == name) & ~others["trained"]
+        changed = int((untrained & (others["unitmem_before"] != others["unitmem_after"])).sum())
+        text += f" {changed or 'None'} of the {untrained.sum()} other units changed its UnitMem."
     return text
 
 
@@ -85,7 +69,3 @@ def _above(row: Mapping[str, Any]) -> str:
         return "it fired for no image"
     images = "image was" if rank == 1 else "images were"
     return "a chosen image was its maximum" if rank == 0 else f"{rank} {images} above the chosen"
-
-
-def _count(number: int) -> str:
-    return str(number) if number else "None"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memlight.metrics.functional import unitmem_from_extremes
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import Interval, permutation_interval
 
 _ENTRIES = 1 << 24

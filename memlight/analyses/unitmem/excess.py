@@ -8,7 +8,7 @@ from torch import Tensor
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.metrics.null import null_draw, unitmem_null
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import Interval, as_array, clustered_mean
 
 

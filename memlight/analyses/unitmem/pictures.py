@@ -22,7 +22,7 @@ from memlight.analyses.unitmem.columns import UNITMEM_TOP
 from memlight.data.images import ImageDataModule
 from memlight.display.figures import spread_over
 from memlight.display.pictures import Picture, channels_last, rows_grid
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.runs.log import AnalysisLog
 from memlight.storage.tables import Table, read_table
 

@@ -3,29 +3,31 @@
     DIR/SPLIT-RANK.safetensors   sums, strongest images and ids of the images that one process has seen
     DIR/SPLIT-RANK.npy           their mu, float32 (images of the process, U), where the median is asked for
 
-The first appears whole or not at all; rows of the second that the first does not know of are measured again.
+The first appears whole or not at all; rows of the second that the first does not know of are measured again. The
+table of mu may be larger than the memory: it is read a block of units at a time.
 """
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from memlight import dist
-from memlight.analyses.unitmem.mu_table import MuTable
 from memlight.errors import UserError
+from memlight.metrics.functional import max_and_rest
 from memlight.metrics.unitmem import UnitMemPass
-from memlight.storage.shards_writer import difference, readable, write_header
+from memlight.storage.records import difference
+from memlight.storage.store import RowsFile, lacking, writing
 from memlight.storage.tables import atomic_write, sync
 
 SAVE_SECONDS = 30.0
@@ -34,38 +36,86 @@ SAVE_SECONDS = 30.0
 PENDING_BYTES = 1 << 24
 """Rows of the table that may wait in memory."""
 
+_ENTRIES = 1 << 24
+"""Entries of the largest block of the table that is sorted."""
+
 FORMAT = 1
+
+
+class MuTable:
+    """Mu of every image, float32 `.npy` files.
+
+    Args:
+        parts: ``(n, U)`` each; images in ascending order of id were dealt to them in turn.
+
+    Attributes:
+        images: N, of all parts.
+        units: U.
+    """
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        self._parts: list[NDArray[np.float32]] = [np.load(part, mmap_mode="r") for part in parts]
+        self.images, self.units = sum(len(part) for part in self._parts), self._parts[0].shape[1]
+
+    def columns(self, units: slice) -> Tensor:
+        """Mu of some units on all images, ``(N, u)`` float32, images in ascending order of id."""
+        block = torch.empty(self.images, len(range(*units.indices(self.units))))
+        for number, part in enumerate(self._parts):
+            block[number :: len(self._parts)] = torch.from_numpy(part[:, units].copy())
+        return block
+
+
+def rest_medians(table: MuTable, device: torch.device) -> Tensor:
+    """Median of each unit's mu over the images other than its strongest ([C]; the middle two averaged).
+
+    Every process sorts its share of the units.
+
+    Args:
+        table: the same on every process.
+        device: where blocks are sorted.
+
+    Returns:
+        ``(U,)`` float64, on every process.
+    """
+    share = -(-table.units // dist.world_size())
+    first, last = (min((dist.rank() + more) * share, table.units) for more in (0, 1))
+    step = max(1, _ENTRIES // table.images)
+    medians = [torch.empty(0, dtype=torch.float64, device=device)]
+    for start in range(first, last, step):
+        block = table.columns(slice(start, min(start + step, last)))
+        medians.append(max_and_rest(block.to(device), "median")[1])
+    return dist.gather_cat(torch.cat(medians))
 
 
 class UnitMemProgress:
     """The passes of one study.
 
     Args:
-        directory: where; need not exist.
+        directory: of its files, which need not exist.
         made_from: everything that decides the numbers, JSON-able.
 
     Raises:
-        UserError: what is there is of other settings.
+        UserError: the directory holds a study of other settings.
     """
 
     def __init__(self, directory: Path, made_from: Mapping[str, Any]) -> None:
         self.directory = directory
-        here = {"format": FORMAT, "processes": dist.world_size(), **made_from}
-        self.made_from: dict[str, Any] = json.loads(json.dumps(here))
+        settings = {"format": FORMAT, "processes": dist.world_size(), **made_from}
+        self.made_from: dict[str, Any] = json.loads(json.dumps(settings))
         for state in sorted(directory.glob("*.safetensors")):
-            there = json.loads(_header(state)["made_from"])
-            if (found := difference(there, self.made_from)) is not None:
-                raise UserError(
-                    f"--run: {directory} holds what an interrupted call has measured otherwise ({found}). Repeat its "
-                    "flags to go on, keep it apart with another --tag, or delete that directory."
-                )
+            before = json.loads(_header(state)["made_from"])
+            if before != self.made_from:
+                changed = difference("", before, self.made_from)
+                why = f"{directory} holds what an interrupted call has measured otherwise ({changed})"
+                way_out = "repeat its flags to go on, keep it apart with another `tag`, or delete that directory"
+                raise UserError("run", None, why, way_out)
 
     def of(self, name: str, images: int, *, table: bool) -> "PassProgress":
         """The pass called ``name``.
 
         Args:
             name: tells the passes of a study apart.
-            images: how many this process sees.
+            images: number of images that this process sees.
             table: also keep mu of every image.
         """
         return PassProgress(self.directory / f"{name}-{dist.rank()}", images, self.made_from, table)
@@ -79,7 +129,8 @@ class UnitMemProgress:
         dist.barrier()
         parts = [self.directory / f"{name}-{rank}.npy" for rank in range(dist.world_size())]
         if not all(part.is_file() for part in parts):
-            raise UserError(f"--run: {self.directory} is not on a disk that all processes share; choose one that is.")
+            why = f"{self.directory} is not on a disk that all processes share"
+            raise UserError("run", None, why, "choose one that is")
         return MuTable(parts)
 
     def clear(self) -> None:
@@ -93,13 +144,13 @@ class PassProgress:
     """One pass of one process: the `memlight.metrics.unitmem.PassKeeper` of `measure_unitmem`.
 
     Args:
-        stem: of its files.
-        images: how many this process sees.
+        stem: path of its files without their endings.
+        images: number of images that this process sees.
         made_from: see `UnitMemProgress`.
         table: also keep mu of every image.
 
     Attributes:
-        done: how many of them are done.
+        done: number of those images that are done.
     """
 
     def __init__(self, stem: Path, images: int, made_from: Mapping[str, Any], table: bool) -> None:
@@ -127,12 +178,12 @@ class PassProgress:
         Raises:
             UserError: the disk is full, or something else keeps it from being written.
         """
+        if self._table:
+            if self.done == 0:
+                self._require_room(4 * mu_BU.shape[1] * self._images)
+            self._pending.append(mu_BU.float().cpu().numpy())
+        self.done += len(mu_BU)
         with self._writing():
-            if self._table:
-                if self.done == 0:
-                    self._begin(mu_BU.shape[1])
-                self._pending.append(mu_BU.float().cpu().numpy())
-            self.done += len(mu_BU)
             if sum(rows.nbytes for rows in self._pending) >= PENDING_BYTES:
                 self._write()
             if time.monotonic() - self._saved >= SAVE_SECONDS:
@@ -148,35 +199,21 @@ class PassProgress:
             with self._writing():
                 self._save(running)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"--run: {self._state.parent} cannot be written ({error}); what is saved stays.") from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing("run", self._state.parent, "what is saved stays")
 
-    def _begin(self, units: int) -> None:
-        """An empty table, where there is room for a full one."""
-        self._rows.parent.mkdir(parents=True, exist_ok=True)
-        needed, room = 4 * units * self._images, shutil.disk_usage(self._rows.parent).free
-        if needed > room:
-            raise UserError(
-                f"--reference median: {readable(needed)} are needed in {self._rows.parent}, {readable(room)} are free; "
-                "use --reference mean, or a --run on another disk."
-            )
-        with self._rows.open("wb") as file:
-            write_header(file, (self._images, units), "float32")
+    def _require_room(self, table: int) -> None:
+        if words := lacking(self._rows.parent, table):
+            raise UserError("reference", "median", words, "use `reference='mean'`, or a `run` on another disk")
 
     def _write(self) -> None:
         """Pending rows to their place; those of an earlier call that no save knew of are written over."""
         if not self._pending:
             return
         rows = np.concatenate(self._pending)
-        with self._rows.open("r+b") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            file.seek(rows[0].nbytes * (self.done - len(rows)), os.SEEK_CUR)
-            file.write(rows.data)
+        self._rows.parent.mkdir(parents=True, exist_ok=True)
+        with RowsFile(self._rows, (self._images, rows.shape[1]), "float32", self.done - len(rows)) as file:
+            file.append(rows)
         self._pending = []
 
     def _save(self, running: UnitMemPass) -> None:

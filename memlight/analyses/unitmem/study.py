@@ -10,9 +10,8 @@ from memlight import dist
 from memlight.analyses.unitmem.chart import unitmem_figures
 from memlight.analyses.unitmem.command import UnitMemOptions
 from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
-from memlight.analyses.unitmem.mu_table import MuTable, rest_medians
 from memlight.analyses.unitmem.pictures import draw_units
-from memlight.analyses.unitmem.resume import PassProgress, UnitMemProgress
+from memlight.analyses.unitmem.resume import MuTable, PassProgress, UnitMemProgress, rest_medians
 from memlight.analyses.unitmem.tables import (
     ALL,
     Results,

@@ -23,7 +23,7 @@ from memlight.analyses.unitmem.contrast import UnitContrast
 from memlight.analyses.unitmem.excess import layer_excess, layer_null, layer_null_draw
 from memlight.metrics.functional import unitmem_from_extremes
 from memlight.metrics.null import unitmem_null
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import as_array, mean_of, welch
 from memlight.storage.tables import Table, table_of
 

@@ -2,11 +2,10 @@
 
 from typing import Literal
 
+from memlight.errors import at_least
 from memlight.models.dam import AttentionDAM
 from memlight.models.transformer import GPT, OneLayerAttention
-from memlight.modules.checks import at_least
-from memlight.modules.sequence.module import SequenceModule
-from memlight.modules.sequence.optim import OptimizerName
+from memlight.modules.sequence.module import OptimizerName, SequenceModule
 
 
 def member_seeds(init_seed: int | None, replicas: int) -> list[int]:

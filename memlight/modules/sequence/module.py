@@ -2,23 +2,32 @@
 
 from abc import ABC
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from memlight.batch import SequenceBlock
 from memlight.dist import world_size
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least, below_one, positive
 from memlight.models.sequence_model import SequenceModel
-from memlight.modules.checks import at_least, below_one, positive
-from memlight.modules.sequence.checkpoint import STATE_KEY, require_identity
-from memlight.modules.sequence.optim import OptimizerName, make_optimizer
-from memlight.modules.sequence.scores import measure, right_and_loss
 from memlight.modules.sequence.shares import gathered, own_share, require_independent, taken
+
+OptimizerName = Literal["adam", "adamw", "sgd"]
+
+STATE_KEY = "memlight_sequence"
+"""Where a checkpoint keeps what is neither a weight nor a callback's."""
+
+ROWS_OF_LOGITS = 2**16
+"""How many sequences times members times bits are read at once; a memory holds hundreds of scores for each."""
+
+_FOREIGN = ("not a checkpoint of a sequence training", "give one of train.py fit")
 
 _DATA = ("num_sequences", "num_bits", "law", "exponent", "distinct", "batch_size", "sets", "seed")
 """What of the data decides which sequences are drawn."""
@@ -95,7 +104,7 @@ class SequenceModule(L.LightningModule, ABC):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells this training's members and sequences apart from others, by flag."""
+        """What tells this training's members and sequences apart from others, by flag of train.py."""
         data = {f"data.{name}": getattr(self.data, name) for name in _DATA}
         return {"model.init_seed": self.seeds[0], "model.replicas": len(self.seeds), **data}
 
@@ -111,13 +120,11 @@ class SequenceModule(L.LightningModule, ABC):
         """Refuse sequences of another length than the network's, before training.
 
         Raises:
-            UserError: names both flags.
+            UserError: they differ.
         """
         if self.network.num_bits != num_bits:
-            raise UserError(
-                f"--model.num_bits {self.network.num_bits}: the sequences have --data.num_bits {num_bits}; leave the "
-                "former out."
-            )
+            why = f"the sequences have `data.num_bits={num_bits}`"
+            raise UserError("model.num_bits", self.network.num_bits, why, "leave the former out")
 
     def bits(self, set_index: int) -> Tensor:
         """``int8 (E or 1, K, N)`` of a set as the network takes them, on the device."""
@@ -179,11 +186,37 @@ class SequenceModule(L.LightningModule, ABC):
         right_EKN, _ = right_and_loss(network, bits_EKN.expand(self.members, -1, -1))
         return right_EKN[..., network.counted.to(self.device)].double().mean((1, 2))
 
+    @torch.no_grad()
     def measure(self, sets: int) -> dict[str, Tensor]:
-        """The members on every sequence of the first sets; see `memlight.modules.sequence.scores.measure`."""
+        """Accuracy and loss of the members on every sequence of the first S sets; memory and weights stay.
+
+        Returns:
+            On the CPU: ``accuracy`` and ``loss`` ``(E, S)`` weighted as sequences are drawn; ``position_accuracy``
+            ``(E, S, N)``, the same by position; ``test_accuracy`` and ``test_loss`` ``(E, S, R)`` of the test ranks;
+            ``retrieval`` ``(E, S)`` of networks that have it.
+        """
         first = self.data.set(0, self.network.seeds[0])
-        bits = [self.bits(index).expand(self.members, -1, -1) for index in range(sets)]
-        return measure(self.network, bits, first.probabilities.to(self.device), first.test_ranks)
+        p_K, ranks_R = first.probabilities.to(self.device), first.test_ranks
+        counted_N = self.network.counted.to(self.device)
+        retrieval_top1 = getattr(self.network, "retrieval_top1", None)
+        columns: dict[str, list[Tensor]] = {}
+        for index in range(sets):
+            bits_EKN = self.bits(index).expand(self.members, -1, -1)
+            right_EKN, loss_EKN = right_and_loss(self.network, bits_EKN)
+            right_EK = right_EKN[..., counted_N].double().mean(-1)
+            loss_EK = loss_EKN[..., counted_N].double().mean(-1)
+            measured = {
+                "accuracy": right_EK @ p_K,
+                "loss": loss_EK @ p_K,
+                "position_accuracy": torch.einsum("ekn,k->en", right_EKN.double(), p_K),
+                "test_accuracy": right_EK[:, ranks_R],
+                "test_loss": loss_EK[:, ranks_R],
+            }
+            if retrieval_top1 is not None:
+                measured["retrieval"] = retrieval_top1(bits_EKN)
+            for name, value in measured.items():
+                columns.setdefault(name, []).append(value.cpu())
+        return {name: torch.stack(values, 1) for name, values in columns.items()}
 
     def on_train_start(self) -> None:
         """Name the sequences of the set that is trained, which a network with a memory then knows by their rows."""
@@ -194,7 +227,7 @@ class SequenceModule(L.LightningModule, ABC):
         self.network.set_sequences(self.data.bits(set_index, self.network.seeds).to(self.device))
 
     def on_train_batch_end(self, outputs: Any, batch: SequenceBlock, batch_idx: int) -> None:
-        """Every ``--trainer.log_every_n_steps``, and at the end, log the loss since the last time.
+        """Every ``log_every_n_steps`` of the Trainer, and at the end, log the loss since the last time.
 
         Raises:
             UserError: a member's is not a number.
@@ -208,10 +241,9 @@ class SequenceModule(L.LightningModule, ABC):
         finite_E = gathered(mean_E.isfinite())
         if not bool(finite_E.all()):
             lost = [self.seeds[index] for index in (~finite_E).nonzero().flatten().tolist()]
-            raise UserError(
-                f"--model.learning_rate {self.learning_rate}: the loss of seeds {lost} is not a number at step "
-                f"{batch.stop}; lower it. The checkpoint of the last evaluation is kept."
-            )
+            why = f"the loss of seeds {lost} is not a number at step {batch.stop}"
+            way_out = "lower it. The checkpoint of the last evaluation is kept"
+            raise UserError("learning_rate", self.learning_rate, why, way_out)
         self.train_log.append((batch.stop, mean_E))
         self.log_members("train/loss", mean_E)
 
@@ -223,11 +255,21 @@ class SequenceModule(L.LightningModule, ABC):
         return optimizer
 
     def _count(self, steps: int) -> None:
-        """Tell Lightning how many gradient steps were done; its wrapper would count them one at a time."""
+        """Tell Lightning how many gradient steps were done.
+
+        Its wrapper of the optimizer counts them one at a time, and costs more than a step of a small network. There is
+        no public way to count without it: these are the counters behind ``global_step`` in Lightning 2.
+
+        Raises:
+            RuntimeError: this version of Lightning counts elsewhere.
+        """
+        expected = self.global_step + steps
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        for counter in (progress.total, progress.current):
-            counter.ready += steps
-            counter.completed += steps
+        for _ in range(steps):
+            progress.increment_ready()
+            progress.increment_completed()
+        if self.global_step != expected:
+            raise RuntimeError("this version of Lightning counts gradient steps in another place; use Lightning 2.6")
 
     def freeze_named(self, names: Iterable[str]) -> None:
         """Take parameters out of training: no gradient, in no optimizer group, no state.
@@ -270,9 +312,17 @@ class SequenceModule(L.LightningModule, ABC):
             logger.log_metrics(metrics, step=self.global_step)
 
     def make_optimizer(self, network: SequenceModel) -> Optimizer:
-        """A fresh optimizer of all weights of a network, as the arguments say."""
-        weights = list(network.parameters())
-        return make_optimizer(self.optimizer_name, weights, self.learning_rate, self.weight_decay, self.momentum)
+        """A fresh optimizer of all weights of a network: elementwise, so that members are trained as if alone.
+
+        It is fused: one pass over each weight, which reads a gradient as if it lay in memory as its weight does.
+        """
+        kinds: dict[OptimizerName, Callable[..., Optimizer]] = {
+            "adam": Adam,
+            "adamw": AdamW,
+            "sgd": partial(SGD, momentum=self.momentum),
+        }
+        make, decay = kinds[self.optimizer_name], self.weight_decay
+        return make(network.parameters(), lr=self.learning_rate, weight_decay=decay, fused=True)
 
     def configure_optimizers(self) -> Optimizer:
         """Over what is not frozen."""
@@ -299,7 +349,13 @@ class SequenceModule(L.LightningModule, ABC):
         Raises:
             UserError: the checkpoint is of other sequences or members.
         """
-        require_identity(checkpoint, self.identity)
+        if STATE_KEY not in checkpoint:
+            raise UserError("ckpt_path", None, *_FOREIGN)
+        saved = checkpoint[STATE_KEY]["identity"]
+        for name, now in self.identity.items():
+            if saved.get(name) != now:
+                why = f"the checkpoint was trained with {saved.get(name)}"
+                raise UserError(name.rpartition(".")[2], now, why, ["give that", "choose another `run`"])
         if world_size() > 1:
             checkpoint.update(taken(own_share(len(self.seeds)), checkpoint))
         state = checkpoint[STATE_KEY]
@@ -307,3 +363,38 @@ class SequenceModule(L.LightningModule, ABC):
         self.snapshots, self.events = state["snapshots"], state["events"]
         self.train_log = [(step, loss_E) for step, loss_E in state["train_log"]]
         self._loss_sum_E, self._loss_steps = state["loss_sum"], state["loss_steps"]
+
+
+@torch.no_grad()
+def right_and_loss(network: SequenceModel, bits_EKN: Tensor) -> tuple[Tensor, Tensor]:
+    """Read sequences without remembering them.
+
+    Args:
+        network: E members.
+        bits_EKN: ``(E, K, N)`` as the network takes them.
+
+    Returns:
+        ``bool (E, K, N)`` whether each bit is predicted (an even chance counts as 0), ``float32 (E, K, N)`` its loss in
+        nats.
+    """
+    members, _, length = bits_EKN.shape
+    chunks = torch.split(bits_EKN, max(1, ROWS_OF_LOGITS // (members * length)), dim=1)
+    answers = [(network.logits(bits), bits > 0) for bits in chunks]
+    right = [(logits > 0) == one for logits, one in answers]
+    loss = [torch.nn.functional.softplus(torch.where(one, -logits, logits).float()) for logits, one in answers]
+    return torch.cat(right, 1), torch.cat(loss, 1)
+
+
+def require_sequence_checkpoint(path: Path) -> None:
+    """Refuse a file that is not a whole checkpoint of a sequence training, before anything is written.
+
+    Raises:
+        UserError: it is missing, broken or another's.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError, ValueError) as error:
+        why = f"cannot be read ({str(error).splitlines()[0]})"
+        raise UserError("ckpt_path", path, why, "give another one") from error
+    if not isinstance(checkpoint, dict) or STATE_KEY not in checkpoint:
+        raise UserError("ckpt_path", path, *_FOREIGN)

@@ -28,10 +28,9 @@ def require_independent(strategy: object) -> None:
         UserError: it is not `IndependentMembers`, and there is more than one process.
     """
     if world_size() > 1 and not isinstance(strategy, IndependentMembers):
-        raise UserError(
-            "--trainer.strategy: it would mix the members of several processes; give the Trainer "
-            "memlight.modules.sequence.shares.IndependentMembers()."
-        )
+        why = "it would mix the members of several processes"
+        way_out = "give the Trainer memlight.modules.sequence.shares.IndependentMembers()"
+        raise UserError("strategy", None, why, way_out)
 
 
 def own_share(members: int) -> slice:

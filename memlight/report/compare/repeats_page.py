@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from memlight.analyses.layermem.chart_agreement import agreement_between_runs
+from memlight.analyses.layermem.chart import agreement_between_runs
 from memlight.analyses.layermem.section import contrast_words
 from memlight.analyses.registry import ANALYSES, curves
 from memlight.display import page
-from memlight.display.page import Cell, decimals, interval, number, word
-from memlight.display.parts import rows_of
+from memlight.display.page import Cell, decimals
+from memlight.display.parts import drawn
 from memlight.display.words import joined
 from memlight.report.compare.directory import REPEATS_PAGE, save_pictures, whole_directory
 from memlight.report.compare.figures import repeats_by_depth
@@ -229,31 +229,8 @@ def _agreement(content: Repeats, picture: str) -> str:
         html += page.paragraph("layermem was measured in none of these runs.", "missing")
     if len(agreement["layer"]) == 0:
         return html
-    header = (
-        "layer",
-        "images",
-        "run",
-        "run",
-        "n",
-        "in both tops",
-        "size of a top",
-        "unrelated",
-        "tau",
-        "95 % interval",
-    )
-    rows = [
-        [
-            word(row["layer"]),
-            word(row["split"]),
-            *(word(row[name]) for name in ("run_a", "run_b")),
-            *(number(row[name], 0) for name in ("n", "overlap", "top")),
-            number(row["chance"], 1),
-            number(row["tau"], 3),
-            interval(row["tau_low"], row["tau_high"], 3),
-        ]
-        for row in rows_of(agreement)
-    ]
-    return html + picture + page.folded("Every pair of runs, every layer", page.table(header, rows))
+    shown = ("layer", "split", "run_a", "run_b", "n", "overlap", "top", "chance", "tau")
+    return html + picture + page.folded("Every pair of runs, every layer", drawn(agreement, REPEATS_AGREEMENT, *shown))
 
 
 def _headlines(content: Repeats) -> str:
@@ -266,16 +243,7 @@ def _headlines(content: Repeats) -> str:
         "fractions.",
         "soft",
     )
-    rows = [
-        [
-            *(word(str(found[name][row])) for name in ("analysis", "number")),
-            number(float(found["mean"][row])),
-            interval(float(found["mean_low"][row]), float(found["mean_high"][row])),
-            *(number(float(found[name][row])) for name in ("lowest", "highest")),
-        ]
-        for row in shown
-    ]
-    header = ("analysis", "number", "mean", "95 % interval", "lowest", "highest")
-    html += page.table(header, rows) if rows else page.paragraph("No other analysis is in all runs.", "missing")
+    others = {name: column[shown] for name, column in found.items()}
+    html += drawn(others, REPEATS_NUMBERS) if shown else page.paragraph("No other analysis is in all runs.", "missing")
     lacking = "; ".join(f"{name} (not in {', '.join(names)})" for name, names in in_some_runs(content.runs).items())
     return html + (page.paragraph(f"Left out, as not all runs have it: {lacking}.", "missing") if lacking else "")

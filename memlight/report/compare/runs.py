@@ -14,8 +14,39 @@ from memlight.errors import UserError, named
 from memlight.runs.analysis import Analysis
 from memlight.runs.settings import Setting, differing, flat_settings, recorded_settings, setting_text
 from memlight.storage.rundir import RunDir
-from memlight.storage.schema import Schema, columns, interval
+from memlight.storage.schema import Column, Schema, columns, interval
 from memlight.storage.tables import Table, read_json, read_table
+
+COMPARE_GROUPS: Schema = {
+    **columns(str, "number"),
+    **columns(int, "runs"),
+    "mean": Column(float, "mean", interval=True),
+    "lowest": Column(float, "lowest"),
+    "highest": Column(float, "highest"),
+    **columns(float, "mean_low", "mean_high"),
+}
+
+REPEATS_LAYERS: Schema = {**columns(str, "layer"), **columns(int, "depth"), **COMPARE_GROUPS}
+
+REPEATS_NUMBERS: Schema = {
+    "analysis": Column(str, "analysis"),
+    **COMPARE_GROUPS,
+    "number": Column(str, "number"),
+}
+
+REPEATS_AGREEMENT: Schema = {
+    "split": Column(str, "images"),
+    "layer": Column(str, "layer"),
+    "run_a": Column(str, "run"),
+    "run_b": Column(str, "run"),
+    "n": Column(int, "n"),
+    "top": Column(int, "size of a top"),
+    "overlap": Column(int, "in both tops"),
+    "chance": Column(float, "unrelated", digits=1),
+    **columns(int, "chance_p95"),
+    **interval("tau", title="tau", digits=3),
+}
+
 
 _IDLE_FLAGS = frozenset({"--run", "--root", "--device", "--max-forward", "--logger"})
 """Flags of an analysis that do not change its numbers."""
@@ -201,38 +232,6 @@ def _layers(tables: Mapping[str, Mapping[str, Table]]) -> Table:
             at = dict(zip(table["layer"].tolist(), table[source], strict=True)) if source in table else {}
             layers[column] = np.array([at.get(name, np.nan) for name in names], dtype=np.float64)
     return layers
-
-
-COMPARE_GROUPS: Schema = {
-    **columns(str, "number"),
-    **columns(int, "runs"),
-    **columns(float, "mean", "lowest", "highest", "mean_low", "mean_high"),
-}
-
-
-REPEATS_LAYERS: Schema = {
-    **columns(str, "layer"),
-    **columns(int, "depth"),
-    **columns(str, "number"),
-    **columns(int, "runs"),
-    **columns(float, "mean", "lowest", "highest", "mean_low", "mean_high"),
-}
-
-
-REPEATS_NUMBERS: Schema = {
-    **columns(str, "analysis", "number"),
-    **columns(int, "runs"),
-    **columns(float, "mean", "lowest", "highest", "mean_low", "mean_high"),
-}
-
-
-REPEATS_AGREEMENT: Schema = {
-    **columns(str, "split", "layer", "run_a", "run_b"),
-    **columns(int, "n", "top", "overlap"),
-    **columns(float, "chance"),
-    **columns(int, "chance_p95"),
-    **interval("tau"),
-}
 
 
 def compare_layers() -> Schema:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from memlight.analyses.exchange.layermem import measure_layermem_of_copies
+from memlight.analyses.exchange.study import measure_layermem_of_copies
 from memlight.errors import UserError
 from memlight.metrics.layermem import measure_layermem
 from tests.close import SCORES

@@ -17,11 +17,11 @@ def test_a_word_is_a_subset_in_the_order_in_which_its_layers_run() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["layer9"], "--layers layer9: no such layer"),
-        (["layer1", "layer2,res2"], "--layers res2: has no weights of its own"),
-        (["layer2,layer2"], "--layers layer2: named twice"),
-        (["layer1,layer2", "layer2,layer1"], "--layers layer2,layer1: this subset is named twice"),
-        (["layer1,"], "--layers : no such layer"),
+        (["layer9"], "layers='layer9': no such layer"),
+        (["layer1", "layer2,res2"], "layers='res2': has no weights of its own"),
+        (["layer2,layer2"], "layers='layer2': named twice"),
+        (["layer1,layer2", "layer2,layer1"], "layers='layer2,layer1': this subset is named twice"),
+        (["layer1,"], "layers='': no such layer"),
     ],
 )
 def test_words_that_are_no_subset(words: list[str], message: str) -> None:
@@ -39,10 +39,10 @@ def test_every_subset_of_the_layers_that_have_weights() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ([3], "--subsets 3: 56 subsets of 8 layers, .*--max-subsets 56"),
-        ([0], "--subsets 0: this encoder has 8 layers with weights"),
-        ([9], "--subsets 9: this encoder has 8"),
-        ([1, 1], "--subsets 1: given twice"),
+        ([3], "subsets=3: 56 subsets of 8 layers, .*`max_subsets=56`"),
+        ([0], "subsets=0: this encoder has 8 layers with weights"),
+        ([9], "subsets=9: this encoder has 8"),
+        ([1, 1], "subsets=1: given twice"),
     ],
 )
 def test_sizes_that_are_refused(sizes: list[int], message: str) -> None:

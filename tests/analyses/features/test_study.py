@@ -3,14 +3,14 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from memlight.analyses.features.study import FeatureOptions, feature_shapes, write_features
+from memlight.analyses.features.command import FeatureOptions
+from memlight.analyses.features.study import feature_shapes, write_features
 from memlight.analyze import COMMANDS, main
 from memlight.batch import ImageBatch
 from memlight.commands import build_parser
@@ -19,8 +19,8 @@ from memlight.errors import UserError
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.storage.rundir import RunDir
-from memlight.storage.shards import FeatureStore
-from memlight.storage.shards_writer import ShardFiles, StoreWriter
+from memlight.storage.shards import FeatureStore, FeatureWriter
+from memlight.storage.store import RowsFile
 from tests.close import NETWORK
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views, one_by_one
@@ -118,18 +118,18 @@ def test_a_killed_call_goes_on_to_the_same_bytes(
     trained: RunDir, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "features"
-    append, calls = ShardFiles.append, []
+    append, calls = RowsFile.append, []
 
-    def dies(*arguments: Any) -> None:
-        calls.append(arguments)
-        if len(calls) == 6:  # in the third shard, after one layer
+    def dies(self: RowsFile, rows: np.ndarray) -> None:
+        calls.append(rows)
+        if len(calls) == 2 * (2 + 2) + 2 + 2:  # in the third shard, after ids, labels and one layer
             raise KeyboardInterrupt
-        append(*arguments)
+        append(self, rows)
 
-    monkeypatch.setattr(ShardFiles, "append", dies)
+    monkeypatch.setattr(RowsFile, "append", dies)
     assert features(trained.root, out, *TWO, "--shard-size=5") == 130
     assert sorted(p.name for p in (out / "layer5").iterdir()) == ["00000.npy", "00001.npy"]
-    monkeypatch.setattr(ShardFiles, "append", append)
+    monkeypatch.setattr(RowsFile, "append", append)
     assert features(trained.root, out, *TWO, "--shard-size=5") == 0
     assert files(out) == files(stored)
 
@@ -148,11 +148,11 @@ def test_two_processes_write_the_files_of_one(trained: RunDir, stored: Path, tmp
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--member=independent"], "--out {out}: holds other features (member is candidate there and independent"),
-        (["--split=shared"], "--out {out}: holds other features (split is candidate there and shared"),
-        (["--views=2"], "--out {out}: holds other features (views is 0 there and 2 here)"),
-        (["--activation=identity"], "--out {out}: holds other features (activation is abs there and identity"),
-        (["--dtype=float32"], "--out {out}: holds other features (dtype is float16 there and float32 here)"),
+        (["--member=independent"], "--out {out}: holds other features (member: candidate, now independent"),
+        (["--split=shared"], "--out {out}: holds other features (split: candidate, now shared"),
+        (["--views=2"], "--out {out}: holds other features (views: 0, now 2)"),
+        (["--activation=identity"], "--out {out}: holds other features (activation: abs, now identity"),
+        (["--dtype=float32"], "--out {out}: holds other features (dtype: float16, now float32)"),
         (["--reduce=flat", "--activation=abs"], "--activation abs: belongs to --reduce unit"),
         (["--reduce=none", "--tokens=mean"], "--tokens mean: belongs to --reduce unit"),
         (["--tokens=cls"], "--tokens cls: this encoder has no class token"),
@@ -184,18 +184,18 @@ class Tiny:
         self.batches = image_batches(6, self.size)
         shapes = feature_shapes(encoder, self.batches[0], make_views, LAYERS, options)
         ids = np.arange(1000, 1006)
-        self.writer = StoreWriter(root, {}, shapes, options.dtype, ids, ids, self.size)
+        self.writer = FeatureWriter(root, {}, shapes, options.dtype, ids, ids, self.size)
         self.writer.begin()
 
     def write(self, batches: list[ImageBatch] | None = None) -> None:
-        shards = self.writer.missing()
+        shards = self.writer.layout.missing()
         given = self.batches if batches is None else batches
         write_features(self.encoder, given, make_views, self.writer, shards, self.options, progress=False)
 
 
 def test_one_forward_gives_all_layers_and_leaves_the_encoder_as_it_was(tmp_path: Path) -> None:
     encoder = TinyEncoder().train()
-    tiny = Tiny(tmp_path / "tiny", encoder, FeatureOptions(dtype="float32", num_views=2), shards=3)
+    tiny = Tiny(tmp_path / "tiny", encoder, FeatureOptions(dtype="float32", views=2), shards=3)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     random_state, forwards = torch.get_rng_state(), []
     hook = encoder.register_forward_pre_hook(lambda _, inputs: forwards.append(len(inputs[0])))
@@ -218,14 +218,14 @@ def test_numbers_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         with torch.no_grad():
             encoder.head.weight.mul_(1e7)
         half = Tiny(tmp_path / f"half-{reduce}", encoder, FeatureOptions(reduce=reduce))
-        with pytest.raises(UserError, match=r"^--dtype float16: layer head reaches .*e\+0\d, more than float16 holds"):
+        with pytest.raises(UserError, match=r"^dtype='float16': layer head reaches .*e\+0\d, more than float16 holds"):
             half.write()
         assert not list(half.writer.layout.root.rglob("*.npy"))
         Tiny(tmp_path / f"full-{reduce}", encoder, FeatureOptions(reduce=reduce, dtype="float32")).write()
         with torch.no_grad():
             encoder.stem.bias.fill_(torch.nan)
         broken = Tiny(tmp_path / f"broken-{reduce}", encoder, FeatureOptions(reduce=reduce))
-        with pytest.raises(UserError, match=r"^--run: layer stem gives NaN"):
+        with pytest.raises(UserError, match=r"^run: layer stem gives NaN"):
             broken.write()
 
 

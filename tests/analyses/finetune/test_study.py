@@ -8,7 +8,8 @@ import pytest
 
 from memlight.analyses.finetune.arms import head_arm, named_arms, ranked_arms
 from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
-from memlight.analyses.finetune.images import read_target
+from memlight.analyses.finetune.command import TargetFlags
+from memlight.analyses.finetune.study import read_target
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.storage.rundir import RunDir
@@ -99,7 +100,7 @@ def test_rankings_choose_from_the_highest_value_and_pass_over_layers_without_one
         ("contrast-2", "contrast", 2, ("layer1", "layer3")),  # of two equal ones the first to run
     ]
     assert all(arm.draws == (arm.draws[0],) * 2 for arm in arms)
-    with pytest.raises(UserError, match="--count 3: 2 layers can be ranked by delta"):
+    with pytest.raises(UserError, match="count=3: 2 layers can be ranked by delta"):
         ranked_arms(["delta"], [3], table, usable, trials=1, seed=0)
 
 
@@ -123,8 +124,8 @@ def digits() -> Iterator[ImageDataModule]:
 
 
 def test_images_are_drawn_from_those_with_labels_and_seen_as_the_encoder_s_own(digits: ImageDataModule) -> None:
-    target = read_target(digits, "digits", None, train_images=50, test_images=10_000, seed=4)
-    other = read_target(digits, "digits", None, train_images=50, test_images=10, seed=5)
+    target = read_target(digits, TargetFlags("digits", train_images=50, test_images=10_000), seed=4)
+    other = read_target(digits, TargetFlags("digits", train_images=50, test_images=10), seed=5)
     assert target.train.images.shape == (50, 3, 12, 12)
     views = target.data.make_views("clean")
     assert (views.size, views.mean, views.std) == (16, (0.1, 0.2, 0.3), (1, 2, 3))
@@ -179,5 +180,5 @@ def test_images_without_classes_are_refused(digits: ImageDataModule, tmp_path: P
         (tmp_path / part).mkdir()
         for number in range(3):
             Image.new("RGB", (16, 16)).save(tmp_path / part / f"{number}.png")
-    with pytest.raises(UserError, match="--dataset folder: fine-tuning needs images of two classes or more"):
-        read_target(digits, "folder", str(tmp_path), train_images=5, test_images=5, seed=0)
+    with pytest.raises(UserError, match="dataset='folder': fine-tuning needs images of two classes or more"):
+        read_target(digits, TargetFlags("folder", str(tmp_path), train_images=5, test_images=5), seed=0)

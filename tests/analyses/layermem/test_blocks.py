@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from memlight.analyses.layermem.blocks import PARTS, layermem_blocks, layers_by_block, mlp_minus_attention
-from memlight.analyses.layermem.chart_blocks import layermem_by_block
+from memlight.analyses.layermem.chart import layermem_by_block
 from memlight.analyses.layermem.columns import LAYERMEM_BLOCKS
-from memlight.analyses.layermem.tables import layermem_table
-from memlight.features.hooks import list_layers
+from memlight.analyses.layermem.tables import (
+    PARTS,
+    layermem_blocks,
+    layermem_table,
+    layers_by_block,
+    mlp_minus_attention,
+)
+from memlight.features.discovery import list_layers
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.models.encoders import build_encoder
 

@@ -8,11 +8,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from memlight.analyses.patches import study
 from memlight.analyses.patches.columns import PATCHES_COMPARE, PATCHES_IMAGES, PATCHES_NEAREST, PATCHES_TABLE
 from memlight.analyze import main
+from memlight.patches import nearest
 from memlight.patches.approximate import approximate_patches
+from memlight.patches.index import Index, Piece
 from memlight.patches.results import read_results
 from memlight.patches.search import nearest_patches
 from memlight.storage.rundir import RunDir
@@ -114,6 +117,24 @@ def test_both_backends_and_the_approximate_one_write_the_same(runs: Path, capsys
     for other in ("faiss", "flat"):
         found = read_results(runs / "runs" / other)
         assert np.array_equal(found.indices, exact.indices) and np.array_equal(found.distances, exact.distances)
+
+
+def test_what_was_found_for_other_images_is_not_gone_on_with(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Index.read
+
+    def stopping(self: Index, piece: Piece, device: torch.device) -> torch.Tensor:
+        if self.num_rows == 120 and piece.shard == 4:
+            raise KeyboardInterrupt
+        return read(self, piece, device)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nearest, "SAVE_SECONDS", 0)
+        patched.setattr(Index, "read", stopping)
+        assert search(runs, "copies", "--metric", "l2", out="shared") == 130
+    assert RunDir(runs / "runs/shared").analysis("patches").progress.is_file()
+    assert search(runs, "held_out", "--metric", "l2", out="shared") == 0  # as many patches as the copies
+    shared, alone = (read_results(runs / "runs" / name) for name in ("shared", "held_out"))
+    assert np.array_equal(shared.indices, alone.indices) and np.array_equal(shared.distances, alone.distances)
 
 
 def test_an_approximate_index_says_what_it_misses() -> None:

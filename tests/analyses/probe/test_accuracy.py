@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from memlight.analyses.probe import accuracy
-from memlight.analyses.probe.accuracy import Accuracy, ProbeOptions, encoders_at_once, measure_accuracy
+from memlight.analyses.probe.accuracy import Accuracy, encoders_at_once, measure_accuracy
+from memlight.analyses.probe.command import ProbeOptions
 from memlight.data.images import ImageDataModule
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
 from memlight.storage.rundir import RunDir

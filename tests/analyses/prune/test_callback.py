@@ -58,9 +58,12 @@ def test_training_is_left_as_it_was(pruned: RunDir, plain_pair: TinyPair) -> Non
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ratios": "[0.02]", "scope": "[layer]"}, "--ratios 0.02: is none of the 32 units of layer1"),
-        ({"layers": "[res6]"}, "--layers res6: its units are not rows of one layer's weights"),
-        ({"trials": 0}, "--trials 0: must be 1 or more"),
+        (
+            {"ratios": "[0.02]", "scope": "[layer]"},
+            "--trainer.callbacks.ratios 0.02: is none of the 32 units of layer1",
+        ),
+        ({"layers": "[res6]"}, "--trainer.callbacks.layers res6: its units are not rows of one layer's weights"),
+        ({"trials": 0}, "--trainer.callbacks.trials 0: must be 1 or more"),
         ({"num_views": 0}, "--trainer.callbacks.num_views 0: must be 1 or more"),
         ({}, "--data.num_external 1: PruneCallback needs 2 or more"),
     ],

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from memlight.analyses.prune.choice import Mode, Scope, choose_units, pruned_count, require_pruned
+from memlight.analyses.prune.command import Mode, Scope
+from memlight.analyses.prune.study import choose_units, pruned_count, require_pruned
 from memlight.errors import UserError
 
 SIZES = {"first": 10, "second": 25, "third": 7}
@@ -77,8 +78,8 @@ def test_counts_are_those_of_the_paper_and_survive_binary_fractions() -> None:
 def test_a_share_of_nothing_is_refused_with_the_way_out() -> None:
     require_pruned(SIZES, "layer", 0.15)
     require_pruned(SIZES, "model", 0.03)
-    with pytest.raises(UserError, match=r"--ratios 0.1: is none of the 7 units of third; use 0.143 or more"):
+    with pytest.raises(UserError, match=r"ratios=0.1: is none of the 7 units of third; use 0.143 or more"):
         require_pruned(SIZES, "layer", 0.1)
     require_pruned(SIZES, "layer", 0.143)
-    with pytest.raises(UserError, match=r"--ratios 0.02: is none of the 42 units of the model; use 0.024 or more"):
+    with pytest.raises(UserError, match=r"ratios=0.02: is none of the 42 units of the model; use 0.024 or more"):
         require_pruned(SIZES, "model", 0.02)

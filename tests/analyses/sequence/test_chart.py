@@ -3,23 +3,36 @@
 import numpy as np
 import pytest
 
-from memlight.analyses.sequence.ceilings import set_ceilings
-from memlight.analyses.sequence.chart import hues, sequence_positions, sequence_runs, sequence_switches, sequence_time
-from memlight.analyses.sequence.chart_ranks import sequence_rank_time, sequence_ranks
-from memlight.analyses.sequence.chart_sets import sequence_forgetting, sequence_interventions, sequence_savings
-from memlight.analyses.sequence.chart_weights import attention_maps
+from memlight.analyses.sequence.chart import (
+    hues,
+    sequence_positions,
+    sequence_rank_time,
+    sequence_ranks,
+    sequence_runs,
+    sequence_switches,
+    sequence_time,
+)
+from memlight.analyses.sequence.chart_sets import (
+    attention_maps,
+    sequence_forgetting,
+    sequence_interventions,
+    sequence_savings,
+)
 from memlight.analyses.sequence.columns import PROBES, SWAPS
-from memlight.analyses.sequence.experiment import Experiment
-from memlight.analyses.sequence.ranks import appearances_table, learned_table, rank_time_table, ranks_table
+from memlight.analyses.sequence.experiment import Experiment, set_ceilings
 from memlight.analyses.sequence.tables import (
+    appearances_table,
     curves_table,
     forgetting_table,
+    learned_table,
     positions_table,
+    rank_time_table,
+    ranks_table,
     savings_table,
     sets_table,
     training_table,
 )
-from memlight.storage.tables import Table, table_of
+from memlight.storage.tables import table_of
 from tests.sequence_runs import sequence_results
 
 
@@ -27,14 +40,10 @@ def made(name: str = "run", **options: int) -> Experiment:
     return Experiment(name, sequence_results(**options))  # type: ignore[arg-type]
 
 
-def sets_of(*experiments: Experiment) -> Table:
-    return sets_table(experiments, [[np.zeros(one.members)] * one.sets for one in experiments])
-
-
 @pytest.mark.parametrize("sets", [1, 3, 16])
 def test_curves_of_any_number_of_sets(sets: int) -> None:
     run = made(sets=sets, members=2)
-    table, of_sets = curves_table([run]), sets_of(run)
+    table, of_sets = curves_table([run]), sets_table([run])
     accuracy, loss = sequence_switches(table, of_sets).axes
     for index in range(sets):
         rows = (table["set"] == index) & table["trained"]
@@ -44,7 +53,7 @@ def test_curves_of_any_number_of_sets(sets: int) -> None:
     assert [line.get_ydata()[0] for line in accuracy.lines[sets:]] == [0.93, 0.5]
     over_time = sequence_time(table, of_sets, training_table([run])).axes
     assert len(over_time) == 3 and len(over_time[0].lines) == sets + 2 + sets - 1
-    positions = positions_table([run], [[set_ceilings(run, index) for index in range(sets)]])
+    positions = positions_table([run])
     (by_position,) = sequence_positions(positions, of_sets).axes
     ceiling = set_ceilings(run, 0).by_position_N
     np.testing.assert_array_equal(by_position.lines[sets].get_ydata(), ceiling)
@@ -54,7 +63,7 @@ def test_curves_of_any_number_of_sets(sets: int) -> None:
 @pytest.mark.parametrize("sets", [1, 3, 9])
 def test_maps_of_any_number_of_sets(sets: int) -> None:
     run = made(sets=sets, members=2)
-    maps = sequence_rank_time(rank_time_table(run), sets_of(run)).axes
+    maps = sequence_rank_time(rank_time_table(run), sets_table([run])).axes
     assert len(maps) == min(sets, 6) + 1
     shown = maps[0].collections[0].get_array()
     np.testing.assert_allclose(shown[:, 5], run.results.test_accuracy[:, 0, 5].mean(axis=0))
@@ -66,9 +75,8 @@ def test_maps_of_any_number_of_sets(sets: int) -> None:
 
 def test_ranks_and_learned_sequences() -> None:
     run = made(sets=2, members=3)
-    ceilings = [[set_ceilings(run, index) for index in range(2)]]
-    table = ranks_table([run], ceilings)
-    panels = sequence_ranks(table, appearances_table([run]), learned_table([run]), sets_of(run), uneven=False).axes
+    table = ranks_table([run])
+    panels = sequence_ranks(table, appearances_table([run]), learned_table([run]), sets_table([run]), uneven=False).axes
     np.testing.assert_array_equal(panels[0].lines[1].get_ydata(), table["accuracy"][table["set"] == 1])
     np.testing.assert_array_equal(panels[0].lines[2].get_ydata(), table["ceiling"][table["set"] == 0])
     assert panels[3].lines[0].get_ydata()[-1] == 190
@@ -76,7 +84,7 @@ def test_ranks_and_learned_sequences() -> None:
 
 def test_runs_without_a_switch_or_savings_are_shown_beside_others() -> None:
     runs = [made(), made("alone", sets=1, members=1)]
-    first, last = sequence_runs(curves_table(runs), sets_of(*runs)).axes
+    first, last = sequence_runs(curves_table(runs), sets_table(runs)).axes
     assert len(first.lines) == len(last.lines) + 1
     steps, savings = sequence_savings(savings_table(runs, 0.8), 0.8).axes
     assert len(steps.containers) == 2 and len(savings.containers) == 1

@@ -11,14 +11,28 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy import stats
 
-from memlight.analyses.sequence import columns
-from memlight.analyses.sequence.ceilings import set_ceilings
-from memlight.analyses.sequence.command import opened
-from memlight.analyses.sequence.experiment import Experiment, difference_of_means, over_members
-from memlight.analyses.sequence.ranks import MOST_BINS, drawn_unevenly, rank_groups, rank_time_table, ranks_table
+from memlight.analyses.sequence import ANALYSIS, columns
+from memlight.analyses.sequence.experiment import (
+    ATTENTION,
+    Experiment,
+    difference_of_means,
+    opened,
+    over_members,
+    set_ceilings,
+)
 from memlight.analyses.sequence.study import study_sequence
-from memlight.analyses.sequence.tables import curves_table, forgetting_table, members_table, savings_table
-from memlight.analyses.sequence.weights import ATTENTION, attention_rows, keys, used_parameters
+from memlight.analyses.sequence.tables import (
+    MOST_BINS,
+    attention_rows,
+    curves_table,
+    forgetting_table,
+    keys,
+    members_table,
+    rank_groups,
+    rank_time_table,
+    ranks_table,
+    savings_table,
+)
 from memlight.analyze import main
 from memlight.errors import UserError
 from memlight.sequences.results import SequenceResults
@@ -136,14 +150,14 @@ def test_ranks_are_grouped_without_loss() -> None:
             assert np.concatenate(groups).tolist() == list(range(count))
             assert len(groups) <= MOST_BINS
     assert rank_groups(np.arange(0), logarithmic=False) == []
-    assert drawn_unevenly(experiment(zipf=True)) and not drawn_unevenly(experiment())
+    assert experiment(zipf=True).drawn_unevenly and not experiment().drawn_unevenly
     found = experiment(zipf=True, members=2)
     table = rank_time_table(found)
     first = (table["step"] == 300) & (table["rank_low"] == 0)
     np.testing.assert_allclose(table["accuracy"][first], found.results.test_accuracy[:, 0, 3, 0].mean())
-    ranks = ranks_table([found], [[set_ceilings(found, index) for index in range(2)]])
+    ranks = ranks_table([found])
     found.results.test_accuracy[0, 1, :, 1] = 0.5
-    merged = ranks_table([found], [[set_ceilings(found, index) for index in range(2)]], grouped=True)
+    merged = ranks_table([found], grouped=True)
     groups = rank_groups(found.results.test_rank, logarithmic=True)
     assert len(groups) < 20
     for at, rows in enumerate(groups):
@@ -184,11 +198,11 @@ def test_attention_rows_are_softmax_over_the_prefix() -> None:
 
 def test_only_numbers_that_are_used_count_as_parameters() -> None:
     found = experiment()
-    assert used_parameters(found) == 3 * (0 + 1 + 2 + 3 + 4 + 5 + 6 + 7) + 3 * 8
+    assert found.used_parameters == 3 * (0 + 1 + 2 + 3 + 4 + 5 + 6 + 7) + 3 * 8
     found.results.weights = {5: {"head": np.zeros((6, 4, 2)), ATTENTION: np.zeros((6, 1, 2, 8, 8))}}
-    assert used_parameters(found) == 8
+    assert found.used_parameters == 8
     found.results.weights = {}
-    assert used_parameters(found) is None
+    assert found.used_parameters is None
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +257,8 @@ class Tables:
     def __init__(self) -> None:
         self.tables: dict[str, Table] = {}
 
-    def table(self, name: str, table: Table, names: tuple[str, ...]) -> None:
-        assert tuple(table) == names
+    def table(self, name: str, table: Table) -> None:
+        assert list(table) == list(ANALYSIS.tables[name])
         self.tables[name] = table
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:

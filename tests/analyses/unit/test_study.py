@@ -12,18 +12,23 @@ from torch import Tensor, nn
 
 from memlight import modules
 from memlight.analyses import unit
-from memlight.analyses.unit.checks import require_one_process, unit_tag
 from memlight.analyses.unit.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
-from memlight.analyses.unit.method import load_method
-from memlight.analyses.unit.objectives import COMPARES_IMAGES, OnlyFirstTeach, Steps, activation_loss, training_loss
-from memlight.analyses.unit.study import UnitOptions, study_unit
-from memlight.analyses.unit.tables import chosen_unit, rank_of
+from memlight.analyses.unit.command import UnitOptions
+from memlight.analyses.unit.objectives import (
+    COMPARES_IMAGES,
+    OnlyFirstTeach,
+    Steps,
+    activation_loss,
+    load_method,
+    training_loss,
+)
+from memlight.analyses.unit.study import chosen_unit, rank_of, require_one_process, study_unit, unit_tag
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.features.hooks import capture
 from memlight.interventions.parts import unit_entries
 from memlight.interventions.train_unit import train_unit
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
 from memlight.random import ANALYSIS
 from memlight.runs.log import AnalysisLog
@@ -167,7 +172,7 @@ def patchwork(tmp_path_factory: pytest.TempPathFactory) -> ImageDataModule:
 def test_a_unit_that_is_made_to_memorise_is_found(patchwork: ImageDataModule, tmp_path: Path) -> None:
     encoder = build_encoder("resnet9", seed=0, image_size=16).eval()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    options = UnitOptions([9], epochs=20, points=2, objective="activation", context=13, num_views=1, lr=1e-3)
+    options = UnitOptions([9], epochs=20, points=2, objective="activation", context=13, views=1, lr=1e-3)
     made = {"seed": 0, "split_sha256": None, "checkpoints": {}, "device": "CPU"}
     with AnalysisLog(RunDir(tmp_path), unit.ANALYSIS, logger="csv", **made) as log:
         table = study_unit(encoder, None, patchwork, "layer4", options, log, progress=False)
@@ -280,7 +285,7 @@ def test_the_median_unit_is_one_that_fires() -> None:
     assert chosen_unit(result, None) == 3
     assert chosen_unit(result, 1) == 1
     result.dead = torch.ones(5, dtype=torch.bool)
-    with pytest.raises(UserError, match="--layer: none of its units fires"):
+    with pytest.raises(UserError, match="layer: none of its units fires"):
         chosen_unit(result, None)
 
 

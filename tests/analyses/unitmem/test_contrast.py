@@ -4,8 +4,7 @@ import torch
 
 from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
 from memlight.metrics.functional import unitmem
-from memlight.metrics.unitmem import UnitMem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult
 
 UNITS = 30
 

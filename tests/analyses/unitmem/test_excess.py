@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from memlight.analyses.unitmem.excess import layer_excess, layer_null, shuffled_views
 from memlight.batch import ImageBatch
 from memlight.data.images import ImageDataModule
-from memlight.metrics.unitmem import UnitMem, measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem
 from memlight.stats import clustered_mean
 
 VIEWS = 4

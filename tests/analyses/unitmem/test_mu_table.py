@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import distributed
 
-from memlight.analyses.unitmem import mu_table
-from memlight.analyses.unitmem.mu_table import MuTable, rest_medians
+from memlight.analyses.unitmem import resume
+from memlight.analyses.unitmem.resume import MuTable, rest_medians
 from tests.ddp import run_ddp
 
 N, U = 11, 7
@@ -32,7 +32,7 @@ def by_loops(mu: np.ndarray) -> list[float]:
 @pytest.mark.parametrize("entries", [1, 3 * N, 1 << 20])
 def test_blocks_of_any_size(parts: int, entries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mu, paths = write(tmp_path, parts)
-    monkeypatch.setattr(mu_table, "_ENTRIES", entries)
+    monkeypatch.setattr(resume, "_ENTRIES", entries)
     table = MuTable(paths)
     assert (table.images, table.units) == (N, U)
     np.testing.assert_array_equal(table.columns(slice(2, 5)), mu[:, 2:5])

@@ -10,12 +10,10 @@ import torch
 from torch import distributed
 
 from memlight.analyses.unitmem import resume as unitmem_progress
-from memlight.analyses.unitmem.mu_table import rest_medians
-from memlight.analyses.unitmem.resume import PassProgress, UnitMemProgress
+from memlight.analyses.unitmem.resume import PassProgress, UnitMemProgress, rest_medians
 from memlight.errors import UserError
 from memlight.metrics.functional import unitmem
-from memlight.metrics.unitmem import measure_unitmem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
 from tests.close import SCORES
@@ -84,12 +82,12 @@ def test_other_settings_are_refused_before_anything_is_measured(
         with pytest.raises(Cut):
             analyze(trained.root, "unitmem", *flags)
     for other, words in (
-        ("--activation=relu", "activation is abs there and relu here"),
-        ("--precision=bf16", "precision is fp32 there and bf16 here"),
-        ("--split=independent", "split is candidate there and independent here"),
-        ("--view-set=weak", "views: name is simclr there and weak here"),
-        ("--seed=3", "seed is 0 there and 3 here"),
-        ("--member=random", "member is candidate there and random here"),
+        ("--activation=relu", "(activation: abs, now relu)"),
+        ("--precision=bf16", "(precision: fp32, now bf16)"),
+        ("--split=independent", "(split: candidate, now independent)"),
+        ("--view-set=weak", "(views.name: simclr, now weak)"),
+        ("--seed=3", "(seed: 0, now 3)"),
+        ("--member=random", "(member: candidate, now random)"),
     ):
         assert analyze(trained.root, "unitmem", *flags, other) == 2
         error = capsys.readouterr().err
@@ -112,7 +110,9 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytes
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     keeper = UnitMemProgress(tmp_path / "kept", {}).of("candidate", 20, table=True)
-    with pytest.raises(UserError, match=r"--reference median: 2 kB are needed in .*, 100 bytes are free"):
+    with pytest.raises(
+        UserError, match=r"^reference='median': 2 kB are needed and 100 bytes are free; use `reference='mean'`"
+    ):
         measure_unitmem(TinyEncoder(), image_batches(20, 4), make_views, LAYERS, keeper=keeper, progress=False)
 
 
@@ -123,7 +123,7 @@ def test_a_disk_that_fills_up_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setattr(unitmem_progress, "SAVE_SECONDS", 0.0)
     keeper = UnitMemProgress(tmp_path / "kept", {}).of("candidate", 20, table=True)
-    with pytest.raises(UserError, match=r"--run: .* cannot be written .*No space left"):
+    with pytest.raises(UserError, match=r"^run: .* cannot be written .*No space left"):
         measure_unitmem(TinyEncoder(), image_batches(20, 4), make_views, LAYERS, keeper=keeper, progress=False)
 
 
@@ -171,5 +171,5 @@ def test_two_processes_go_on_each_where_it_was(tmp_path: Path) -> None:
             start += mu.shape[1]
             scores = (result.mu_max - rest) / (result.mu_max + rest)
             np.testing.assert_allclose(scores, unitmem(mu, "median"), **SCORES)
-    with pytest.raises(UserError, match="processes is 2 there and 1 here"):
+    with pytest.raises(UserError, match="processes: 2, now 1"):
         UnitMemProgress(tmp_path, {"encoder": "tiny"})

@@ -39,8 +39,7 @@ from memlight.analyses.unitmem.tables import (
 from memlight.metrics.functional import unitmem
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.metrics.null import unitmem_null
-from memlight.metrics.unitmem import UnitMem
-from memlight.metrics.unitmem_result import UnitMemResult
+from memlight.metrics.unitmem import UnitMem, UnitMemResult
 from memlight.stats import Interval, bootstrap_means, welch
 
 SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}

@@ -12,7 +12,6 @@ import pytest
 from memlight.analyses.registry import headline_columns, headline_numbers
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
-from memlight.errors import UserError
 from memlight.report.compare.directory import default_directory, write_comparison
 from memlight.report.compare.figures import LEGEND_ROWS, contrast_by_depth, contrast_by_group, headline_dots
 from memlight.report.compare.groups import group_runs
@@ -22,6 +21,7 @@ from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
 from tests.compared_runs import CONTRAST, add_layermem, config, make_run, make_study
 from tests.report.test_page import Reader
+from tests.said import refused
 from tests.tiny_pair import ROOT
 
 
@@ -248,7 +248,7 @@ def test_a_comparison_lies_among_the_runs_and_is_not_one(
 def test_runs_of_one_name_are_told_apart_by_their_place(study: list[str], tmp_path: Path) -> None:
     paths = [str(shutil.copytree(path, tmp_path / place / "run")) for path, place in zip(study, "ab", strict=False)]
     assert [run.name for run in open_runs(paths)] == paths
-    with pytest.raises(UserError, match="--runs"):
+    with refused("--runs"):
         open_runs([paths[0]])
 
 

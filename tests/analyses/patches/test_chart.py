@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memlight.analyses.patches.chart_maps import SINGLE, PatchedImage, distinct_colours, patch_maps, resized
+from memlight.analyses.patches.chart import SINGLE, PatchedImage, distinct_colours, patch_maps, resized
 
 BOXES = [(0, 0, 2, 2), (0, 2, 2, 5), (2, 0, 5, 2), (2, 2, 5, 5)]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memlight.analyses.patches.differences import equal_numbers, origin_differences
+from memlight.analyses.patches.compare import equal_numbers, origin_differences
 from memlight.metrics.origins import STATISTICS, Origins
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memlight.analyses.layermem.agreement import layer_agreement, pairwise_agreement
-from memlight.analyses.layermem.chart_agreement import MOST_WRITTEN, agreement_between_layers, agreement_between_runs
+from memlight.analyses.layermem.chart import MOST_WRITTEN, agreement_between_layers, agreement_between_runs
 from memlight.report.compare.figures import repeats_by_depth
 from memlight.report.compare.runs import compare_layers
 from memlight.storage.tables import Table

@@ -8,15 +8,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
-from memlight.analyses.finetune.effects import (
+from memlight.analyses.finetune.arms import (
     Arm,
-    finetune_effects,
-    finetune_table,
+    finetune_tables,
     gain_over_random,
     paired_gain,
     trials_interval,
 )
+from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 
 TRIALS, IMAGES = 4, 50
 
@@ -115,7 +114,7 @@ def test_gain_needs_the_same_trials_and_images() -> None:
 
 
 def test_table_has_every_trial_of_every_arm() -> None:
-    table = finetune_table(ARMS, RIGHT, PARAMETERS)
+    table, _ = finetune_tables(ARMS, RIGHT, PARAMETERS)
     assert list(table) == list(FINETUNE_TABLE)
     row = 0
     for arm in ARMS:
@@ -132,7 +131,7 @@ def test_table_has_every_trial_of_every_arm() -> None:
 
 
 def test_effects_compare_each_arm_with_the_head_and_a_ranking_with_random_layers_of_its_number() -> None:
-    effects = finetune_effects(ARMS, RIGHT, PARAMETERS)
+    _, effects = finetune_tables(ARMS, RIGHT, PARAMETERS)
     assert list(effects) == list(FINETUNE_EFFECTS)
     assert effects["arm"].tolist() == [arm.name for arm in ARMS]
     assert effects["layers"].tolist() == ["", "layer8", "layer4,layer8", "drawn in each trial", "layer2"]

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from memlight.analyses.unit.method import load_method, method_of
+from memlight.analyses.unit.objectives import load_method, method_of
 from memlight.errors import UserError
 from memlight.modules import DINO, SimCLR
 from memlight.runs.opened import OpenedRun
@@ -62,7 +62,7 @@ def test_dino_s_loss_trains_the_student_at_its_last_temperature(tmp_path: Path) 
     run = dino_run(tmp_path)
     method = load_method(run, "candidate")
     assert isinstance(method, DINO) and method.teacher_temperature_epochs == 0
-    with pytest.raises(UserError, match="--network teacher: the loss of DINO trains the student; choose --network"):
+    with pytest.raises(UserError, match="network='teacher': the loss of DINO trains the student; choose `network="):
         method_of(opened(run), "candidate", method.teacher)
     assert isinstance(method_of(opened(run, "student"), "candidate", method.encoder), DINO)
 
