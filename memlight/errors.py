@@ -149,9 +149,9 @@ def flag_among(flags: Collection[str]) -> FlagOf:
     """
 
     def flag_of(name: str) -> str | None:
-        if name[0].isupper():
+        place, _, last = name.rpartition(".")
+        if place[:1].isupper():
             return f"--trainer.callbacks {name}" if "--trainer.callbacks" in flags else None
-        last = name.rpartition(".")[2]
         for spelled in (name, *(f"{part}{last}" for part in _PARTS)):
             for flag in (f"--{spelled}", f"--{spelled.replace('_', '-')}"):
                 if flag in flags:

@@ -65,7 +65,7 @@ class Trap:
         (["--data=lightning.pytorch.demos.boring_classes.BoringDataModule"], "--data: missing, or without splits"),
         (["--config=nowhere.yaml"], "--config nowhere.yaml: No such file"),
         (["--config="], "--config: name a YAML file"),
-        (["--model.encoder=resnet99"], "--model.encoder/--encoder resnet99: no such encoder; nearest: resnet9"),
+        (["--model.encoder=resnet99"], "--model.encoder resnet99: no such encoder; nearest: resnet9"),
         (["--model.optim.lr=0"], "--model.optim.lr 0.0: must be above 0"),
         (["--model.optim.momentum=1"], "--model.optim.momentum 1.0: must be "),
         (["--model.optim.weight_decay=-1"], "--model.optim.weight_decay -1.0: must be 0 or more"),
@@ -79,7 +79,7 @@ class Trap:
         (["--data.std=[1,1,0]"], "--data.std [1.0, 1.0, 0.0]: must be above 0"),
         (["--data.num_shared=-1"], "--data.num_shared -1: a number of images cannot be negative"),
         (["--data.num_external=9999"], "--data.num_external 9999: there are 300 test images"),
-        (["--data.num_shared=9999"], "--data.num_shared 9999 "),
+        (["--data.num_shared=9999"], "--data.num_shared 9999: with --data.num_candidate "),
         (["--data.repeat=0"], "--data.repeat 0: "),
         (["--data.num_views=1"], "--data.num_views 1: SimCLR takes 2 views of each image"),
         (["--data.view_size=4"], "--data.view_size 4: the encoder cannot take"),
@@ -267,7 +267,7 @@ def test_a_run_with_other_splits(tmp_path: Path, run: Path, capsys: pytest.Captu
     assert fit(run, "--data.seed=1") == 2
     line = only_line(capsys)
     assert line.startswith(f"--run: {run}/splits.json holds another split")
-    assert "--data.seed is 0 there, 1 here" in line
+    assert "data.seed: 0, now 1" in line
     assert names(run) == before
 
 

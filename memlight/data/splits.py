@@ -98,8 +98,9 @@ class PairSplit:
             if size < 0:
                 raise UserError(name, size, "a number of images cannot be negative")
         if shared + candidate + independent > num_train:
-            why = f"{shared} + {candidate} + {independent} images wanted, but there are {num_train} training images"
-            raise UserError("shared, candidate, independent", None, why, "ask for fewer")
+            with_both = f"with `candidate={candidate}` and `independent={independent}`"
+            wanted = f"{shared + candidate + independent} images are wanted, but there are {num_train} training images"
+            raise UserError("shared", shared, f"{with_both} {wanted}", "ask for fewer")
         if external > num_test:
             ways_out = [f"choose {num_test} or fewer"] if num_test else ["choose 0", "add a test/ folder"]
             raise UserError("external", external, f"there are {num_test} test images", ways_out)
@@ -190,10 +191,10 @@ class PairSplit:
             return
         before, now = (
             {name: getattr(split, name) for name in ("dataset", "num_train", "num_test", "order", "seed")}
-            | {name: f"{split.ids(name).size} images" for name in SPLITS}
+            | {f"num_{name}": split.ids(name).size for name in SPLITS}
             for split in (self, other)
         )
-        what = difference("splits", before, now) if before != now else "the same sizes but other ids"
+        what = difference("data", before, now) if before != now else "the same sizes but other ids"
         why = f"{path} holds another split than the data options give ({what})"
         raise UserError("run", None, why, ["use the options it was made with", "use another `run`"])
 

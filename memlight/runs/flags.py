@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least
 
 Logger = Literal["wandb", "wandb-online", "csv"]
 Member = Literal["candidate", "independent", "all", "random"]
@@ -131,17 +131,6 @@ class EncoderFlags:
     def given(self) -> bool:
         """Whether an encoder is named at all."""
         return self.encoder is not None or self.weights is not None
-
-
-def at_least(minimum: int, **values: float) -> None:
-    """Refuse numbers that are too small.
-
-    Raises:
-        UserError: names the first.
-    """
-    for name, value in values.items():
-        if not value >= minimum:
-            raise UserError(name, value, f"must be {minimum} or more")
 
 
 def require_views_for(view_set: str | None, views: int) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.commands import build_parser, run_command
-from memlight.errors import UserError
-from memlight.runs.flags import Logger, Results, at_least
+from memlight.errors import UserError, at_least
+from memlight.runs.flags import Logger, Results
 from memlight.storage.rundir import RemovalDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table, read_yaml_config, write_table
 from memlight.training.processes import (

@@ -213,7 +213,7 @@ def test_splits_are_written_once_and_then_required(tmp_path: Path) -> None:
     again = ready(run=run, role="independent", batch_size=8)
     assert again.split.sha256 == first.split.sha256
     assert (tmp_path / "run" / "splits.json").read_bytes() == content
-    with pytest.raises(UserError, match=r"^run: .*splits\.json .*candidate: 16 images, now 17 images"):
+    with pytest.raises(UserError, match=r"^run: .*splits\.json .*data.num_candidate: 16, now 17"):
         ready(run=run, num_candidate=17)
     assert (tmp_path / "run" / "splits.json").read_bytes() == content
 
@@ -223,7 +223,7 @@ def test_images_that_changed_under_a_run_are_noticed(tree: Path, tmp_path: Path)
     files |= {"num_external": 5, "run": str(tmp_path / "run")}
     ready(**files)
     (tree / "train/cat/04.png").rename(tree / "train/cat/4.png")
-    with pytest.raises(UserError, match=r"dataset: pets .*, now pets .*"):
+    with pytest.raises(UserError, match=r"data.dataset: pets .*, now pets .*"):
         ready(**files)
 
 
@@ -251,7 +251,7 @@ def test_before_setup() -> None:
         ({"repeat": 0}, "^repeat=0"),
         ({"image_size": 0}, "^image_size=0"),
         ({"views": "simclrr"}, "simclrr"),
-        ({"num_shared": 4000}, r"^num_shared, .*: 4000 \+ .*there are 1497 training images"),
+        ({"num_shared": 4000}, r"^num_shared=4000: with .*there are 1497 training images"),
         ({"dataset": "imagenet"}, "^dataset='imagenet'"),
     ],
 )

@@ -82,7 +82,10 @@ def test_roles() -> None:
 @pytest.mark.parametrize(
     ("changes", "flag"),
     [
-        ({"shared": 61}, r"^shared, candidate, independent: 61 \+ 20 \+ 20 images wanted, but there are 100"),
+        (
+            {"shared": 61},
+            r"^shared=61: with `candidate=20` and `independent=20` 101 images are wanted, but there are 100",
+        ),
         ({"external": 31}, "^external=31: there are 30 test images"),
         ({"candidate": -1}, "^candidate=-1"),
         ({"order": "sorted"}, "^order='sorted': choose random or index"),
@@ -155,10 +158,10 @@ def test_damaged_file_is_refused(tmp_path: Path, damage: Callable[[dict[str, Any
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"seed": 1}, "seed: 0, now 1"),
-        ({"order": "index"}, "order: random, now index"),
-        ({"candidate": 19}, "candidate: 20 images, now 19 images"),
-        ({"dataset": "others"}, "dataset: toys, now others"),
+        ({"seed": 1}, "data.seed: 0, now 1"),
+        ({"order": "index"}, "data.order: random, now index"),
+        ({"candidate": 19}, "data.num_candidate: 20, now 19"),
+        ({"dataset": "others"}, "data.dataset: toys, now others"),
     ],
 )
 def test_another_split_is_refused_with_its_difference(changes: dict[str, Any], named: str) -> None:

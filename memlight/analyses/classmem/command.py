@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained, at_least, require_views_for
+from memlight.errors import at_least
+from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained, require_views_for
 
 if TYPE_CHECKING:
     from memlight.batch import ViewMaker

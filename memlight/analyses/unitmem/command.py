@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained, at_least
+from memlight.errors import at_least
+from memlight.runs.flags import EncoderFlags, Member, Place, Results, Split, Trained
 
 if TYPE_CHECKING:
     from memlight.batch import ViewMaker
