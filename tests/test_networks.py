@@ -70,7 +70,7 @@ def test_a_checkpoint_gives_either_network(dino_pair: TinyPair) -> None:
     for network, path in {None: "encoder", "teacher": "encoder", "student": "encoder-student"}.items():
         encoder = encoder_from_checkpoint(last, network=network)
         assert same_tensors(dict(encoder.state_dict()), load_file(last.parents[1] / f"{path}.safetensors"))
-    with pytest.raises(UserError, match=r"--network head: .* has no such network; it has teacher, student"):
+    with pytest.raises(UserError, match=r"network='head': .* has no such network; it has teacher, student"):
         encoder_from_checkpoint(last, network="head")
 
 

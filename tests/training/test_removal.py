@@ -222,7 +222,7 @@ def test_parallel_arms_have_shares_of_their_own(monkeypatch: pytest.MonkeyPatch)
     assert [share["CUDA_VISIBLE_DEVICES"] for share in removal._shares(trainer, 5, {})] == ["0", "1", "2", "3"]
     two = removal._shares({**trainer, "devices": 2}, 5, {"CUDA_VISIBLE_DEVICES": "7,5,3,1"})
     assert [share["CUDA_VISIBLE_DEVICES"] for share in two] == ["7,5", "3,1"]
-    with pytest.raises(UserError, match="--parallel: an arm needs 3 of the 4 GPU"):
+    with pytest.raises(UserError, match="parallel: an arm needs 3 of the 4 GPU"):
         removal._shares({**trainer, "devices": "3"}, 5, {})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert removal._shares({**trainer, "accelerator": "cpu"}, 3, {}) == [{"OMP_NUM_THREADS": "2"}] * 3
