@@ -70,3 +70,17 @@ def test_only_logs_import_wandb() -> None:
         path for path in FILES if "wandb" in {m.split(".")[0] for m in imported(ast.walk(ast.parse(path.read_text())))}
     }
     assert {str(path.relative_to(PACKAGE)) for path in found} == {"runs/log.py", "training/loggers.py"}
+
+
+def test_arrows_between_questions_run_one_way() -> None:
+    """A question may build on another, which then knows nothing of it; `registry` knows all."""
+    arrows: dict[str, set[str]] = {}
+    for path in FILES:
+        room, question, *_ = (part.removesuffix(".py") for part in (*path.relative_to(PACKAGE).parts, ""))
+        if room == "analyses" and question != "registry":
+            modules = (module.split(".") for module in imported(ast.walk(ast.parse(path.read_text()))))
+            reached = {module[2] for module in modules if module[:2] == ["memlight", "analyses"]}
+            arrows.setdefault(question, set()).update(reached - {question})
+    while leaves := {question for question, reached in arrows.items() if not reached & arrows.keys()}:
+        arrows = {question: reached for question, reached in arrows.items() if question not in leaves}
+    assert not arrows, f"these import each other in a circle: {arrows}"

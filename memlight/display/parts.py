@@ -1,6 +1,7 @@
 """Parts of the report that several analyses have: headings, figures, the rows of tables, what a treatment costs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from html import escape
 from typing import Any
 
@@ -44,10 +45,25 @@ def effect_cells(row: Mapping[str, Any]) -> list[Cell]:
     return [*cells, Cell(verdict, verdict, word=True, mark="yes" if verdict.startswith("costs") else "no")]
 
 
-def section(run: RunDir, command: str, explained: str, html_of: Callable[[AnalysisDir], str]) -> str:
-    """HTML of all results of a command behind an explanation; empty where there are none."""
-    found = [html_of(analysis) for analysis in run.analyses(command)]
-    return page.paragraph(explained, "soft") + "".join(found) if found else ""
+def section(command: str, explained: str = "") -> Callable[[Callable[[AnalysisDir], str]], Callable[[RunDir], str]]:
+    """Make of a function that gives the HTML of one result one that gives that of all results of a run.
+
+    It gives the explanation and every result of the command; nothing where there are none.
+
+    Args:
+        command: the command of ``analyze.py``.
+        explained: what stands before the results.
+    """
+
+    def of_all(html_of: Callable[[AnalysisDir], str]) -> Callable[[RunDir], str]:
+        @wraps(html_of)
+        def html(run: RunDir) -> str:
+            results = [html_of(analysis) for analysis in run.analyses(command)]
+            return (page.paragraph(explained, "soft") if explained and results else "") + "".join(results)
+
+        return html
+
+    return of_all
 
 
 def provenance(

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from matplotlib.figure import Figure
 
+import memlight
 from memlight.dist import rank
 from memlight.errors import UserError
 from memlight.runs.analysis import Analysis, rows_by_depth
@@ -216,7 +217,7 @@ class AnalysisLog:
 
 def git_commit() -> str | None:
     """The commit of this package's source, with ``-dirty`` after local changes; None outside a checkout."""
-    source = Path(__file__).resolve().parents[2]
+    source = Path(memlight.__file__).resolve().parent.parent
     if not (source / ".git").exists():
         return None
     command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--match="]

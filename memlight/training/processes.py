@@ -17,6 +17,7 @@ from time import monotonic
 from types import FrameType
 from typing import IO, NoReturn
 
+import memlight
 from memlight.errors import UserError
 from memlight.runs.sweep import without_sweep
 
@@ -34,7 +35,7 @@ def fit_command(flags: Sequence[str]) -> list[str]:
 
 def own_environment() -> Environment:
     """This process's, in which `memlight` is found from any directory, and no sweep."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(memlight.__file__).resolve().parent.parent)
     return dict(
         without_sweep(os.environ), PYTHONPATH=os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     )

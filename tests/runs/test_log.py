@@ -17,7 +17,7 @@ from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.display.pictures import image_grid
 from memlight.errors import UserError
 from memlight.runs import log as logs
-from memlight.runs.log import AnalysisLog
+from memlight.runs.log import AnalysisLog, git_commit
 from memlight.runs.settings import SHORT_NAMES, comparable
 from memlight.runs.sweep import VARIABLES
 from memlight.storage.rundir import RunDir
@@ -27,6 +27,7 @@ from tests.compared_runs import config, make_run
 from tests.ddp import run_ddp
 from tests.said import refused
 from tests.synthetic_run import layermem_table, probe_table, unitmem_layers, unitmem_table
+from tests.tiny_pair import ROOT
 from tests.wandb_files import OfflineRun, read_offline_run
 
 MADE_FROM: dict[str, Any] = {
@@ -71,6 +72,10 @@ def test_an_analysis_leaves_tables_figures_and_how_it_was_made(tmp_path: Path) -
     assert set(summary["versions"]) == set(logs.PACKAGES)
     assert summary["images_per_second"] == pytest.approx(50 / summary["seconds"])
     assert summary["command_line"].endswith(shlex.join(sys.argv[1:]))
+
+
+def test_the_commit_of_the_source_is_recorded_where_it_is_a_checkout() -> None:
+    assert (git_commit() is not None) == (ROOT / ".git").exists()
 
 
 def test_a_second_run_replaces_and_a_failed_one_leaves_the_old(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`train.py removal` on a tiny pair: arms, what they cost, and what is refused. Arms train in this process."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -246,6 +247,7 @@ def test_more_processes_than_shares_wait_their_turn(tmp_path: Path, capsys: pyte
     (tmp_path / "work.py").write_text(WORK)
     commands = {name: [sys.executable, str(tmp_path / "work.py"), name] for name in "abcd"}
     environment = {**own_environment(), "LOG": str(tmp_path / "log")}
+    assert (Path(environment["PYTHONPATH"].split(os.pathsep)[0]) / "memlight" / "cli.py").is_file()
     assert side_by_side(commands, [{"SHARE": "x"}, {"SHARE": "y"}], environment) == 5
     running, most = 0, 0
     for event in (tmp_path / "log").read_text():

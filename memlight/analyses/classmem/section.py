@@ -6,30 +6,22 @@ from memlight.analyses.classmem.columns import CLASSMEM_CLASSES, CLASSMEM_LAYERS
 from memlight.display import page
 from memlight.display.page import word
 from memlight.display.parts import drawn, figures, heading, section
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
 
 TOP_UNITS = 20
 """Length of the list of units with the highest scores."""
 
 
-def class_section(run: RunDir) -> str:
-    """HTML of all ClassMem results of a run; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "ClassMem is high for a unit that answers to one class far more than to the others: UnitMem with class means "
-        "in place of images. It is not 0 where classes mean nothing: the null shuffles the labels of the same images. "
-        "On held-out images, which no encoder was trained on, the same number is class selectivity: units that score "
-        "alike there answer to the class, and not to the images they were trained on."
-    )
-    return section(run, "classmem", explained, classmem_html)
-
-
-def classmem_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the layers, the figures and the units with the highest scores."""
+@section(
+    "classmem",
+    "ClassMem is high for a unit that answers to one class far more than to the others: UnitMem with class means "
+    "in place of images. It is not 0 where classes mean nothing: the null shuffles the labels of the same images. "
+    "On held-out images, which no encoder was trained on, the same number is class selectivity: units that score "
+    "alike there answer to the class, and not to the images they were trained on.",
+)
+def class_section(analysis: AnalysisDir) -> str:
+    """HTML of all ClassMem results of a run; empty where there are none."""
     layers = read_table(analysis.table("layers"), CLASSMEM_LAYERS)
     units = read_table(analysis.table(), CLASSMEM_TABLE)
     classes = read_table(analysis.table("classes"), CLASSMEM_CLASSES)

@@ -19,8 +19,8 @@ from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import Ids
-from memlight.features.hooks import Activation, Tokens, capture
-from memlight.features.passes import device_of, images_at_once, observing, view_batches
+from memlight.features.hooks import Activation, Tokens
+from memlight.features.passes import device_of, images_at_once, one_pass
 from memlight.metrics.classmem import ClassMemResult, measure_classmem
 from memlight.metrics.ids import distinct
 from memlight.runs.analysis import numbers_by_layer
@@ -276,17 +276,20 @@ def unit_activations(
     layers = list(dict.fromkeys(layer for layer, _ in units))
     activations = [torch.empty(0, len(units), device=device)]  # a process may have no image
     ids = [torch.empty(0, dtype=torch.int64, device=device)]
-    with observing(encoder), capture(encoder, layers, activation=activation, tokens=tokens) as captured:
-        for views, batch in view_batches(
-            batches,
-            make_views,
-            num_views=num_views,
-            max_forward=max_forward,
-            device=device,
-            progress=progress,
-            title=title,
-        ):
-            encoder(views)
+    with one_pass(
+        [encoder],
+        [layers],
+        batches,
+        make_views,
+        num_views=num_views,
+        activation=activation,
+        tokens=tokens,
+        max_forward=max_forward,
+        progress=progress,
+        title=title,
+        begun=True,
+    ) as forwards:
+        for batch, (captured,), _ in forwards:
             of_views = torch.stack([captured[layer][:, unit] for layer, unit in units], dim=1)
             activations.append(of_views.view(num_views, -1, len(units)).mean(0))
             ids.append(batch.ids)

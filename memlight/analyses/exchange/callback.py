@@ -9,8 +9,7 @@ from torch import nn
 
 from memlight.analyses.exchange import ANALYSIS
 from memlight.analyses.exchange.command import ExchangeOptions, about_the_donor
-from memlight.analyses.exchange.study import Exchange, dataset_names, study_exchange
-from memlight.analyses.exchange.subsets import named_subsets
+from memlight.analyses.exchange.study import Exchange, dataset_names, named_subsets, study_exchange
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
 from memlight.errors import at_least, named

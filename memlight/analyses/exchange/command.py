@@ -59,9 +59,7 @@ def exchange(
         ways.append("take every subset of some sizes with `subsets=1 2`")
         raise UserError("layers, subsets", None, f"{'neither is' if layers is None else 'both are'} given", ways)
     from memlight.analyses.exchange import ANALYSIS
-    from memlight.analyses.exchange.study import Exchange, dataset_names, study_exchange
-    from memlight.analyses.exchange.subsets import all_subsets, named_subsets
-    from memlight.data.splits import PARTNERS
+    from memlight.analyses.exchange.study import Exchange, all_subsets, dataset_names, named_subsets, study_exchange
     from memlight.runs.opened import open_run, read_run
     from memlight.storage.rundir import member_tag
 
@@ -80,11 +78,9 @@ def exchange(
             why = f"its encoder is {form(**theirs)}, that of `run` {run} is {form(**ours)}"
             raise UserError("donor", donor, why, "layers are exchanged between encoders of one architecture")
         chosen = all_subsets(recipient, subsets, max_subsets) if subsets else named_subsets(recipient, layers or [])
-        partner = None
-        if PARTNERS[member] in opened.metadata:
-            opened.require_images(*PARTNERS)
-            f, g = opened.pair(trained.checkpoint)
-            partner = g if member == "candidate" else f
+        partner = opened.partner(member, trained.checkpoint)
+        if partner is not None:
+            opened.require_images("candidate", "independent")
         opened.hashes |= {f"donor {name}": digest for name, digest in other.hashes.items()}
         opened.read_images(labelled=True)
         with about_the_donor(donor, root="donor_root"):

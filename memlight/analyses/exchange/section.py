@@ -6,27 +6,20 @@ from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
 from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
 
 
-def exchange_section(run: RunDir) -> str:
-    """HTML of all exchanges of layers into the encoders of a run; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "In copies of this run's encoder layers were replaced by those of a donor: an encoder of the same architecture "
-        "from another run. A new probe on each data set says what a copy can still be used for. Layers that were not "
-        "trained together fit badly, whatever they have learned, so a fall in accuracy alone is no sign of memory. "
-        "Intervals are 95 %; those of accuracies are of the difference to the unexchanged encoder on the same test "
-        "images. The contrast compares the copy with its partner, whose memory of its own images stays in it."
-    )
-    return section(run, "exchange", explained, _exchange_of)
-
-
-def _exchange_of(analysis: AnalysisDir) -> str:
+@section(
+    "exchange",
+    "In copies of this run's encoder layers were replaced by those of a donor: an encoder of the same architecture "
+    "from another run. A new probe on each data set says what a copy can still be used for. Layers that were not "
+    "trained together fit badly, whatever they have learned, so a fall in accuracy alone is no sign of memory. "
+    "Intervals are 95 %; those of accuracies are of the difference to the unexchanged encoder on the same test "
+    "images. The contrast compares the copy with its partner, whose memory of its own images stays in it.",
+)
+def exchange_section(analysis: AnalysisDir) -> str:
+    """HTML of all exchanges of layers into the encoders of a run; empty where there are none."""
     effects = read_table(analysis.table("effects"), EXCHANGE_EFFECTS)
     layermem = {
         row["layers"]: [number(row["layermem_before"]), number(row["layermem_after"])]

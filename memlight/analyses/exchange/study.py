@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
+from math import comb
 from typing import NoReturn
 
 import numpy as np
@@ -14,7 +16,6 @@ from memlight.analyses.effects import paired_drop
 from memlight.analyses.exchange.chart import exchange_accuracy, exchange_layermem
 from memlight.analyses.exchange.columns import DONOR, EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, NONE, by_cost
 from memlight.analyses.exchange.command import ExchangeOptions
-from memlight.analyses.exchange.subsets import Subset
 from memlight.analyses.layermem.tables import contrast_interval
 from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
 from memlight.analyses.probe.command import ProbeOptions
@@ -22,14 +23,19 @@ from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS
-from memlight.errors import named
+from memlight.errors import UserError, named
+from memlight.features.discovery import list_layers
+from memlight.features.layers import check_layers
 from memlight.features.passes import device_of, images_at_once, one_pass
-from memlight.interventions.exchange import exchange_layers
+from memlight.interventions.exchange import exchange_layers, layer_tensors
 from memlight.interventions.recalibrate import batchnorms, recalibrate_batchnorm
 from memlight.metrics.layermem import LayerMem, LayerMemResult, aligner
 from memlight.runs.log import AnalysisLog
 from memlight.stats import Interval
 from memlight.storage.tables import Table, table_of
+
+Subset = tuple[str, ...]
+"""Layers that are exchanged together, in the order in which they run."""
 
 ImageScores = Mapping[str, tuple[Tensor, Tensor]]
 """Layer -> scores of the images that only the recipient, and of those that only its partner was trained on."""
@@ -66,6 +72,61 @@ class Exchange:
     partner: nn.Module | None
     member: str
     data: Mapping[str, ImageDataModule]
+
+
+def named_subsets(model: nn.Module, layers: Sequence[str]) -> list[Subset]:
+    """Read what was typed: every word is one subset, whose layers a comma joins.
+
+    Args:
+        model: the recipient.
+        layers: such as ``layer3`` and ``layer4,layer6``.
+
+    Raises:
+        UserError: an unknown layer, one without weights, or one that is named twice; a subset that is named twice.
+    """
+    order = {name: position for position, (name, _) in enumerate(model.named_modules())}
+    subsets: list[Subset] = []
+    for word in layers:
+        names = word.split(",")
+        check_layers(model, names)
+        layer_tensors(model, names)
+        subset = tuple(sorted(names, key=lambda layer: order[layer]))
+        if subset in subsets:
+            raise UserError("layers", word, "this subset is named twice")
+        subsets.append(subset)
+    return subsets
+
+
+def all_subsets(model: nn.Module, subsets: Sequence[int], max_subsets: int) -> list[Subset]:
+    """Every subset of so many of the layers that have weights.
+
+    Args:
+        model: the recipient.
+        subsets: numbers of layers in a subset, from 1.
+        max_subsets: the most subsets that are given.
+
+    Raises:
+        UserError: a number of layers that no subset has or that is given twice, or too many subsets.
+    """
+    layers = layers_with_weights(model)
+    for position, size in enumerate(subsets):
+        if not 1 <= size <= len(layers):
+            why = f"this encoder has {len(layers)} layers with weights: 1 to {len(layers)}"
+            raise UserError("subsets", size, why)
+        if size in subsets[:position]:
+            raise UserError("subsets", size, "given twice")
+    if (count := sum(comb(len(layers), size) for size in subsets)) > max_subsets:
+        why = f"{count} subsets of {len(layers)} layers, each with a new probe on two data sets"
+        ways = ["name some with `layers`", f"ask for so many with `max_subsets={count}`"]
+        raise UserError("subsets", list(subsets), why, ways)
+    return [subset for size in subsets for subset in combinations(layers, size)]
+
+
+def layers_with_weights(model: nn.Module) -> list[str]:
+    """Of the layers worth measuring those with weights of their own, in execution order, none within another."""
+    state = model.state_dict()
+    weighted = [layer for layer in list_layers(model) if any(name.startswith(f"{layer}.") for name in state)]
+    return [layer for layer in weighted if not any(other.startswith(f"{layer}.") for other in weighted)]
 
 
 def study_exchange(
@@ -158,14 +219,11 @@ def measure_layermem_of_copies(
     num_views: int = 10,
     max_forward: int = 512,
 ) -> list[dict[str, LayerMemResult]]:
-    """Score every image on the layers of each copy: `measure_layermem` of (copy, partner), in one pass for all.
-
-    Distances are l2 between normalised features, over all pairs of views, and the score is the ratio ([P] eq 2). The
-    encoders are left as they were; with a process group up, every process gets the whole result.
+    """`measure_layermem` of each copy and its partner, in one pass for all: the partner sees each view once.
 
     Args:
-        copies: each with the layers to score, which the partner has too; they take the place of ``f``.
-        partner: ``g``, the encoder that did not see what the copies were trained on.
+        copies: each with the layers to score, which the partner has too; they take the place of ``encoder_f``.
+        partner: the encoder that did not see what the copies were trained on, ``encoder_g``.
         batches: images of one split (this process's share of them).
         make_views: ``(batch, view index) -> (B, 3, h, w)``.
         num_views: V, at least 2.

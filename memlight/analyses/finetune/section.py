@@ -9,28 +9,21 @@ from memlight.analyses.finetune.columns import FINETUNE_EFFECTS
 from memlight.display import page
 from memlight.display.page import Cell, decimals, word
 from memlight.display.parts import drawn, figures, heading, rows_of, section
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
 
-def finetune_section(run: RunDir) -> str:
-    """HTML of all fine-tuning results of a run; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "Copies of the encoder, each with a new linear classifier, trained on labelled images of another data set: the "
-        "chosen layers and the classifier learn, all else stays as it was. Gain is accuracy above that of the "
-        "classifier alone, paired over trials and test images; intervals are 95 % and hold for these training images. "
-        "Wang et al. claim that the layers of highest delta are the ones worth fine-tuning: that is tested against "
-        "random layers of the same number, and holds where one more random draw would hardly have done as well. Layers "
-        "differ in their number of parameters, and a larger one can learn more whatever it has memorised."
-    )
-    return section(run, "finetune", explained, _result)
-
-
-def _result(analysis: AnalysisDir) -> str:
+@section(
+    "finetune",
+    "Copies of the encoder, each with a new linear classifier, trained on labelled images of another data set: the "
+    "chosen layers and the classifier learn, all else stays as it was. Gain is accuracy above that of the "
+    "classifier alone, paired over trials and test images; intervals are 95 % and hold for these training images. "
+    "Wang et al. claim that the layers of highest delta are the ones worth fine-tuning: that is tested against "
+    "random layers of the same number, and holds where one more random draw would hardly have done as well. Layers "
+    "differ in their number of parameters, and a larger one can learn more whatever it has memorised.",
+)
+def finetune_section(analysis: AnalysisDir) -> str:
+    """HTML of all fine-tuning results of a run; empty where there are none."""
     effects = read_table(analysis.table("effects"), FINETUNE_EFFECTS)
     layers = ("layers", lambda row: word(row["layers"] or "none"))
     size = ("trained parameters", lambda row: Cell(f"{row['trained_parameters']:,.0f}", row["trained_parameters"]))

@@ -16,29 +16,21 @@ from memlight.display import page
 from memlight.display.page import decimals, interval, number, word
 from memlight.display.parts import POINTS, Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import joined
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
 
 
-def images_section(run: RunDir) -> str:
-    """HTML of all results of `analyze.py images`; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "An image owns a unit if it is the unit's strongest. Units of one network are alike, so few images own many "
-        "even where nothing is memorised: owners drawn at random show what chance would give, and held-out images, "
-        "which nobody was trained on, what merely striking images give. Descriptors are compared with the units that "
-        "an image owns by rank correlation (p by permuting the images), and between owners and controls that agree in "
-        "all other descriptors. q is p adjusted over the descriptors: the false-discovery rate (Benjamini and "
-        "Hochberg)."
-    )
-    return section(run, "images", explained, images_html)
-
-
-def images_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, tables and figures."""
+@section(
+    "images",
+    "An image owns a unit if it is the unit's strongest. Units of one network are alike, so few images own many "
+    "even where nothing is memorised: owners drawn at random show what chance would give, and held-out images, "
+    "which nobody was trained on, what merely striking images give. Descriptors are compared with the units that "
+    "an image owns by rank correlation (p by permuting the images), and between owners and controls that agree in "
+    "all other descriptors. q is p adjusted over the descriptors: the false-discovery rate (Benjamini and "
+    "Hochberg).",
+)
+def images_section(analysis: AnalysisDir) -> str:
+    """HTML of all results of `analyze.py images`; empty where there are none."""
     ownership = read_table(analysis.table("ownership"), IMAGES_OWNERSHIP)
     descriptors = read_table(analysis.table("descriptors"), IMAGES_DESCRIPTORS)
     matched = read_table(analysis.table("matched"), IMAGES_MATCHED)

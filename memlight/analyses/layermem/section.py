@@ -9,9 +9,9 @@ import numpy as np
 from memlight.analyses.layermem.columns import LAYERMEM_TABLE, LAYERMEM_TESTS
 from memlight.display import page
 from memlight.display.page import Cell, decimals, word
-from memlight.display.parts import drawn, figures, heading
+from memlight.display.parts import drawn, figures, heading, section
 from memlight.display.words import joined
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
 
@@ -71,23 +71,15 @@ def contrast_verdict(low: float, high: float) -> Cell:
     return word("no memorisation measured", "no")
 
 
-def layermem_section(run: RunDir) -> str:
-    """HTML of the results of `analyze.py layermem`; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = page.paragraph(
-        "The contrast compares images only one encoder has seen: (mean score of candidates minus mean score of "
-        "independent images) / 2. Differences in smoothness between the two trainings cancel in it, so it is 0 where "
-        "nothing is memorised; the published LayerMem, beside its controls, keeps that offset. Intervals are 95 %, "
-        "for each layer by itself.",
-        "soft",
-    )
-    return "".join(explained + _layermem_of(analysis) for analysis in run.analyses("layermem"))
-
-
-def _layermem_of(analysis: AnalysisDir) -> str:
+@section(
+    "layermem",
+    "The contrast compares images only one encoder has seen: (mean score of candidates minus mean score of "
+    "independent images) / 2. Differences in smoothness between the two trainings cancel in it, so it is 0 where "
+    "nothing is memorised; the published LayerMem, beside its controls, keeps that offset. Intervals are 95 %, "
+    "for each layer by itself.",
+)
+def layermem_section(analysis: AnalysisDir) -> str:
+    """HTML of the results of `analyze.py layermem`; empty where there are none."""
     table, tests = read_table(analysis.table(), LAYERMEM_TABLE), read_table(analysis.table("tests"), LAYERMEM_TESTS)
     html = heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
     if by_block := blocks_words(read_json(analysis.summary)["headline"]):

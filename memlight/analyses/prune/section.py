@@ -9,7 +9,7 @@ from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.display import page
 from memlight.display.page import decimals, interval, number, word
 from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
 
 NO_DRAWS = "no random draws"
@@ -18,23 +18,16 @@ NO_DRAWS = "no random draws"
 MODES = {"top": "the highest UnitMem", "low": "the lowest UnitMem"}
 
 
-def prune_section(run: RunDir) -> str:
-    """HTML of all pruning results of a run; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "Some units of a copy of the encoder are made to say 0, a new linear probe is trained on what is left, and its "
-        "accuracy on external images is compared with the unpruned encoder's. That says how much the features need "
-        "these units, and not that something was forgotten. Random draws of the same size are the measure: "
-        "an excess above 0 is what units of this score cost beyond their number. Its interval (95 %, for each row by "
-        "itself) holds the draws' spread and the test images'."
-    )
-    return section(run, "prune", explained, _result)
-
-
-def _result(analysis: AnalysisDir) -> str:
+@section(
+    "prune",
+    "Some units of a copy of the encoder are made to say 0, a new linear probe is trained on what is left, and its "
+    "accuracy on external images is compared with the unpruned encoder's. That says how much the features need "
+    "these units, and not that something was forgotten. Random draws of the same size are the measure: "
+    "an excess above 0 is what units of this score cost beyond their number. Its interval (95 %, for each row by "
+    "itself) holds the draws' spread and the test images'.",
+)
+def prune_section(analysis: AnalysisDir) -> str:
+    """HTML of all pruning results of a run; empty where there are none."""
     copies = read_table(analysis.table(), PRUNE_TABLE)
     effects = read_table(analysis.table("effects"), PRUNE_EFFECTS)
     html = heading(analysis) + "".join(map(page.paragraph, prune_words(copies, effects)))

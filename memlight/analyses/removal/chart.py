@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from memlight.display.figures import BLUE, GREEN, GREY, STYLE, value_and_error
 from memlight.storage.tables import Table
@@ -39,46 +40,38 @@ def removal_costs(table: Table, effects: Table, classes: Table) -> Figure:
     with_classes = 0 < len(names) <= MOST_CLASSES
     figure = Figure(figsize=(9.6, 6.6 if with_classes else 3.6), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB;CC" if with_classes else "AB")
-    for panel, arms in (("A", list(ARMS)), ("B", ["top", "low"])):
-        axes[panel].axhline(0, color="black", lw=0.8)
-        axes[panel].set_xticks(range(len(arms)), [ARMS[arm] for arm in arms])
-        axes[panel].set_xlim(-0.6, len(arms) - 0.4)
-        axes[panel].set_xlabel("images left out")
-    _drops(axes["A"], table, effects)
-    _excess(axes["B"], effects)
+    draws = 100 * table["drop"][table["arm"] == "random"]
+    for panel, name, arms, title, label in (
+        ("A", "drop", list(ARMS), "Probe accuracy lost: 0 is all images", "accuracy lost (points)"),
+        ("B", "excess", ["top", "low"], "Against random: 0 costs as much as it", "lost more than random (points)"),
+    ):
+        ax = axes[panel]
+        ax.axhline(0, color="black", lw=0.8)
+        ax.set_xticks(range(len(arms)), [ARMS[arm] for arm in arms])
+        ax.set_xlim(-0.6, len(arms) - 0.4)
+        ax.set(title=title, xlabel="images left out", ylabel=label)
+        if name == "drop":
+            _random(ax, draws, effects)
+        for row, arm in enumerate(effects["arm"].tolist()):
+            if np.isfinite(effects[name][row]):
+                points = value_and_error(effects, name, row, 100)
+                ax.errorbar(arms.index(arm), *points, color=COLOURS[arm], fmt="o", **ERROR)
+    if len(draws):
+        axes["A"].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
     if with_classes:
         _classes(axes["C"], classes, names)
     return figure
 
 
-def _drops(ax: Axes, table: Table, effects: Table) -> None:
-    ax.set_title("Probe accuracy lost: 0 is all images")
-    ax.set_ylabel("accuracy lost (points)")
+def _random(ax: Axes, draws: NDArray[np.float64], effects: Table) -> None:
+    """Every random draw, and their mean with the interval of one more where there are several."""
     middle = list(ARMS).index("random")
-    draws = 100 * table["drop"][table["arm"] == "random"]
     if len(draws):
         places = middle + np.linspace(-0.12, 0.12, len(draws)) if len(draws) > 1 else [middle]
         ax.plot(places, draws, ".", color=GREY, ms=6, alpha=0.8, lw=0, label="random draws")
     if len(effects["random"]) and np.isfinite(effects["random_low"][0]):
         mean = value_and_error(effects, "random", 0, 100)
         ax.errorbar(middle + 0.25, *mean, color="black", fmt="_", **ERROR, label="their mean, and one more draw")
-    _points(ax, effects, "drop", list(ARMS))
-    if len(draws):
-        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
-
-
-def _excess(ax: Axes, effects: Table) -> None:
-    ax.set_title("Against random: 0 costs as much as it")
-    ax.set_ylabel("lost more than random (points)")
-    _points(ax, effects, "excess", ["top", "low"])
-
-
-def _points(ax: Axes, effects: Table, name: str, arms: list[str]) -> None:
-    """A number of each arm in points, with its interval where it has one."""
-    for row, arm in enumerate(effects["arm"].tolist()):
-        if np.isfinite(effects[name][row]):
-            number = value_and_error(effects, name, row, 100)
-            ax.errorbar(arms.index(arm), *number, color=COLOURS[arm], fmt="o", **ERROR)
 
 
 def _classes(ax: Axes, classes: Table, names: list[str]) -> None:

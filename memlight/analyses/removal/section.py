@@ -4,30 +4,22 @@ from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REM
 from memlight.display import page
 from memlight.display.page import decimals, word
 from memlight.display.parts import POINTS, drawn, effect_cells, figures, rows_of, section
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
 
 ARMS = {"none": "none", "top": "most memorised", "low": "least memorised", "random": "random"}
 
 
-def removal_section(run: RunDir) -> str:
-    """HTML of all removal studies of a run; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "The candidate member was trained again without some of its candidates, everything else equal, and a new "
-        "linear probe was tested on external images. All arms leave out equally many images, so an epoch has as many "
-        "steps in each, but more in the run's own training (none): only arms are compared with one another. An excess "
-        "above 0 is what images of this score cost beyond their number. Its interval (95 %, for each row by itself) "
-        "holds the spread of the random draws, each trained anew, and the test images'."
-    )
-    return section(run, "removal", explained, _removal_of)
-
-
-def _removal_of(analysis: AnalysisDir) -> str:
-    """HTML of one study: words, the effects, the figure and every arm."""
+@section(
+    "removal",
+    "The candidate member was trained again without some of its candidates, everything else equal, and a new "
+    "linear probe was tested on external images. All arms leave out equally many images, so an epoch has as many "
+    "steps in each, but more in the run's own training (none): only arms are compared with one another. An excess "
+    "above 0 is what images of this score cost beyond their number. Its interval (95 %, for each row by itself) "
+    "holds the spread of the random draws, each trained anew, and the test images'.",
+)
+def removal_section(analysis: AnalysisDir) -> str:
+    """HTML of all removal studies of a run; empty where there are none."""
     table = read_table(analysis.table(), REMOVAL_TABLE)
     effects = read_table(analysis.table("effects"), REMOVAL_EFFECTS)
     arms = read_table(analysis.table("arms"), REMOVAL_ARMS)

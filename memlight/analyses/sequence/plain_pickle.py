@@ -17,6 +17,9 @@ from memlight.errors import UserError
 
 _PLAIN = ("list", "dict", "set", "frozenset", "tuple", "int", "float", "bool", "str", "complex", "bytearray")
 
+_CORE = "numpy.core" if np.__version__.startswith("1.") else "numpy._core"
+"""Where NumPy keeps what makes arrays again."""
+
 _ALLOWED = {
     **{(module, name): ("builtins", name) for module in ("builtins", "__builtin__") for name in _PLAIN},
     ("__builtin__", "long"): ("builtins", "int"),
@@ -25,9 +28,9 @@ _ALLOWED = {
     ("argparse", "Namespace"): ("argparse", "Namespace"),
     ("numpy", "ndarray"): ("numpy", "ndarray"),
     ("numpy", "dtype"): ("numpy", "dtype"),
-    **{(f"numpy.{core}.multiarray", name): ("numpy._core.multiarray", name)
+    **{(f"numpy.{core}.multiarray", name): (f"{_CORE}.multiarray", name)
        for core in ("core", "_core") for name in ("_reconstruct", "scalar")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): ("numpy._core.numeric", "_frombuffer") for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): (f"{_CORE}.numeric", "_frombuffer") for core in ("core", "_core")},
     **{("torch._utils", name): ("torch._utils", name) for name in ("_rebuild_tensor_v2", "_rebuild_parameter")},
     ("torch", "Size"): ("torch", "Size"),
     ("torch", "device"): ("torch", "device"),
@@ -81,7 +84,7 @@ def _load_torch(file: Any) -> Any:
     """`torch.load` of weights alone, with the plain classes that the authors' files name besides."""
     import torch
 
-    core = importlib.import_module("numpy._core.multiarray")
+    core = importlib.import_module(f"{_CORE}.multiarray")
     safe: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         argparse.Namespace,
         collections.defaultdict,

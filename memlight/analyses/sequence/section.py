@@ -53,27 +53,16 @@ def write_sequence_report(run: RunDir) -> Path:
     return run.report
 
 
-def sequence_section(run: RunDir) -> str:
-    """HTML of all results of ``analyze.py sequence``; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "Accuracy is the share of bits that are predicted from those before them, over the sequences as they are "
-        "drawn. The floor is a coin; the ceiling is the Bayes posterior that knows the set and its law, which cannot "
-        "know bits that tell sequences apart. Intervals are 95 %, over members that differ in their seeds. Savings "
-        "say little by themselves: larger logits and a warm optimizer also learn faster, so they stand beside controls."
-    )
-    return section(run, "sequence", explained, sequence_html)
-
-
-def sequence_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, the sets, savings, what was swapped or probed, and the figures.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
+@section(
+    "sequence",
+    "Accuracy is the share of bits that are predicted from those before them, over the sequences as they are "
+    "drawn. The floor is a coin; the ceiling is the Bayes posterior that knows the set and its law, which cannot "
+    "know bits that tell sequences apart. Intervals are 95 %, over members that differ in their seeds. Savings "
+    "say little by themselves: larger logits and a warm optimizer also learn faster, so they stand beside "
+    "controls.",
+)
+def sequence_section(analysis: AnalysisDir) -> str:
+    """Words, the sets, savings, what was swapped or probed, and the figures of every result of a run."""
     sets = read_table(analysis.table("sets"), columns.SETS)
     savings = read_table(analysis.table("savings"), columns.SAVINGS)
     forgetting = read_table(analysis.table("forgetting"), columns.FORGETTING)

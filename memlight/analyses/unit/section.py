@@ -8,25 +8,18 @@ import numpy as np
 from memlight.analyses.unit.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.display import page
 from memlight.display.parts import drawn, figures, heading, section
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
 
-def unit_section(run: RunDir) -> str:
-    """HTML of all results of ``analyze.py unit``; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "One unit is trained on chosen images and everything else stays as it is: a test of the instrument, since here "
-        "it is known who was made to answer to what. Masked trains the unit's own weights; restore trains its layer "
-        "and puts the other units back."
-    )
-    return section(run, "unit", explained, _result)
-
-
-def _result(analysis: AnalysisDir) -> str:
+@section(
+    "unit",
+    "One unit is trained on chosen images and everything else stays as it is: a test of the instrument, since here "
+    "it is known who was made to answer to what. Masked trains the unit's own weights; restore trains its layer "
+    "and puts the other units back.",
+)
+def unit_section(analysis: AnalysisDir) -> str:
+    """HTML of all results of ``analyze.py unit``; empty where there are none."""
     table = read_table(analysis.table(), UNIT_TABLE)
     others = read_table(analysis.table("units"), UNIT_OTHERS)
     summary = read_json(analysis.summary)["headline"]

@@ -17,7 +17,7 @@ from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, word
 from memlight.display.parts import Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import joined
-from memlight.storage.rundir import AnalysisDir, RunDir
+from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
 SCORES = {"scored": "images scored", "null": "null", "held_out": "held-out images"}
@@ -26,22 +26,14 @@ SCORES = {"scored": "images scored", "null": "null", "held_out": "held-out image
 WHOSE: Shown = ("scores", lambda row: word(SCORES[row["scores"]]))
 
 
-def unitmem_section(run: RunDir) -> str:
-    """HTML of all UnitMem results of a run; empty where there are none.
-
-    Raises:
-        UserError: a table or summary is damaged.
-    """
-    explained = (
-        "UnitMem is high for a unit that answers to one image far more than to the others. It is not 0 for noise: the "
-        "null is what exchangeable images would score, and the held-out column is the same units on images held out "
-        "from training."
-    )
-    return section(run, "unitmem", explained, unitmem_html)
-
-
-def unitmem_html(analysis: AnalysisDir) -> str:
-    """HTML of one result: words, tables and figures; a table that is newer than the result is left out."""
+@section(
+    "unitmem",
+    "UnitMem is high for a unit that answers to one image far more than to the others. It is not 0 for noise: the "
+    "null is what exchangeable images would score, and the held-out column is the same units on images held out "
+    "from training.",
+)
+def unitmem_section(analysis: AnalysisDir) -> str:
+    """HTML of all UnitMem results of a run; empty where there are none."""
     layers = read_table(analysis.table("layers"), UNITMEM_LAYERS)
     return (
         heading(analysis)

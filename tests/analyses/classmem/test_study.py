@@ -185,7 +185,7 @@ def test_the_data_sets_own_classes_and_a_held_out_split_that_lacks_one(
     assert len(set(labels.labels_of(labels.split.shared).tolist())) == 10
     assert analyze(trained.root, "classmem", "--split=shared", "--member=independent", *TWO) == 0
     done = trained.analysis("classmem", "independent-on-shared")
-    layers, classes = read_table(done.table("layers")), read_table(done.table("classes"))
+    layers, classes = read_table(done.table("layers")), read_table(done.table("classes"), CLASSMEM_CLASSES)
     assert classes["class_name"].tolist() == labels.classes
     assert classes["images"].sum() == 48
     assert np.isfinite(layers["held_out_mean"]).all() == complete

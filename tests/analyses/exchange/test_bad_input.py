@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from memlight.analyses.exchange.command import about_the_donor
+from memlight.errors import UserError, flag_among
 from memlight.models.encoders import build_encoder, read_metadata, save_encoder
 from memlight.storage.rundir import RunDir
 from tests.test_bad_input import only_line
@@ -50,6 +52,20 @@ def test_a_donor_without_the_member(plain_pair: TinyPair, run: Path, capsys: pyt
     RunDir(run).member("candidate").encoder.unlink()
     assert analyze(plain_pair.root, "exchange", f"--donor={run}", "--layers=layer1") == 2
     assert only_line(capsys).startswith(f"--donor {run}: no candidate/encoder.safetensors; train it")
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("root", "--donor-root x: is not there; give another --donor-root."),
+        ("run", "--donor x: is not there; give another --donor-root."),
+        ("network", "--donor runs/b: --network x: is not there; give another --donor-root."),
+    ],
+)
+def test_what_is_wrong_with_the_donor_is_said_of_it(argument: str, words: str) -> None:
+    with pytest.raises(UserError) as raised, about_the_donor("runs/b", root="donor_root"):
+        raise UserError(argument, "x", "is not there", "give another `root`")
+    assert raised.value.in_flags(flag_among({"--run", "--root", "--network", "--donor", "--donor-root"})) == words
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from memlight.analyses.exchange.subsets import all_subsets, layers_with_weights, named_subsets
+from memlight.analyses.exchange.study import all_subsets, layers_with_weights, named_subsets
 from memlight.errors import UserError
 from memlight.models.encoders import build_encoder
 

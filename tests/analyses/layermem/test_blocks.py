@@ -1,5 +1,7 @@
 """LayerMem by transformer block, against plain loops."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from memlight.analyses.layermem.tables import (
 from memlight.features.discovery import list_layers
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.models.encoders import build_encoder
+from memlight.storage.tables import read_table, write_table
 
 LAYERS = ["stem", *(f"blocks.{n}{end}" for n in range(2) for end in (".attn", ".norm2@in", ".mlp.act", ".mlp", ""))]
 
@@ -47,9 +50,10 @@ def test_layers_of_real_encoders_by_block(name: str, blocks: int) -> None:
         }
 
 
-def test_table_by_block_picks_the_rows_of_the_layers() -> None:
+def test_table_by_block_picks_the_rows_of_the_layers(tmp_path: Path) -> None:
     table = layermem_table(results())
-    blocks = layermem_blocks(table)
+    write_table(tmp_path / "blocks.csv", layermem_blocks(table), LAYERMEM_BLOCKS)
+    blocks = read_table(tmp_path / "blocks.csv", LAYERMEM_BLOCKS)
     assert list(blocks) == list(LAYERMEM_BLOCKS)
     assert blocks["block"].tolist() == [1] * 5 + [2] * 5
     assert blocks["part"].tolist() == list(PARTS) * 2
