@@ -18,10 +18,10 @@ import yaml
 from memlight import analyze as analyze_module
 from memlight.analyze import main as analyze_main
 from memlight.cli import main
-from memlight.errors import UserError
 from memlight.storage.rundir import RunDir
 from memlight.training import pair
 from memlight.training.arguments import in_one_line, values_of
+from tests.said import refused
 from tests.tiny_pair import (
     ROOT,
     TinyPair,
@@ -313,7 +313,7 @@ def test_parallel_gives_each_member_half_of_the_gpus(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,5,3,1")
     visible = {role: one["CUDA_VISIBLE_DEVICES"] for role, one in started(monkeypatch).items()}
     assert visible == {"candidate": "7,5", "independent": "3,1"}
-    with pytest.raises(UserError, match=r"--trainer\.devices 4: with --parallel each member has 2 of the 4 GPUs"):
+    with refused(r"--trainer\.devices 4: with --parallel each member has 2 of the 4 GPUs"):
         pair.train_pair(["--parallel", "--trainer.devices=4"])
 
 

@@ -36,7 +36,8 @@ MEASURED = {
 """Analyses of the pair, and the commands that made them."""
 FEATURES = "features --run runs/pair --layers layer1 res6 --shard-size 2 --device cpu --out"
 PATCHES = "patches extract --extractor runs/pair/candidate --grid 2 --shard-size 2 --workers 0 --device cpu --images"
-SEARCH = f"patches search --queries patches/made --index patches/train -k 2 --metric cosine {CPU} --out"
+PICTURES = "--query-images images/made --index-images images/train"
+SEARCH = f"patches search --queries patches/made --index patches/train {PICTURES} -k 2 --metric cosine {CPU} --out"
 RELEASED = (
     "unitmem --encoder resnet9 --image-size 16 --images photos --layers layer1 --views 2 --topk 3 --reference median "
     f"--max-forward 2 {CPU} --run runs/released"
@@ -248,7 +249,7 @@ def test_old_patches_are_searched_to_the_old_neighbours_and_reported(unpack: Unp
         assert sorted(old) == sorted(new)
         for name in old:
             np.testing.assert_allclose(new[name], old[name], rtol=1e-3, atol=1e-4)
-    measure("patches report --run runs/patches --logger csv")
+    measure(f"patches report --run runs/patches {PICTURES} --logger csv")
     assert "training images on average" in (root / "runs/patches/report.html").read_text(encoding="utf-8")
 
 

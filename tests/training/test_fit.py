@@ -347,7 +347,7 @@ def test_a_training_that_goes_well_does_not_warn(plain_pair: TinyPair) -> None:
     [
         (["--model.encoder=resnet99"], "--model.encoder"),
         (["--model.optim.lr=0"], "--model.optim.lr"),
-        (callback_flags("memlight.callbacks.LayerMemCallback", num_views=1), "--num_views"),
+        (callback_flags("memlight.callbacks.LayerMemCallback", num_views=1), "--trainer.callbacks.num_views"),
         (callback_flags("memlight.callbacks.UnitMemCallback", layers="[layer9]"), "--"),
         (["--data.num_shared=100000"], "--data.num_shared"),
         (["--data.dataset=folder", "--data.root=nowhere"], "--data.root"),
