@@ -8,7 +8,7 @@ from memlight.storage.tables import Table
 
 TRIALS, IMAGES = 3, 100
 SHARES = {"head": 50, "layer1": 55, "delta-1": 70, "delta-2": 60, "layermem-2": 40, "random-1": 52, "random-2": 60}
-"""Arm -> images named rightly of 100; in the second trial one more, in the third one fewer."""
+"""Arm -> images classified correctly of 100; in the second trial one more, in the third one fewer."""
 
 ARMS = [
     Arm("head", "head", ((),) * TRIALS),

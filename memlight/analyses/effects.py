@@ -1,4 +1,4 @@
-"""What a treatment costs against random ones of the same size, from which test images each copy names rightly."""
+"""What a treatment costs against random ones of the same size, from the test images that each copy classifies."""
 
 import math
 from collections.abc import Sequence
@@ -42,8 +42,8 @@ def paired_drop(right_none_M: Tensor, right_treated_M: Tensor, *, confidence: fl
     ``d_i = right_none_i - right_treated_i``; mean(d) plus and minus the normal quantile times sd(d) / sqrt(M).
 
     Args:
-        right_none_M: ``(M,)`` bool, which test images the untreated copy names rightly.
-        right_treated_M: ``(M,)`` bool, which of the same images the treated copy names rightly.
+        right_none_M: ``(M,)`` bool, which test images the untreated copy classifies correctly.
+        right_treated_M: ``(M,)`` bool, which of the same images the treated copy classifies correctly.
         confidence: of the interval.
 
     Raises:
@@ -69,9 +69,9 @@ def against_random(
     than narrow.
 
     Args:
-        right_none_M: ``(M,)`` bool, which test images the untreated copy names rightly.
-        right_treated_M: ``(M,)`` bool, which of the same images the treated copy names rightly.
-        right_random_TM: ``(T, M)`` bool, which of them the copy of each random draw names rightly.
+        right_none_M: ``(M,)`` bool, which test images the untreated copy classifies correctly.
+        right_treated_M: ``(M,)`` bool, which of the same images the treated copy classifies correctly.
+        right_random_TM: ``(T, M)`` bool, which of them the copy of each random draw classifies correctly.
         confidence: of the intervals.
 
     Raises:
@@ -98,8 +98,8 @@ def effect_row(right_none_M: Tensor, right_treated_M: Tensor, drawn: Sequence[Te
     """A treated copy as it stands in a table of effects.
 
     Args:
-        right_none_M: ``(M,)`` bool, which test images the untreated copy names rightly.
-        right_treated_M: ``(M,)`` bool, which of the same images the treated copy names rightly.
+        right_none_M: ``(M,)`` bool, which test images the untreated copy classifies correctly.
+        right_treated_M: ``(M,)`` bool, which of the same images the treated copy classifies correctly.
         drawn: the same ``(M,)`` for each random draw; there may be none.
 
     Returns:

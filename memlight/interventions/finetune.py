@@ -180,7 +180,7 @@ def finetune(
 def right_answers(
     classifier: Classifier, test: ImageBatch, make_views: ViewMaker, *, max_forward: int = 1024
 ) -> Tensor:
-    """Which images a classifier names rightly, from their view 0: bool ``(M,)`` on its device."""
+    """Which images a classifier classifies correctly, from their view 0: bool ``(M,)`` on its device."""
     logits = _outputs(classifier, test, make_views, max_forward)
     return logits.argmax(1) == test.labels.to(logits.device)
 

@@ -89,7 +89,7 @@ def knn_accuracy(
     num_classes: int | None = None,
     batch_size: int = 1024,
 ) -> float:
-    """Share of test images that their k nearest training images name rightly.
+    """Share of test images that their k nearest training images classify correctly.
 
     Cosine similarity s, each neighbour votes for its class with weight exp(s / temperature) (Wu et al. 2018,
     "Unsupervised Feature Learning via Non-Parametric Instance Discrimination").

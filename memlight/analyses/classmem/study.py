@@ -52,7 +52,7 @@ def study_classmem(
         data: splits and images.
         layers: module paths in execution order.
         labels: a class for every image of the split.
-        options: how.
+        options: which images, views, activation and controls; see `ClassMemOptions`.
         log: where the results go.
         max_forward: most views in one forward.
         progress: show bars.

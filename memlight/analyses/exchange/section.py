@@ -71,7 +71,7 @@ def exchange_words(effects: Table) -> str:
         fell, rose = (effects["drop_low"][copies] > 0).sum(), (effects["drop_high"][copies] < 0).sum()
         least = f", {_extreme(effects, copies[0])}." if len(copies) > 1 else "."
         sentences.append(
-            f"On {dataset} the unexchanged encoder names {before:.1f} % of the test images rightly, the donor "
+            f"On {dataset} the unexchanged encoder classifies {before:.1f} % of the test images correctly, the donor "
             f"{others:.1f} %. Accuracy fell in {fell} of {len(copies)} exchanges and rose in {rose}, by intervals that "
             f"leave out 0; {_extreme(effects, copies[-1])}{least}"
         )

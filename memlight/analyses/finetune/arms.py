@@ -1,4 +1,4 @@
-"""Arms of fine-tuning: which layers each trains, and what it gains, from the test images that are named rightly."""
+"""Arms of fine-tuning: which layers each trains, and what it gains on the test images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ def paired_gain(right_TM: Tensor, baseline_TM: Tensor, *, confidence: float = 0.
     rather too wide. Without bounds (NaN) for a single trial.
 
     Args:
-        right_TM: bool ``(T, M)``, which test images are named rightly in each trial.
+        right_TM: bool ``(T, M)``, which test images are classified correctly in each trial.
         baseline_TM: bool ``(T, M)``, the same of the arm to compare with.
         confidence: of the interval.
 
@@ -148,7 +148,7 @@ def gain_over_random(right_TM: Tensor, random_TM: Tensor, *, confidence: float =
     ``t(T - 1) * sd_t(mean_i d) * sqrt(1 + 1 / T)``, a prediction interval.
 
     Args:
-        right_TM: bool ``(T, M)``, which test images are named rightly in each trial.
+        right_TM: bool ``(T, M)``, which test images are classified correctly in each trial.
         random_TM: bool ``(T, M)``, the same of as many random layers.
         confidence: of the interval.
 
@@ -179,7 +179,7 @@ def finetune_tables(
 
     Args:
         arms: the first trains the linear layer alone.
-        right: name of an arm -> bool ``(T, M)``, which test images are named rightly in each trial.
+        right: name of an arm -> bool ``(T, M)``, which test images are classified correctly in each trial.
         parameters: layers -> number of trained parameters.
     """
     head = right[arms[0].name]

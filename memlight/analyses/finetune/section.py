@@ -43,7 +43,7 @@ def finetune_words(effects: Table, headline: Mapping[str, Any]) -> str:
     head, *arms = rows_of(effects)
     said = [
         f"On {headline['dataset']} ({headline['train_images']} images trained on, {headline['test_images']} tested on, "
-        f"{head['trials']} trials) a linear classifier alone names {decimals(100 * head['top1'], 1)} % rightly."
+        f"{head['trials']} trials) a linear classifier alone classifies {decimals(100 * head['top1'], 1)} % correctly."
     ]
     best = max(arms, key=lambda row: float(row["gain"]))
     which = f"{_layers(best)} drawn at random" if best["rank_by"] == "random" else best["layers"]

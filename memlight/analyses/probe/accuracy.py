@@ -28,7 +28,7 @@ class Accuracy(NamedTuple):
 
     Attributes:
         linear: of a new linear probe.
-        knn: share of test images that their nearest training images name rightly.
+        knn: share of test images that their nearest training images classify correctly.
     """
 
     linear: ProbeResult

@@ -62,8 +62,8 @@ def prune_words(copies: Table, effects: Table) -> list[str]:
         A paragraph on the copies, then one for each scope and ratio.
     """
     paragraphs = [
-        f"{len(copies['mode']) - 1} copies were pruned; the unpruned one's probe names "
-        f"{decimals(POINTS * copies['probe_top1'][0], 2)} % of the external images rightly."
+        f"{len(copies['mode']) - 1} copies were pruned; the unpruned one's probe classifies "
+        f"{decimals(POINTS * copies['probe_top1'][0], 2)} % of the external images correctly."
     ]
     rows = rows_of(effects)
     for scope, ratio in dict.fromkeys(zip(copies["scope"][1:].tolist(), copies["ratio"][1:].tolist(), strict=True)):

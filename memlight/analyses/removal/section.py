@@ -43,8 +43,8 @@ def removal_words(table: Table, effects: Table) -> str:
     """
     removed = table["removed"].max()
     sentences = [
-        f"The probe of the run's own candidate encoder names {decimals(POINTS * table['probe_top1'][0], 2)} % of the "
-        "external images rightly."
+        f"The probe of the run's own candidate encoder classifies "
+        f"{decimals(POINTS * table['probe_top1'][0], 2)} % of the external images correctly."
     ]
     drops = table["drop"][table["arm"] == "random"]
     if len(drops):

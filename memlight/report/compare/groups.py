@@ -45,7 +45,7 @@ class Curve:
         x: relative depths, ascending.
         middle: of one run its value, of several their mean.
         low: of one run the lower end of its interval over images, of several the lowest of them.
-        high: likewise.
+        high: of one run the upper end of its interval over images, of several the highest of them.
     """
 
     x: NDArray[np.float64]

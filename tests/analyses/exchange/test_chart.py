@@ -105,11 +105,13 @@ def test_of_very_many_subsets_the_first_and_the_last_are_drawn(monkeypatch: pyte
 
 def test_words_follow_the_numbers() -> None:
     assert plain_minus(exchange_words(effects(2))) == (
-        "On animals the unexchanged encoder names 70.0 % of the test images rightly, the donor 40.0 %. Accuracy fell "
-        "in 2 of 2 exchanges and rose in 0, by intervals that leave out 0; exchanging layer2 changed it by -2.0 points "
+        "On animals the unexchanged encoder classifies 70.0 % of the test images correctly, the donor 40.0 %. "
+        "Accuracy fell in 2 of 2 exchanges and rose in 0, by intervals that leave out 0; exchanging layer2 changed it "
+        "by -2.0 points "
         "(-2.6 to -1.6), exchanging layer1 changed it by -1.0 points (-1.6 to -0.6). On shoes & hats the unexchanged "
-        "encoder names 70.0 % of the test images rightly, the donor 40.0 %. Accuracy fell in 0 of 2 exchanges and rose "
-        "in 1, by intervals that leave out 0; exchanging layer1 changed it by +0.5 points (-0.1 to 0.9), exchanging "
+        "encoder classifies 70.0 % of the test images correctly, the donor 40.0 %. Accuracy fell in 0 of 2 exchanges "
+        "and rose in 1, by intervals that leave out 0; exchanging layer1 changed it by +0.5 points (-0.1 to 0.9), "
+        "exchanging "
         "layer2 changed it by +1.0 points (0.4 to 1.4)."
     )
 

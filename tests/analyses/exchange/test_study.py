@@ -126,7 +126,7 @@ def test_drops_are_differences_to_the_unexchanged_encoder_of_the_same_form(excha
         assert effects["drop"][position] == pytest.approx(lost, abs=1e-6)
         half = effects["drop_high"][position] - effects["drop"][position]
         assert half == pytest.approx(effects["drop"][position] - effects["drop_low"][position], abs=1e-12)
-        # paired over 15 images, c of which one of the two alone names rightly: sd follows from c and the drop
+        # paired over 15 images, c of which one of the two alone classifies correctly: sd follows from c and the drop
         changed = ((half / quantile) ** 2 * 14 * 15 + 15 * lost**2) if half else 15 * lost**2
         assert changed == pytest.approx(round(changed), abs=1e-4)
     assert (effects["drop"] != 0).any()

@@ -15,8 +15,8 @@ HEADLINE = {"dataset": "fish & <chips>", "classes": 3, "train_images": 2000, "te
 def test_words_say_what_was_gained_and_whether_the_ranking_found_it() -> None:
     words = finetune_words(tables()[1], HEADLINE)
     assert words.startswith(
-        "On fish & <chips> (2000 images trained on, 100 tested on, 3 trials) a linear classifier alone names 50.0 % "
-        "rightly. Most is gained by fine-tuning layer8: 20.0 points ("
+        "On fish & <chips> (2000 images trained on, 100 tested on, 3 trials) a linear classifier alone "
+        "classifies 50.0 % correctly. Most is gained by fine-tuning layer8: 20.0 points ("
     )
     assert "The 1 layer of highest delta against as many random ones: 18.0 points (" in words
     assert words.count("worth fine-tuning holds.") == 1

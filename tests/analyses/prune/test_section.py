@@ -14,7 +14,8 @@ from tests.pruned_tables import copies, effects
 
 def test_words_say_what_fell_what_rose_and_what_became_of_the_order() -> None:
     lead, first, *others = prune_words(copies(), effects())
-    assert lead == "20 copies were pruned; the unpruned one's probe names 80.00 % of the external images rightly."
+    unpruned = "the unpruned one's probe classifies 80.00 % of the external images correctly."
+    assert lead == f"20 copies were pruned; {unpruned}"
     assert first == (
         "10 % of each layer's units pruned: accuracy fell by 5.00 points without the highest UnitMem, fell by 3.00 "
         "points without random units (mean of 3 draws), rose by 1.00 points without the lowest UnitMem (3 of these 112 "

@@ -13,8 +13,9 @@ from tests.removal_tables import arms, effects, table
 
 def test_words_say_what_fell_and_what_rose() -> None:
     assert removal_words(table(), effects()) == (
-        "The probe of the run's own candidate encoder names 80.00 % of the external images rightly. Trained without 4 "
-        "random candidates, accuracy fell by 3.00 points (mean of 2 draws). Trained without the 4 most memorised, it "
+        "The probe of the run's own candidate encoder classifies 80.00 % of the external images correctly. "
+        "Trained without 4 random candidates, accuracy fell by 3.00 points (mean of 2 draws). "
+        "Trained without the 4 most memorised, it "
         "fell by 5.00 points, which costs more than random. Trained without the 4 least memorised, it rose by 1.00 "
         "points, not told apart from random."
     )
