@@ -2,14 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from memlight.analyses.probe.command import ProbeFlags
 from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.errors import UserError
 from memlight.runs.flags import Place, Results
 from memlight.storage.rundir import RemovalDir
-from memlight.storage.tables import read_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,6 +65,7 @@ def _arms(opened: "OpenedRun", study: RemovalDir) -> "tuple[list[tuple[Arm, nn.M
     from memlight.analyses.removal.arms import Arm
     from memlight.runs.checkpoints import file_sha256
     from memlight.runs.opened import read_run
+    from memlight.storage.tables import read_table
 
     arms, layers = [], set()
     whole, root = opened.metadata["candidate"], opened.run.root
@@ -82,7 +80,7 @@ def _arms(opened: "OpenedRun", study: RemovalDir) -> "tuple[list[tuple[Arm, nn.M
         table = read_table(place.without, REMOVAL_WITHOUT)
         layers |= set(table["layer"].tolist())
         trial = int(name.removeprefix("random-")) if name.startswith("random-") else 0
-        left_out = Arm(name, trial, table["id"], table["score"].astype(np.float64))
+        left_out = Arm(name, trial, table["id"], table["score"])
         arms.append((left_out, arm.encoder("candidate")))
         opened.hashes[f"{study.dir.name}/{name}"] = arm.hashes["candidate"]
     if len(layers) != 1 or len({len(arm.ids) for arm, _ in arms}) > 1:
