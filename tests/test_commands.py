@@ -1,9 +1,12 @@
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
 from memlight.commands import CommandGroup, build_parser, read_docstring, run_command
+from tests.tiny_pair import ROOT
 
 
 def measure(
@@ -130,3 +133,9 @@ def test_commands_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args(["patches"])
     assert "required: COMMAND" in capsys.readouterr().err
+
+
+def test_the_help_of_analyze_imports_nothing_that_takes_long() -> None:
+    code = "import sys, memlight.analyze; print(sorted({'numpy', 'torch', 'yaml', 'matplotlib'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
