@@ -45,7 +45,7 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_config_trains_one_batch(config: Path, class_folders: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(config.read_text())
     data = settings["data"]["init_args"]
-    sizes = {"num_shared": 32, "num_candidate": 8, "num_independent": 8, "num_external": 8, "batch_size": 8}
+    sizes = {"num_shared": 32, "num_candidate": 8, "num_independent": 8, "num_external": 4, "batch_size": 4}
     flags = [f"--data.{name}={value}" for name, value in sizes.items()]
     if data["dataset"] != "digits":
         flags += [f"--data.root={class_folders}"]

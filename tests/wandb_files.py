@@ -45,13 +45,13 @@ class OfflineRun:
 
 def read_offline_run(directory: Path) -> OfflineRun:
     """The run in ``wandb/offline-run-*``, once W&B's writer process has finished it."""
-    (file,) = directory.glob("*.wandb")
-    for _ in range(200):
-        run = _assemble(_records(file.read_bytes()))
-        if run.exit_code is not None:
-            return run
+    for _ in range(1200):  # a writer of a process that has ended may be slow on a loaded machine
+        for file in directory.glob("*.wandb"):
+            run = _assemble(_records(file.read_bytes()))
+            if run.exit_code is not None:
+                return run
         time.sleep(0.05)
-    raise AssertionError(f"{file} was never finished")
+    raise AssertionError(f"{directory} was never finished")
 
 
 def _assemble(records: list[Record]) -> OfflineRun:
