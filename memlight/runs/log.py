@@ -23,7 +23,8 @@ from memlight.runs.analysis import Analysis, rows_by_depth
 from memlight.runs.sweep import outside_sweep
 from memlight.runs.wandb_keys import analysis_keys
 from memlight.storage.rundir import RunDir
-from memlight.storage.tables import Table, replace_directory, write_json, write_table
+from memlight.storage.tables import Table, write_json, write_table
+from memlight.storage.writing import replace_directory
 
 LoggerKind = Literal["wandb", "wandb-online", "csv"]
 """Where numbers go besides the disk: an offline W&B run, a W&B server, or nowhere."""

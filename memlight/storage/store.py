@@ -11,7 +11,6 @@ whole is made again. Features (`memlight.storage.shards`) and patches (`memlight
 import json
 import math
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,7 +24,8 @@ from numpy.typing import DTypeLike, NDArray
 from memlight.errors import UserError, named
 from memlight.storage.records import difference
 from memlight.storage.rundir import require_writable
-from memlight.storage.tables import atomic_write, read_json, write_json
+from memlight.storage.tables import read_json, write_json
+from memlight.storage.writing import atomic_write, lacking, readable, writing
 
 Dtype = Literal["float16", "float32"]
 Shape = tuple[int, ...]
@@ -349,36 +349,6 @@ class StoreWriter:
                 record = {"rows": rows, "crc32": file.crc32() if layout.recorded else 0, "skipped": list(skipped)}
             if layout.recorded:
                 write_json(layout.record_file(index), record)
-
-
-@contextmanager
-def writing(argument: str, place: Path, kept: str) -> Iterator[None]:
-    """Within this block, a disk that refuses to be written is the user's to mend, as a `UserError`.
-
-    Args:
-        argument: that says where is written.
-        place: what is written.
-        kept: what is not lost, in words.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(argument, None, f"{place} cannot be written ({error}); {kept}") from error
-
-
-def lacking(place: Path, needed: int) -> str:
-    """How many of the needed bytes a directory, which need not exist, has no room for, in words; empty if for all."""
-    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    return f"{readable(needed)} are needed and {readable(free)} are free" if needed > free else ""
-
-
-def readable(size: float) -> str:
-    """A number of bytes for people."""
-    units = ["bytes", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.3g} {units[0]}"
 
 
 def _holds(path: Path, shape: Shape, dtype: str) -> bool:

@@ -16,7 +16,8 @@ from memlight.report.compare.groups import group_runs, groups_table
 from memlight.report.compare.page import Comparison, comparison_page
 from memlight.report.compare.runs import ComparedRun, common_axis, compare_layers, layers_table, runs_table
 from memlight.storage.rundir import RunDir
-from memlight.storage.tables import replace_directory, write_table, write_text
+from memlight.storage.tables import write_table, write_text
+from memlight.storage.writing import replace_directory
 
 PAGE = "compare.html"
 """The page's file name, by which a directory of an earlier comparison is known."""
