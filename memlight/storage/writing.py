@@ -174,6 +174,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = (
     *(f"(os error {code})" for code in _FULL),
     "No space left",
+    " requested and ",  # NumPy: as many items were to be written, and as many could be
     "PytorchStreamWriter failed",
     "iostream error",
 )

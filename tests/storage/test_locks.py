@@ -23,6 +23,11 @@ def hold(path: Path, place: Path, ready: Connection) -> None:
         time.sleep(60)
 
 
+def say_and_sleep(ready: Connection) -> None:
+    ready.send(os.getpid())
+    time.sleep(60)
+
+
 @pytest.fixture
 def holder(tmp_path: Path) -> "multiprocessing.context.ForkProcess":
     """Another process that has the lock of ``tmp_path / "run"``."""
@@ -72,8 +77,10 @@ def test_who_waits_gets_it(tmp_path: Path, holder: multiprocessing.Process, caps
 def test_a_forked_worker_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
     lock = WriterLock(tmp_path / ".lock", tmp_path)
     lock.__enter__()
-    worker = FORK.Process(target=time.sleep, args=(60,))
+    ready, sent = FORK.Pipe()
+    worker = FORK.Process(target=say_and_sleep, args=(sent,))
     worker.start()
+    ready.recv()
     os.close(lock._descriptor)  # as the kernel does at any death of this process
     locks._held.discard(lock._descriptor)
     try:
