@@ -33,7 +33,7 @@ from memlight.storage.rundir import RunDir
 from memlight.storage.tables import write_text
 from memlight.training.arguments import in_one_line
 from memlight.training.export import ExportEncoder
-from memlight.training.loggers import make_loggers
+from memlight.training.loggers import RowsBeforeCheckpoints, make_loggers
 from memlight.training.preflight import (
     has_started,
     is_finished,
@@ -191,7 +191,7 @@ class MemlightCLI(LightningCLI):
             options.trainer.enable_progress_bar = on_terminal
         if self.keeps:
             callbacks += [*checkpoint_callbacks(member.checkpoints, options.keep_every), LearningRateMonitor("step")]
-            callbacks += [ExportEncoder(member.encoder)]
+            callbacks += [RowsBeforeCheckpoints(), ExportEncoder(member.encoder)]
         with trainer_refusals():
             return super().instantiate_trainer(
                 callbacks=callbacks,
@@ -261,9 +261,15 @@ class SaveRunConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called on rank 0 once per process."""
         if stage == "fit" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            config = self.config.clone()
-            config.ckpt_path, config.resume = None, False  # of this process, not of the run
+            config = of_the_run(self.config)
             write_text(RunDir(Path(config.run)).config, self.parser.dump(config, skip_none=False))
+
+
+def of_the_run(options: Any) -> Any:
+    """A copy of the parsed options without those of one process: where it went on from, and whether it was to."""
+    options = options.clone()
+    options.ckpt_path, options.resume = None, False
+    return options
 
 
 @contextmanager

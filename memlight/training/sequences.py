@@ -22,8 +22,8 @@ from memlight.sequences.evaluation import evaluation_of
 from memlight.sequences.interventions import AtSteps, sequence_module
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json
-from memlight.training.fit import MemlightCLI, checkpoint_callbacks, trainer_refusals
-from memlight.training.loggers import make_loggers
+from memlight.training.fit import MemlightCLI, checkpoint_callbacks, of_the_run, trainer_refusals
+from memlight.training.loggers import RowsBeforeCheckpoints, make_loggers
 from memlight.training.preflight import require_devices, require_same_settings
 
 
@@ -103,7 +103,8 @@ class SequenceCLI(MemlightCLI):
             callbacks.append(SequenceProgress())
         if self.keeps:
             directory = self.run_dir.root / "checkpoints"
-            callbacks += [SwitchCheckpoint(directory), *checkpoint_callbacks(directory, keep_every=0)]
+            callbacks += [RowsBeforeCheckpoints(), SwitchCheckpoint(directory)]
+            callbacks += checkpoint_callbacks(directory, keep_every=0)
         if self.processes > 1:
             kwargs["strategy"] = IndependentMembers()
         with trainer_refusals():
@@ -127,7 +128,7 @@ class SequenceCLI(MemlightCLI):
             config = sequence_settings(self.options)
             self.trainer.loggers = make_loggers(self.options.logger, self.run_dir, "sequence", config)
             evaluation.directory = self.run_dir.root
-            evaluation.args = plain(self.options.as_dict())
+            evaluation.args = plain(of_the_run(self.options).as_dict())
         self.trainer.fit(model, **kwargs)
 
     def _check_parts(self, model: L.LightningModule) -> None:

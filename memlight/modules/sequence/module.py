@@ -358,11 +358,23 @@ class SequenceModule(L.LightningModule, ABC):
                 raise UserError(name.rpartition(".")[2], now, why, ["give that", "choose another `run`"])
         if world_size() > 1:
             checkpoint.update(taken(own_share(len(self.seeds)), checkpoint))
+        _complete_epoch(checkpoint)
         state = checkpoint[STATE_KEY]
         self.frozen = set(state["frozen"])
         self.snapshots, self.events = state["snapshots"], state["events"]
         self.train_log = [(step, loss_E) for step, loss_E in state["train_log"]]
         self._loss_sum_E, self._loss_steps = state["loss_sum"], state["loss_steps"]
+
+
+def _complete_epoch(checkpoint: dict[str, Any]) -> None:
+    """Count the epoch that ended with a checkpoint as completed.
+
+    Lightning does so itself where epochs are counted; where steps are, a training that goes on would be an epoch behind
+    one that was never interrupted.
+    """
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+    for counts in progress.values():
+        counts["completed"] = counts["processed"]
 
 
 @torch.no_grad()
