@@ -10,6 +10,7 @@ from memlight.analyses.registry import ANALYSES
 from memlight.commands import Command, CommandGroup, build_parser, run_command
 from memlight.errors import UserError, flag_among
 from memlight.report.command import compare, report
+from memlight.storage.writing import full_disk_in_words
 
 COMMANDS: dict[str, Command | CommandGroup] = {
     **{analysis.name: analysis.command for analysis in ANALYSES},
@@ -26,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser("analyze.py", "Measure what an encoder memorised.", COMMANDS)
     try:
-        run_command(parser, COMMANDS, sys.argv[1:] if argv is None else argv)
+        with full_disk_in_words():
+            run_command(parser, COMMANDS, sys.argv[1:] if argv is None else argv)
         return 0
     except UserError as error:
         print(f"error: {error.in_flags(flag_among(error.flags or ()))}", file=sys.stderr)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from memlight.errors import UserError, flag_among
+from memlight.storage.writing import full_disk_in_words
 
 USAGE = """\
 usage: train.py {pair,removal,fit,validate} [options]
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(args)
+        with full_disk_in_words():
+            return _run(args)
     except UserError as error:
         flag_of = flag_among(error.flags) if error.flags is not None else "--{}".format
         print(f"error: {error.in_flags(flag_of)}", file=sys.stderr)

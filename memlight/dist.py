@@ -25,6 +25,20 @@ def barrier() -> None:
         distributed.barrier()
 
 
+def raise_together(error: Exception | None) -> None:
+    """Raise on every process what only the first could find out; nothing where it found nothing.
+
+    Args:
+        error: of the first process; that of others is not looked at.
+    """
+    if is_distributed():
+        found = [error]
+        distributed.broadcast_object_list(found, src=0)
+        error = found[0]
+    if error is not None:
+        raise error
+
+
 def gather_cat(tensor: Tensor) -> Tensor:
     """Concatenate the processes' tensors along dimension 0, in rank order, on every process.
 

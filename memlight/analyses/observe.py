@@ -140,6 +140,7 @@ class ObserverCallback(L.Callback, ABC):
             split_sha256=data.split.sha256,
             checkpoints={},
             device=str(trainer.strategy.root_device),
+            wait=True,  # an hour of training must not be lost to a command that happens to write the same analysis
         )
 
     def log_numbers(self, pl_module: L.LightningModule, command: str, numbers: Mapping[str, float]) -> None:

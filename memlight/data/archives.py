@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
-from memlight.storage.tables import atomic_write
+from memlight.storage.writing import atomic_write
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _ENCRYPTED = 0x1

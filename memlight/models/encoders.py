@@ -17,7 +17,7 @@ from memlight.models.resnet9 import ResNet9
 from memlight.models.vqvae import GROUPS, VQVAEEncoder
 from memlight.models.weight_files import open_safetensors, read_safetensors
 from memlight.random import seeded
-from memlight.storage.tables import atomic_write
+from memlight.storage.writing import atomic_write
 
 Stem = Literal["cifar", "imagenet"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
 
-from memlight.storage.tables import atomic_write
+from memlight.storage.writing import atomic_write
 
 GROUPS = 32
 """Groups of every GroupNorm; widths are multiples of it."""

@@ -26,7 +26,7 @@ from memlight.data.files import Files, list_images, open_files
 from memlight.data.sources import require_whole
 from memlight.errors import UserError, named
 from memlight.patches.embed import Embedder
-from memlight.patches.store import PatchStore, PatchWriter, open_store
+from memlight.patches.store import PatchStore, PatchWriter, names_sha256, open_store
 
 _NAMED = 5
 """Broken images that are named in a line of the output."""
@@ -53,11 +53,14 @@ class ListedImages:
 
     def identity(self) -> dict[str, Any]:
         """Which images these are, by names and sizes of files: the same in a folder and in an archive."""
-        digest, sizes = hashlib.sha256(), hashlib.sha256()
+        sizes = hashlib.sha256()
         for name in self.names:
-            digest.update(f"{name}\0".encode(errors="surrogateescape"))
             sizes.update(f"{self.files.size(name)} ".encode())
-        return {"images": len(self.names), "names_sha256": digest.hexdigest(), "sizes_sha256": sizes.hexdigest()}
+        return {
+            "images": len(self.names),
+            "names_sha256": names_sha256(self.names),
+            "sizes_sha256": sizes.hexdigest(),
+        }
 
 
 def open_images(images: str, *, limit: int | None = None, kept_index: Path | None = None) -> ListedImages:
@@ -118,26 +121,25 @@ def extract_patches(
             small.
     """
     layout = writer.layout
-    mine = writer.begin_together(f"{layout.images} images x {layout.patches} patches x {writer.dim}")
-    parts = [
-        (shard, listed[start : start + batch_size])
-        for shard in mine
-        for listed in [layout.images_of(shard)]
-        for start in range(0, len(listed), batch_size)
-    ]
-    batches = decode_ahead(images, parts, picture_size, workers if parts else 0)
-    total = sum(len(positions) for _, positions in parts)
-    hidden = None if progress and parts else True
-    with ThreadPoolExecutor(1) as pool, tqdm(total=total, desc="patches", unit="image", disable=hidden) as bar:
-        written: Future[None] | None = None
-        for shard, shard_batches in groupby(batches, key=lambda batch: batch.shard):
-            rows, skipped = _embedded(embedder, images, shard_batches, writer, skip_broken, bar)
+    with writer.begun_together(f"{layout.images} images x {layout.patches} patches x {writer.dim}") as mine:
+        parts = [
+            (shard, listed[start : start + batch_size])
+            for shard in mine
+            for listed in [layout.images_of(shard)]
+            for start in range(0, len(listed), batch_size)
+        ]
+        batches = decode_ahead(images, parts, picture_size, workers if parts else 0)
+        total = sum(len(positions) for _, positions in parts)
+        hidden = None if progress and parts else True
+        with ThreadPoolExecutor(1) as pool, tqdm(total=total, desc="patches", unit="image", disable=hidden) as bar:
+            written: Future[None] | None = None
+            for shard, shard_batches in groupby(batches, key=lambda batch: batch.shard):
+                rows, skipped = _embedded(embedder, images, shard_batches, writer, skip_broken, bar)
+                if written is not None:
+                    written.result()
+                written = pool.submit(writer.write, shard, rows, skipped)
             if written is not None:
                 written.result()
-            written = pool.submit(writer.write, shard, rows, skipped)
-        if written is not None:
-            written.result()
-    dist.barrier()
     store = open_store(layout.root)
     if not store.num_images:
         raise UserError("images", images.root, f"none of {layout.images} images can be decoded")

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlight.storage.store import writing
 from memlight.storage.tables import write_arrays
+from memlight.storage.writing import writing
 
 SAVE_SECONDS = 5.0
 """Least time between two writings of the file, unless the search is over."""

@@ -8,6 +8,7 @@
 Row ``id * grid**2 + patch`` is patch ``patch`` (row-major) of image ``id``; ids are positions in the sorted names.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -85,6 +86,9 @@ class PatchStore(Store):
         listed = read_json(self.root / IMAGES)
         self.images: str = images or listed["images"]
         self.fingerprint = self.manifest
+        if names_sha256(listed["names"]) != self.fingerprint["data"].get("names_sha256"):
+            why = f"{IMAGES} names other images, or in another order, than the patches are of"
+            raise UserError("path", path, why, "copy the store again, or extract again")
         self.grid: int = self.manifest["grid"]
         self.patches = self.layout.patches
         self._array = self.layout.array("")
@@ -158,6 +162,14 @@ class PatchStore(Store):
                 f"{self.root}: the images it was made from are not at {self.images} any more; put them back, or "
                 "extract again"
             ) from error
+
+
+def names_sha256(names: Sequence[str]) -> str:
+    """Hash of the names of a store's images in their order, which its fingerprint has."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f"{name}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def open_store(path: str | Path, verify: Verify = "fast", *, images: str | None = None) -> PatchStore:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +19,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import memlight
-from memlight.dist import rank
+from memlight.dist import raise_together, rank
 from memlight.errors import UserError
 from memlight.runs.analysis import Analysis, rows_by_depth
 from memlight.runs.sweep import outside_sweep
 from memlight.runs.wandb_keys import analysis_keys
 from memlight.storage.rundir import RunDir
-from memlight.storage.tables import Table, replace_directory, write_json, write_table
+from memlight.storage.tables import Table, write_json, write_table
+from memlight.storage.writing import replacing, sweep, writer_of
 
 LoggerKind = Literal["wandb", "wandb-online", "csv"]
 """Where numbers go besides the disk: an offline W&B run, a W&B server, or nowhere."""
@@ -55,7 +58,8 @@ class AnalysisLog:
 
     Tables, figures and ``summary.json`` are collected in a hidden directory, which takes the place of
     ``analysis/<command>[-<tag>]`` when the block succeeds; an exception or a kill leaves the older results.
-    Only rank 0 writes; on other ranks every method does nothing.
+    Only rank 0 writes; on other ranks every method does nothing. Two processes cannot write one analysis at once: the
+    block is entered on no rank where another command is writing it.
 
     Args:
         run: the run directory.
@@ -66,6 +70,7 @@ class AnalysisLog:
         split_sha256: the hash of the split; None without one.
         checkpoints: file hashes of the encoders by role.
         device: what it ran on, in words.
+        wait: wait for another command that is writing this analysis, rather than refuse.
 
     Attributes:
         images: how many images the analysis has read, for the speed in the summary.
@@ -84,6 +89,7 @@ class AnalysisLog:
         split_sha256: str | None,
         checkpoints: Mapping[str, str],
         device: str,
+        wait: bool = False,
     ) -> None:
         if logger != "csv":
             _wandb_mode(logger)  # refuses a WANDB_MODE that does not exist before the work, not after it
@@ -91,7 +97,10 @@ class AnalysisLog:
         self._run = run
         self._analysis = analysis
         self.final = run.analysis(analysis.name, tag)
-        self.partial = run.analysis(f".{analysis.name}", tag)
+        self.partial = self.final
+        self._wait = wait
+        self._lock, self._replacing = ExitStack(), ExitStack()
+        self._afterwards: list[Callable[[], object]] = []
         self._logger = logger
         self._members = list(checkpoints)
         self._made_from = {
@@ -123,26 +132,44 @@ class AnalysisLog:
         """Add the numbers that a reader looks for first."""
         self._headline.update(numbers)
 
+    def afterwards(self, finish: Callable[[], object]) -> None:
+        """Call this, on every rank, once the results are in their place; not after an exception."""
+        self._afterwards.append(finish)
+
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
+        refused: UserError | None = None
         if rank() == 0:
-            shutil.rmtree(self.partial.dir, ignore_errors=True)
-            self.partial.dir.mkdir(parents=True)
+            try:
+                lock = self._lock.enter_context(writer_of(self.final.dir, wait=self._wait))
+                sweep(self._run.root)
+                partial = self._replacing.enter_context(replacing(self.final.dir, lock))
+                self.partial = replace(self.final, dir=partial)
+            except UserError as error:
+                self._lock.close()
+                refused = error
+        raise_together(refused)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if rank() != 0:
-            return
-        if kind is not None:
-            shutil.rmtree(self.partial.dir, ignore_errors=True)
-            return
-        summary = self._summary()
-        write_json(self.partial.summary, summary)
-        replace_directory(self.partial.dir, self.final.dir)
-        if self._logger != "csv":
-            self._upload(summary)
+        with self._lock:
+            if kind is not None:
+                self._replacing.__exit__(kind, error, trace)
+                return
+            refused, summary = None, self._summary()
+            if rank() == 0:
+                try:
+                    with self._replacing:
+                        write_json(self.partial.summary, summary)
+                except UserError as removed_or_full:
+                    refused = removed_or_full
+            raise_together(refused)
+            for finish in self._afterwards:
+                finish()
+            if rank() == 0 and self._logger != "csv":
+                self._upload(summary)
 
     def _summary(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self._start

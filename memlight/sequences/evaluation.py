@@ -21,7 +21,7 @@ from memlight.modules.sequence.shares import gathered
 from memlight.sequences.interventions import AtScope, AtSnapshot, sequence_module
 from memlight.sequences.measures import bayes_ceiling
 from memlight.sequences.results import Array, SequenceResults
-from memlight.storage.tables import atomic_write
+from memlight.storage.writing import atomic_write
 
 MAP_SEQUENCES = 256
 """The most sequences that attention maps are averaged over."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
-from memlight.storage.tables import atomic_write, write_json
+from memlight.storage.tables import write_json
+from memlight.storage.writing import atomic_write
 
 Array = NDArray[Any]
 

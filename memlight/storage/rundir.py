@@ -62,6 +62,11 @@ class MemberDir:
         return self.dir / "checkpoints"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains it."""
+        return self.dir / ".lock"
+
+    @property
     def encoder(self) -> Path:
         """The finished encoder; of a method with several networks, the one that is analysed by default."""
         return self.dir / "encoder.safetensors"

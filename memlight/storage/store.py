@@ -11,7 +11,6 @@ whole is made again. Features (`memlight.storage.shards`) and patches (`memlight
 import json
 import math
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,15 +22,18 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from memlight.errors import UserError, named
+from memlight.storage.locks import WriterLock
 from memlight.storage.records import difference
 from memlight.storage.rundir import require_writable
-from memlight.storage.tables import atomic_write, read_json, write_json
+from memlight.storage.tables import read_json, write_json
+from memlight.storage.writing import atomic_write, lacking, readable, sweep, writing
 
 Dtype = Literal["float16", "float32"]
 Shape = tuple[int, ...]
 Verify = Literal["fast", "full"]
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 FORMAT = 1
 _BLOCK = 1 << 24
 
@@ -291,36 +293,46 @@ class StoreWriter:
     def begin(self) -> None:
         """Write the manifest, and delete what a killed call left half-written."""
         root = self.layout.root
-        for pattern in (".*.np[yz]", ".*.json", "*/.*.npy"):
-            for leftover in root.glob(pattern):
-                leftover.unlink()
+        sweep(root)
         if not (root / MANIFEST).exists():
             write_json(root / MANIFEST, self.manifest)
 
-    def begin_together(self, words: str) -> list[int]:
-        """Begin in all processes of a group at once, on a disk that all of them see.
+    @contextmanager
+    def begun_together(self, words: str) -> Iterator[list[int]]:
+        """Begin in all processes of a group at once, on a disk that all of them see; the only ones that write there.
 
         Args:
             words: what the store is of, for the line that the first process prints.
 
-        Returns:
-            The missing shards that this process is to write.
+        Yields:
+            The missing shards that this process is to write. All processes have written theirs when the block ends.
 
         Raises:
-            UserError: the disk is too small.
+            UserError: the disk is too small, another command is writing the store, or it was removed in the meantime.
         """
         from memlight import dist  # which imports torch
 
-        missing, every = self.layout.missing(), self.layout.shards
-        self.require_room(missing)
-        dist.barrier()  # nobody writes before everybody has looked
-        if dist.rank() == 0:
-            there = len(every) - len(missing)
-            resumed = f", {there} of {len(every)} shards are there" if there else ""
-            print(f"{self.layout.root}: {words}, {readable(self.layout.bytes_of(every))}{resumed}", flush=True)
-            self.begin()
-        dist.barrier()
-        return missing[dist.rank() :: dist.world_size()]
+        root, every = self.layout.root, self.layout.shards
+        with ExitStack() as held:
+            refused: UserError | None = None
+            if dist.rank() == 0:
+                try:
+                    lock = held.enter_context(WriterLock(root / LOCK, root, argument="out"))
+                except UserError as error:
+                    refused = error
+            dist.raise_together(refused)
+            missing = self.layout.missing()
+            self.require_room(missing)
+            dist.barrier()  # nobody writes before everybody has looked
+            if dist.rank() == 0:
+                there = len(every) - len(missing)
+                resumed = f", {there} of {len(every)} shards are there" if there else ""
+                print(f"{root}: {words}, {readable(self.layout.bytes_of(every))}{resumed}", flush=True)
+                self.begin()
+                held.enter_context(lock.while_in_place())
+            dist.barrier()
+            yield missing[dist.rank() :: dist.world_size()]
+            dist.barrier()
 
     @contextmanager
     def shard(self, index: int, skipped: Sequence[str] = ()) -> Iterator[dict[str, RowsFile]]:
@@ -349,36 +361,6 @@ class StoreWriter:
                 record = {"rows": rows, "crc32": file.crc32() if layout.recorded else 0, "skipped": list(skipped)}
             if layout.recorded:
                 write_json(layout.record_file(index), record)
-
-
-@contextmanager
-def writing(argument: str, place: Path, kept: str) -> Iterator[None]:
-    """Within this block, a disk that refuses to be written is the user's to mend, as a `UserError`.
-
-    Args:
-        argument: that says where is written.
-        place: what is written.
-        kept: what is not lost, in words.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(argument, None, f"{place} cannot be written ({error}); {kept}") from error
-
-
-def lacking(place: Path, needed: int) -> str:
-    """How many of the needed bytes a directory, which need not exist, has no room for, in words; empty if for all."""
-    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    return f"{readable(needed)} are needed and {readable(free)} are free" if needed > free else ""
-
-
-def readable(size: float) -> str:
-    """A number of bytes for people."""
-    units = ["bytes", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.3g} {units[0]}"
 
 
 def _holds(path: Path, shape: Shape, dtype: str) -> bool:

@@ -9,9 +9,8 @@ import io
 import json
 import math
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +20,12 @@ from numpy.typing import NDArray
 
 from memlight.errors import UserError
 from memlight.storage.schema import Schema
+from memlight.storage.writing import atomic_write
 
 Table = dict[str, NDArray[Any]]
 """Column name -> 1-D array; every column has the same length."""
 
 _AGAIN = "run the command that makes it again"
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place, synced, when the block succeeds.
-
-    A killed process leaves the old file or the new one, and an exception leaves the old one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a directory's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace_directory(new: Path, old: Path) -> None:
-    """Let ``new`` take the place of ``old``, which may not exist, in two renames."""
-    retired = old.with_name(f".{old.name}.retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    if old.exists():
-        old.rename(retired)
-    new.rename(old)
-    sync(old.parent)
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:

@@ -6,7 +6,7 @@ import time
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -29,9 +29,12 @@ from memlight.modules.base import SSLModule
 from memlight.runs.log import LoggerKind
 from memlight.runs.settings import comparable
 from memlight.runs.sweep import default_run
-from memlight.storage.rundir import RunDir
+from memlight.storage.locks import WriterLock
+from memlight.storage.rundir import MemberDir, RunDir
 from memlight.storage.tables import write_text
+from memlight.storage.writing import sweep
 from memlight.training.arguments import in_one_line
+from memlight.training.checkpoint_io import write_whole_checkpoints
 from memlight.training.export import ExportEncoder
 from memlight.training.loggers import RowsBeforeCheckpoints, make_loggers
 from memlight.training.preflight import (
@@ -58,9 +61,17 @@ class MemlightCLI(LightningCLI):
     model: L.LightningModule
     datamodule: L.LightningDataModule
 
-    def __init__(self, *args: Any, known_flags: set[str], **kwargs: Any) -> None:
-        """Take a set that the flags of this command line are added to, once they are known."""
-        self._known_flags = known_flags
+    def __init__(self, *args: Any, known_flags: set[str], held: ExitStack, **kwargs: Any) -> None:
+        """Parse, build and run.
+
+        Args:
+            args: of LightningCLI.
+            known_flags: the flags of this command line are added to it, once they are known.
+            held: what is to be let go of at the end.
+            kwargs: of LightningCLI.
+        """
+        self._known_flags, self._held = known_flags, held
+        self.lock: WriterLock | None = None
         super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -145,6 +156,8 @@ class MemlightCLI(LightningCLI):
     @named(path="run")
     def _settle_fit(self, options: Any) -> None:
         self.run_dir.require_writable()
+        if self.keeps:
+            self.take_lock(self.run_dir.member(self.role))
         if has_started(self.run_dir):
             require_same_config(self.run_dir, options)  # of this member or the other: a pair is trained alike
         self.finished = is_finished(self.run_dir, self.role, options.trainer.max_epochs)
@@ -161,6 +174,17 @@ class MemlightCLI(LightningCLI):
             raise UserError("run", options.run, f"{self.role}/ already holds checkpoints", ways)
         if last.exists():
             options.ckpt_path, self.ckpt_argument = str(last), "run"
+
+    def take_lock(self, member: MemberDir) -> None:
+        """Be the only process that trains a member, apart from those that this one starts.
+
+        Raises:
+            UserError: another one trains it.
+        """
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            self.lock = self._held.enter_context(WriterLock(member.lock, member.dir))
+            self._held.enter_context(self.lock.while_in_place())
+            sweep(self.run_dir.root)
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer.
@@ -193,13 +217,15 @@ class MemlightCLI(LightningCLI):
             callbacks += [*checkpoint_callbacks(member.checkpoints, options.keep_every), LearningRateMonitor("step")]
             callbacks += [RowsBeforeCheckpoints(), ExportEncoder(member.encoder)]
         with trainer_refusals():
-            return super().instantiate_trainer(
+            trainer = super().instantiate_trainer(
                 callbacks=callbacks,
                 logger=False,
                 default_root_dir=str(member.dir),
                 enable_progress_bar=options.trainer.enable_progress_bar,
                 **kwargs,
             )
+        write_whole_checkpoints(trainer, self.lock)
+        return trainer
 
     def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Train, unless `--resume` finds the member finished."""
@@ -314,18 +340,20 @@ def run(args: Sequence[str], command_line: type[MemlightCLI] = MemlightCLI) -> N
     strict = {"exit_on_error": False, "allow_abbrev": False}
     flags: set[str] = set()
     try:
-        command_line(
-            datamodule_class=None,
-            save_config_callback=SaveRunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=0,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            parser_kwargs={**strict, **{name: strict for name in command_line.subcommands()}},
-            args=list(args),
-            known_flags=flags,
-        )
+        with ExitStack() as held:
+            command_line(
+                datamodule_class=None,
+                save_config_callback=SaveRunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults=TRAINER_DEFAULTS,
+                seed_everything_default=0,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                parser_kwargs={**strict, **{name: strict for name in command_line.subcommands()}},
+                args=list(args),
+                known_flags=flags,
+                held=held,
+            )
     except UserError as error:
         error.flags = flags or None
         raise

@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from memlight.runs.log import LoggerKind, _project, _wandb_mode
 from memlight.runs.wandb_keys import pair_keys, training_keys
 from memlight.storage.rundir import RunDir
-from memlight.storage.tables import atomic_write, read_table, sync, write_text
+from memlight.storage.tables import read_table, write_text
+from memlight.storage.writing import atomic_write, sync
 
 
 def make_loggers(kind: LoggerKind, run: RunDir, role: str, config: Mapping[str, Any]) -> list[Logger]:

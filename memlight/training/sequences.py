@@ -20,8 +20,9 @@ from memlight.runs.settings import plain, sequence_settings
 from memlight.runs.sweep import default_run
 from memlight.sequences.evaluation import evaluation_of
 from memlight.sequences.interventions import AtSteps, sequence_module
-from memlight.storage.rundir import RunDir
+from memlight.storage.rundir import SEQUENCE, RunDir
 from memlight.storage.tables import read_json
+from memlight.training.checkpoint_io import write_whole_checkpoints
 from memlight.training.fit import MemlightCLI, checkpoint_callbacks, of_the_run, trainer_refusals
 from memlight.training.loggers import RowsBeforeCheckpoints, make_loggers
 from memlight.training.preflight import require_devices, require_same_settings
@@ -76,6 +77,7 @@ class SequenceCLI(MemlightCLI):
     def _settle_fit(self, options: Any) -> None:
         run = self.run_dir
         run.require_writable()
+        self.take_lock(run.member(SEQUENCE))
         if run.splits.exists():
             raise UserError("run", run.root, "holds encoders of images", "choose another `run`")
         last = run.root / "checkpoints" / "last.ckpt"
@@ -108,7 +110,7 @@ class SequenceCLI(MemlightCLI):
         if self.processes > 1:
             kwargs["strategy"] = IndependentMembers()
         with trainer_refusals():
-            return LightningCLI.instantiate_trainer(
+            trainer = LightningCLI.instantiate_trainer(
                 self,
                 callbacks=callbacks,
                 logger=False,
@@ -116,6 +118,8 @@ class SequenceCLI(MemlightCLI):
                 enable_progress_bar=False,
                 **kwargs,
             )
+        write_whole_checkpoints(trainer, self.lock)
+        return trainer
 
     def fit(self, model: L.LightningModule, **kwargs: Any) -> None:
         """Train, unless `--resume` finds the experiment finished."""

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from memlight.patches.grid import patch_boxes
-from memlight.patches.store import PatchStore, PatchWriter, open_store
+from memlight.patches.store import PatchStore, PatchWriter, names_sha256, open_store
 
 GRID, SIDE = 2, 8
 
@@ -31,7 +31,7 @@ def pixel_store(root: Path, images: Path, shard_size: int = 5) -> PatchStore:
     made = PatchWriter(
         root,
         {"extractor": "pixels", "mode": "crop", "weights_sha256": None, "picture_size": [SIDE, SIDE]},
-        {"images": len(names), "names_sha256": f"{len(names)} of {images.name}"},
+        {"images": len(names), "names_sha256": names_sha256(names), "sizes_sha256": images.name},
         {"torch": "0"},
         images=str(images),
         names=names,

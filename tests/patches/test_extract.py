@@ -20,7 +20,7 @@ from memlight.models.encoders import build_encoder, save_encoder
 from memlight.patches import extract as extract_module
 from memlight.patches.embed import embedding
 from memlight.patches.store import PatchStore, open_store
-from memlight.storage import tables
+from memlight.storage import writing
 from tests.ddp import run_ddp
 
 COUNT, SHARD = 11, 4
@@ -109,7 +109,7 @@ def test_killed_at_any_moment_and_resumed(
     plain: PatchStore, images: Path, member: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every write of a file is a moment: before its bytes are synced, and before its name counts."""
-    sync, moments = tables.sync, 0
+    sync, moments = writing.sync, 0
     left = iter(range(100))
 
     def dies_late(path: Path) -> None:
@@ -117,7 +117,7 @@ def test_killed_at_any_moment_and_resumed(
             raise Killed
         sync(path)
 
-    monkeypatch.setattr(tables, "sync", dies_late)
+    monkeypatch.setattr(writing, "sync", dies_late)
     while True:
         left, out = iter(range(100)), tmp_path / f"killed{moments}"
         try:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from memlight.errors import UserError
-from memlight.patches.store import PatchStore, PatchWriter, open_store
+from memlight.patches.store import PatchStore, PatchWriter, names_sha256, open_store
 
 GRID, DIM = 2, 5
 NAMES = [f"{i}.png" for i in range(7)]
@@ -17,7 +17,7 @@ def writer(root: Path, images: Path, **extraction: object) -> PatchWriter:
     return PatchWriter(
         root,
         {"extractor": "none", "picture_size": [6, 8], **extraction},
-        {"images": 7},
+        {"images": 7, "names_sha256": names_sha256(NAMES)},
         {"torch": "0"},
         images=str(images),
         names=NAMES,

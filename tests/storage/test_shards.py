@@ -8,7 +8,8 @@ import pytest
 
 from memlight.errors import UserError
 from memlight.storage.shards import FeatureStore, FeatureWriter
-from memlight.storage.store import MANIFEST, readable
+from memlight.storage.store import MANIFEST
+from memlight.storage.writing import readable
 
 IDS = np.array([3, 5, 8, 13, 21, 34, 55])
 LABELS = IDS % 4 - 1

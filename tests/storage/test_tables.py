@@ -14,15 +14,8 @@ from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.analyses.unitmem.columns import UNITMEM_LAYERS, UNITMEM_TABLE
 from memlight.errors import UserError
-from memlight.storage.tables import (
-    atomic_write,
-    read_json,
-    read_table,
-    read_yaml_config,
-    write_json,
-    write_table,
-    write_text,
-)
+from memlight.storage.tables import read_json, read_table, read_yaml_config, write_json, write_table, write_text
+from memlight.storage.writing import atomic_write
 from tests.synthetic_run import probe_table, unitmem_layers, unitmem_table
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memlight import dist
 from memlight.analyses.features.command import FeatureOptions
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.augment import Views
@@ -108,14 +107,13 @@ def study_features(
         data.labels_of(ids),
         options.shard_size,
     )
-    mine = writer.begin_together(f"{len(ids)} images, {len(layers)} layers")
-    of_image = sum(math.prod(shape) for shape in writer.shapes.values()) * 4
-    at_once = min(images_at_once(max_forward, options.views), max(1, CAPTURED_BYTES // of_image))
-    parts = [ids[writer.layout.images_of(shard)] for shard in mine]
-    shares = ShardBatches(data.source, parts, at_once, batches.num_workers)
-    bar = progress and bool(mine)
-    write_features(encoder, shares, maker, writer, mine, options, max_forward=max_forward, progress=bar)
-    dist.barrier()
+    with writer.begun_together(f"{len(ids)} images, {len(layers)} layers") as mine:
+        of_image = sum(math.prod(shape) for shape in writer.shapes.values()) * 4
+        at_once = min(images_at_once(max_forward, options.views), max(1, CAPTURED_BYTES // of_image))
+        parts = [ids[writer.layout.images_of(shard)] for shard in mine]
+        shares = ShardBatches(data.source, parts, at_once, batches.num_workers)
+        bar = progress and bool(mine)
+        write_features(encoder, shares, maker, writer, mine, options, max_forward=max_forward, progress=bar)
     with named(root="out"):
         return FeatureStore(out)
 

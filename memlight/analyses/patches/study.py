@@ -69,6 +69,8 @@ def run_search(out: str, flags: SearchFlags, results: Results) -> None:
             identity = {"metric": flags.metric, "query_store": queries.fingerprint, "index": index.fingerprint}
             progress = run.analysis("patches", results.tag).progress
             saved = SearchProgress(progress, identity, queries.num_rows, flags.k)
+            if flags.approximate is None:
+                log.afterwards(saved.remove)
             start = time.perf_counter()
             neighbours, more = _search(flags, queries, index, None if flags.device == "auto" else device, saved)
             seconds = time.perf_counter() - start
@@ -88,8 +90,6 @@ def run_search(out: str, flags: SearchFlags, results: Results) -> None:
             log.images = queries.num_images
             print(_words(about))
             study_patches(run.name, kept, queries, index, log)
-        if flags.approximate is None:
-            saved.remove()
     print(f"{log.final.dir}: tables, figures, summary.json; `analyze.py patches report --run {out}` makes the page")
 
 

@@ -120,8 +120,8 @@ def unitmem(
         opened.read_images()
         at_once = opened.at_once(place.max_forward)
         with opened.log(ANALYSIS, tag, results.logger, options.seed) as log:
+            log.afterwards(kept.clear)
             study_unitmem(encoder, opened.data, names, options, log, partner=partner, kept=kept, max_forward=at_once)
             write_thumbnails(opened.data, log)
-        kept.clear()
         for follow_up in FOLLOW_UPS if released.given else ():
             follow_up(opened, encoder, log.final, split, place.max_forward, results.logger)

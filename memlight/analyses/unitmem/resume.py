@@ -27,8 +27,8 @@ from memlight.errors import UserError
 from memlight.metrics.functional import max_and_rest
 from memlight.metrics.unitmem import UnitMemPass
 from memlight.storage.records import difference
-from memlight.storage.store import RowsFile, lacking, writing
-from memlight.storage.tables import atomic_write, sync
+from memlight.storage.store import RowsFile
+from memlight.storage.writing import atomic_write, lacking, sync, writing
 
 SAVE_SECONDS = 30.0
 """So much work may be lost; a study that takes less leaves nothing behind."""

@@ -2,9 +2,7 @@
 
 import hashlib
 import io
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,13 +14,14 @@ from memlight.report.compare.groups import group_runs, groups_table
 from memlight.report.compare.page import Comparison, comparison_page
 from memlight.report.compare.runs import ComparedRun, common_axis, compare_layers, layers_table, runs_table
 from memlight.storage.rundir import RunDir
-from memlight.storage.tables import replace_directory, write_table, write_text
+from memlight.storage.tables import write_table, write_text
+from memlight.storage.writing import whole_directory
 
 PAGE = "compare.html"
 """The page's file name, by which a directory of an earlier comparison is known."""
 
 REPEATS_PAGE = "repeats.html"
-"""Likewise of the page of repetitions."""
+"""The same of the page of repetitions."""
 
 LONGEST_NAME = 100
 """Longest list of names in a directory's name, in characters."""
@@ -43,26 +42,13 @@ def write_comparison(runs: Sequence[ComparedRun], by: Sequence[str], out: Path) 
         UserError: no run has a setting of ``by``.
     """
     content = Comparison(runs, group_runs(runs, by), common_axis(runs))
-    with whole_directory(out) as partial:
+    with whole_directory(out, argument="out") as partial:
         pictures = _draw(content, partial / "figures")
         write_table(partial / "runs.csv", *runs_table(runs))
         write_table(partial / "layers.csv", layers_table(runs, content.axis), compare_layers())
         write_table(partial / "groups.csv", *groups_table(content.groups))
         write_text(partial / PAGE, comparison_page(content, pictures))
     return out / PAGE
-
-
-@contextmanager
-def whole_directory(out: Path) -> Iterator[Path]:
-    """Yield a hidden directory beside ``out`` that takes its place when the block succeeds."""
-    partial = out.with_name(f".{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    replace_directory(partial, out)
 
 
 def default_directory(paths: Sequence[str], kind: str = "compare") -> Path:

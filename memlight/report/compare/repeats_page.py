@@ -14,7 +14,7 @@ from memlight.display import page
 from memlight.display.page import Cell, decimals
 from memlight.display.parts import drawn
 from memlight.display.words import joined
-from memlight.report.compare.directory import REPEATS_PAGE, save_pictures, whole_directory
+from memlight.report.compare.directory import REPEATS_PAGE, save_pictures
 from memlight.report.compare.figures import repeats_by_depth
 from memlight.report.compare.groups import group_runs
 from memlight.report.compare.page import Comparison, missing_section, provenance_section, runs_section
@@ -39,6 +39,7 @@ from memlight.report.compare.runs import (
     same_encoders,
 )
 from memlight.storage.tables import Table, write_table, write_text
+from memlight.storage.writing import whole_directory
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def write_repeats(runs: Sequence[ComparedRun], out: Path) -> Path:
     require_repetitions(runs)
     content = Repeats(runs, repeats_by_layer(runs), repeats_of_headlines(runs), agreement_of_runs(runs))
     of_runs = layers_table(runs, content.compared.axis)
-    with whole_directory(out) as partial:
+    with whole_directory(out, argument="out") as partial:
         pictures = save_pictures(_figures(content, of_runs), partial / "figures")
         write_table(partial / "runs.csv", *runs_table(runs))
         write_table(partial / "runs_layers.csv", of_runs, compare_layers())

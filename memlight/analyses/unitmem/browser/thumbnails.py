@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memlight.errors import UserError
-from memlight.storage.tables import Table, atomic_write
+from memlight.storage.tables import Table
+from memlight.storage.writing import atomic_write
 
 RANKS = 10
 """The strongest images of a unit that are shown; tables may hold more."""
