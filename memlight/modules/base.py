@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memlight.batch import ViewBatch
 from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder
-from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule
+from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule, keep_options
 
 COLLAPSE_STD = 0.05
 """Below this spread of the normalised embeddings (1 = isotropic) a run is reported as collapsed."""
@@ -207,10 +207,14 @@ class SSLModule(L.LightningModule, ABC):
         return list(self.children())
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Optimizer over `trained_modules`, warm-up and cosine stepped every optimizer step."""
+        """Optimizer over `trained_modules`, warm-up and cosine stepped every optimizer step.
+
+        A training that goes on from a checkpoint has its moments and its position; rates and lengths are this one's.
+        """
         optimizer = build_optimizer(self.optim, self.trained_modules(), self.global_batch_size())
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(self.trainer.max_epochs or 1, 1)
         warmup = round(self.optim.warmup_epochs * total / epochs)
         scheduler = build_schedule(optimizer, total_steps=total, warmup_steps=min(warmup, total))
+        keep_options(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -226,11 +226,12 @@ class RowsBeforeCheckpoints(L.Callback):
         There is no public way to what Lightning is about to log: these are its places in Lightning 2.6.
         """
         loop = trainer.fit_loop
-        ends_epoch = loop.epoch_progress.current.processed > loop.epoch_progress.current.completed
-        if ends_epoch and (metrics := trainer._logger_connector.metrics["log"]):  # processes average: all of them call
-            step = loop.epoch_loop._batches_that_stepped - 1
-            for table in _tables(trainer):
-                table.log_metrics({**metrics, "epoch": trainer.current_epoch}, step)
+        epochs = vars(loop.epoch_progress.current)
+        if epochs["processed"] > epochs["completed"]:
+            metrics = trainer._logger_connector.metrics["log"]  # processes average here, so all of them ask
+            row = {name: float(value) for name, value in metrics.items()}
+            for table in _tables(trainer) if row else ():
+                table.log_metrics({**row, "epoch": trainer.current_epoch}, loop.epoch_loop._batches_that_stepped - 1)
         for table in _tables(trainer):
             table.seal()
 

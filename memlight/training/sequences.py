@@ -14,7 +14,7 @@ from tqdm import tqdm
 from memlight.batch import SequenceBlock
 from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
-from memlight.modules.sequence.module import require_sequence_checkpoint
+from memlight.modules.sequence.module import read_sequence_checkpoint
 from memlight.modules.sequence.shares import IndependentMembers
 from memlight.runs.settings import plain, sequence_settings
 from memlight.runs.sweep import default_run
@@ -22,7 +22,9 @@ from memlight.sequences.evaluation import evaluation_of
 from memlight.sequences.interventions import AtSteps, sequence_module
 from memlight.storage.rundir import SEQUENCE, RunDir
 from memlight.storage.tables import read_json
+from memlight.training.chatter import speak
 from memlight.training.checkpoint_io import write_whole_checkpoints
+from memlight.training.continuing_sequences import require_sequence_checkpoint
 from memlight.training.fit import MemlightCLI, checkpoint_callbacks, of_the_run, trainer_refusals
 from memlight.training.loggers import RowsBeforeCheckpoints, make_loggers
 from memlight.training.preflight import require_devices, require_same_settings
@@ -91,7 +93,7 @@ class SequenceCLI(MemlightCLI):
                 raise UserError("run", run.root, why)
             options.ckpt_path = str(last)
         if options.ckpt_path is not None:
-            require_sequence_checkpoint(Path(options.ckpt_path))
+            read_sequence_checkpoint(Path(options.ckpt_path))  # refuses what is none, before anything is built
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Add what every run has: checkpoints and progress.
@@ -133,6 +135,7 @@ class SequenceCLI(MemlightCLI):
             self.trainer.loggers = make_loggers(self.options.logger, self.run_dir, "sequence", config)
             evaluation.directory = self.run_dir.root
             evaluation.args = plain(of_the_run(self.options).as_dict())
+        speak()
         self.trainer.fit(model, **kwargs)
 
     def _check_parts(self, model: L.LightningModule) -> None:
@@ -147,6 +150,8 @@ class SequenceCLI(MemlightCLI):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, AtSteps):
                 callback.require(module, self.trainer, data)
+        if self.options.ckpt_path is not None:
+            require_sequence_checkpoint(Path(self.options.ckpt_path), module, self.trainer, data)
 
 
 class SwitchCheckpoint(Callback):
