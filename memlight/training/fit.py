@@ -39,8 +39,9 @@ from memlight.training.loggers import RowsBeforeCheckpoints, make_loggers
 from memlight.training.preflight import (
     has_started,
     is_finished,
+    require_batches,
     require_checkpoint,
-    require_encoder_takes,
+    require_encoder_takes_views,
     require_options,
     require_same_config,
     require_same_left_out,
@@ -256,7 +257,8 @@ class MemlightCLI(LightningCLI):
         if not isinstance(data, ImageDataModule):
             raise UserError("data", type(data).__name__, "has no splits", "use ImageDataModule")
         model.require_views(data.num_views, data.view_size)
-        require_encoder_takes(model.encoder, data.views, data.num_views)
+        require_encoder_takes_views(model.encoder, data.views, data.num_views)
+        require_batches(model, data, self.trainer.world_size)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:
                 with named(layers="trainer.callbacks.layers"):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import lightning.pytorch as L
 import torch
 from torch import nn
 
+from memlight.batch import ViewBatch
 from memlight.data.augment import Views
+from memlight.data.images import ImageDataModule
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import SPLITS, LeftOut, role_splits
 from memlight.errors import UserError, named
-from memlight.features.discovery import evaluating
+from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import read_metadata
 from memlight.modules.base import SSLModule
 from memlight.modules.optim import build_optimizer
@@ -112,23 +115,59 @@ def _count(devices: int | str | list[int], every: int) -> int:
     return max(1, int(devices)) if str(devices).isdigit() else every
 
 
-def require_encoder_takes(encoder: nn.Module, views: Views, num_views: int) -> None:
+def require_encoder_takes_views(encoder: nn.Module, views: Views, num_views: int) -> None:
     """Refuse views of a size that the encoder cannot take.
 
     Raises:
         UserError: a blank view does not go through.
     """
     for size in dict.fromkeys(views.sizes(num_views)):
-        with evaluating(encoder), torch.no_grad():
-            try:
-                encoder(torch.zeros(1, 3, size, size))
-            except (AssertionError, RuntimeError, ValueError) as error:
-                why = f"the encoder cannot take views of this size ({' '.join(str(error).split())})"
-                ways = ["give `model.image_size` the same value", "change both"]
-                if size != views.size:
-                    why = f"the smaller crops of `data.views` {views.name} have {size} pixels: {why}"
-                    ways = ["choose larger views", "another encoder", "fewer `data.num_views`"]
-                raise UserError("data.view_size", views.size, why, ways) from error
+        require_encoder_takes(encoder, size, partial(_wrong_views, views, size))
+
+
+def _wrong_views(views: Views, size: int, why: str) -> UserError:
+    ways = ["give `model.image_size` the same value", "change both"]
+    if size != views.size:
+        why = f"the smaller crops of `data.views` {views.name} have {size} pixels: {why}"
+        ways = ["choose larger views", "another encoder", "fewer `data.num_views`"]
+    return UserError("data.view_size", views.size, why, ways)
+
+
+def require_batches(module: SSLModule, data: ImageDataModule, processes: int) -> None:
+    """Refuse batches that have no loss, or that the method's normalisation cannot take: those of one image.
+
+    The last batch of an epoch of training is dropped where it is not whole; that of validation may have one image.
+
+    Args:
+        module: the training method; not changed.
+        data: not read.
+        processes: that share a batch.
+
+    Raises:
+        UserError: the batch of each process, or every one of validation, is too small.
+    """
+    name, local = type(module).__name__, data.batch_size // processes
+    ways = ["choose 2 or more for each process"]
+    if not module.has_loss(local, processes):
+        why = f"{name} compares images, and a batch of {local} has nothing to compare"
+        raise UserError("data.batch_size", data.batch_size, why, ways)
+    if local == 1:
+        views = [torch.zeros(1, 3, size, size) for size in data.views.sizes(data.num_views)]
+        one = torch.zeros(1, dtype=torch.int64)
+        statistics = [(buffer, value.clone()) for buffer, value in module.named_buffers()]
+        try:
+            with torch.random.fork_rng([]), torch.no_grad():
+                module.embed_and_loss(ViewBatch(views, one, one, one))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            why = f"{name} cannot learn from one image at a time ({' '.join(str(error).split())})"
+            raise UserError("data.batch_size", data.batch_size, why, ways) from error
+        finally:
+            for buffer, before in statistics:
+                module.get_buffer(buffer).copy_(before)
+    held_out = min(data.num_external, data.batch_size) // processes
+    if held_out and not module.has_loss(held_out, processes):
+        why = f"{name} compares images, and validation has one for each of {processes} processes"
+        raise UserError("data.num_external", data.num_external, why, ["choose more", "choose 0"])
 
 
 def require_same_config(run: RunDir, options: Any) -> None:
