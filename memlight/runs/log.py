@@ -202,7 +202,7 @@ class AnalysisLog:
                     job_type=keys.job_type,
                     name=keys.name,
                     tags=keys.tags,
-                    dir=self._run.root,
+                    dir=self._run.root.absolute(),  # W&B's writer is a process that may stand in another directory
                     mode=mode,
                     reinit="create_new",
                     config={**keys.config, "analysis": made},

@@ -40,7 +40,7 @@ def make_loggers(kind: LoggerKind, run: RunDir, role: str, config: Mapping[str, 
         loggers.append(
             WandbLogger(
                 name=keys.name,
-                save_dir=member.dir,
+                save_dir=member.dir.absolute(),
                 version=_wandb_id(member.wandb_id),
                 project=_project(),
                 log_model=False,
@@ -80,7 +80,9 @@ def sweep_run(kind: LoggerKind, run: RunDir, train: Callable[[], int]) -> int:
     run.root.mkdir(parents=True, exist_ok=True)
     mode = _wandb_mode(kind)
     quiet = wandb.Settings(silent=mode == "offline", console="off", x_disable_stats=True)
-    point = wandb.init(dir=run.root, name=run.name, group=run.name, job_type="pair", mode=mode, settings=quiet)
+    point = wandb.init(
+        dir=run.root.absolute(), name=run.name, group=run.name, job_type="pair", mode=mode, settings=quiet
+    )
     status = 1
     try:
         status = train()
