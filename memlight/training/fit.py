@@ -44,6 +44,7 @@ from memlight.training.preflight import (
     require_checkpoint,
     require_encoder_takes_views,
     require_options,
+    require_room,
     require_same_config,
     require_same_left_out,
 )
@@ -260,6 +261,9 @@ class MemlightCLI(LightningCLI):
         model.require_views(data.num_views, data.view_size)
         require_encoder_takes_views(model.encoder, data.views, data.num_views)
         require_batches(model, data, self.trainer.world_size)
+        if self.keeps:
+            member = self.run_dir.member(self.role)
+            require_room(member, model, options.trainer.max_epochs, options.keep_every)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:
                 with named(layers="trainer.callbacks.layers"):

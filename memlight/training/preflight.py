@@ -24,8 +24,9 @@ from memlight.runs.checkpoints import METADATA_KEY, checkpoint_content, encoder_
 from memlight.runs.launch import settle_devices
 from memlight.runs.settings import IGNORED_DATA, as_given, comparable, plain
 from memlight.storage.records import difference
-from memlight.storage.rundir import RunDir
+from memlight.storage.rundir import MemberDir, RunDir
 from memlight.storage.tables import read_yaml_config
+from memlight.storage.writing import lacking
 from memlight.training.continuing import Refuse, require_continuable, require_kinds, require_weights
 
 _DECISIVE = ("seed_everything", "model", "data", "trainer")
@@ -303,3 +304,25 @@ def is_finished(run: RunDir, role: str, max_epochs: int) -> bool:
 def has_started(run: RunDir) -> bool:
     """Whether any member has something that training it again would not replace."""
     return any(path.exists() for one in run.members() for path in (one.encoder, one.checkpoints / "last.ckpt"))
+
+
+def require_room(member: MemberDir, module: nn.Module, epochs: int, keep_every: int) -> None:
+    """Refuse a disk that cannot hold the checkpoints of a training, by what they take at the least.
+
+    Args:
+        member: where they go.
+        module: the training method.
+        epochs: of the whole training.
+        keep_every: epochs between the checkpoints that are kept; 0 keeps none on the way.
+
+    Raises:
+        UserError: says how much is needed, and how much is free.
+    """
+    of_weights = sum(tensor.nbytes for tensor in module.state_dict().values())
+    of_optimizer = sum(weight.nbytes for weight in module.parameters() if weight.requires_grad)  # SGD's momentum
+    kept = epochs // keep_every if keep_every else 0
+    there = len(list(member.checkpoints.glob("*.ckpt")))
+    checkpoints = max(0, kept + 1 - there) + 1  # a new last.ckpt stands beside the old one while it is written
+    if words := lacking(member.dir, checkpoints * (of_weights + of_optimizer)):
+        why = f"its checkpoints do not fit on the disk: {words}"
+        raise UserError("run", member.dir, why, ["make room", "choose another `run`", "keep fewer with `keep_every`"])
