@@ -96,7 +96,7 @@ def add_samples(
 
 def edit_json(path: Path, **changed: object) -> None:
     """Other values in a file such as ``summary.json``."""
-    write_json(path, {**read_json(path), **changed})
+    write_json(path, {**read_json(path, dict), **changed})
 
 
 def add_unitmem(

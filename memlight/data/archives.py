@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
+from memlight.storage.arrays import DAMAGED, read_npz
 from memlight.storage.writing import atomic_write
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -184,14 +185,22 @@ def _save(kept: Path, index: ArchiveIndex, state: NDArray[np.int64]) -> None:
 
 def _load(kept: Path, state: NDArray[np.int64]) -> ArchiveIndex | None:
     try:
-        with kept.open("rb") as file, np.load(file) as arrays:
-            if not np.array_equal(arrays["state"], state):
-                return None
-            names, numbers = arrays["names"].tobytes().decode(errors="surrogateescape"), arrays["numbers"]
-            index = ArchiveIndex(names.split("\0") if len(numbers) else [], numbers, bool(arrays["zipped"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(kept, ("state", "zipped", "numbers", "names"))
+    except DAMAGED:
         return None
-    return index if len(index.names) == len(numbers) else None
+    numbers, zipped = arrays["numbers"], arrays["zipped"]
+    if not np.array_equal(arrays["state"], state) or zipped.shape or numbers.dtype != np.int64:
+        return None
+    names = arrays["names"].tobytes().decode(errors="surrogateescape").split("\0") if len(numbers) else []
+    if numbers.shape != (len(names), len(Member._fields)) or not _possible(numbers, int(state[1])):
+        return None
+    return ArchiveIndex(names, numbers, bool(zipped))
+
+
+def _possible(numbers: NDArray[np.int64], size: int) -> bool:
+    """Whether every file of an index lies in an archive of so many bytes."""
+    offset, stored = numbers[:, 0], numbers[:, 1]
+    return bool((numbers[:, :3] >= 0).all() and (offset <= size).all() and (stored <= size - offset).all())
 
 
 def _zip_index(path: str) -> ArchiveIndex:

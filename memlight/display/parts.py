@@ -7,6 +7,7 @@ from typing import Any
 
 from memlight.display import page
 from memlight.display.page import Cell
+from memlight.storage.run_files import ReleasedFile, Summary
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.schema import Column, Schema
 from memlight.storage.tables import Table, read_json
@@ -22,7 +23,7 @@ def heading(analysis: AnalysisDir) -> str:
 
 def figures(analysis: AnalysisDir) -> str:
     """Every figure that the summary names and that is there, with its caption."""
-    captions = read_json(analysis.summary)["figures"]
+    captions = read_json(analysis.summary, Summary)["figures"]
     files = {name: analysis.figures / f"{name}.png" for name in captions}
     return "".join(page.picture(path.read_bytes(), captions[name]) for name, path in files.items() if path.is_file())
 
@@ -80,7 +81,7 @@ def provenance(
     parts = []
     for command in commands:
         for analysis in run.analyses(command):
-            made = read_json(analysis.summary)
+            made = read_json(analysis.summary, Summary)
             pairs = [
                 ("command", made["command_line"]),
                 *facts_of(made),
@@ -102,7 +103,7 @@ def missing(run: RunDir, command: str) -> str:
     """A line that says that a run was not analysed so, and how it is."""
     which = ""
     if run.released.is_file():
-        made = read_json(run.released)
+        made = read_json(run.released, ReleasedFile)
         weights = f" --weights {made['weights']['file']}" if made["weights"] else ""
         which = f" --encoder {made['encoder']}{weights} --images {made['images']}"
     return page.paragraph(

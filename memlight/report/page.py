@@ -19,6 +19,7 @@ from memlight.display import page
 from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, STYLE
 from memlight.display.parts import missing, provenance
 from memlight.display.words import joined
+from memlight.storage.run_files import ReleasedFile, SplitsFile
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_text
 
@@ -70,22 +71,23 @@ def _what_was_measured(run: RunDir) -> str:
     members = joined([member.role for member in run.members() if member.encoder.is_file()]) or "none yet"
     if not run.splits.is_file():
         return f"Encoders trained: {members}."
-    splits = read_json(run.splits)
-    sizes = ", ".join(f"{len(splits[n])} {n}" for n in SPLITS if n in splits)
+    splits = read_json(run.splits, SplitsFile)
+    ids = {"shared": splits["shared"], "candidate": splits["candidate"], "independent": splits["independent"]}
+    sizes = ", ".join(f"{len(of_split)} {name}" for name, of_split in {**ids, "external": splits["external"]}.items())
     return f"Data: {splits['dataset']} ({sizes} images). Encoders trained: {members}."
 
 
 def _released(run: RunDir) -> str:
     """Name, weights and images of an encoder that was not trained here."""
-    made, splits = read_json(run.released), read_json(run.splits)
+    made, splits = read_json(run.released, ReleasedFile), read_json(run.splits, SplitsFile)
     weights, views = made["weights"], made["views"]
     origin = (
         [("weights", f"{weights['file']}: {weights['words']}"), ("weights, sha256", weights["sha256"])]
         if weights
         else [("weights", f"random weights, seed {made['init_seed']}: nothing was learned")]
     )
-    if weights and weights.get("trained_on"):
-        origin.append(("weights, trained on", weights["trained_on"]))
+    if weights and (trained_on := weights.get("trained_on")):
+        origin.append(("weights, trained on", trained_on))
     held_out = f"{len(splits['external'])} of {made['held_out'] or made['images']}" if splits["external"] else "none"
     pairs = [
         ("encoder", made["encoder"]),

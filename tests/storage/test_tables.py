@@ -114,16 +114,16 @@ def test_json_is_plain_even_from_numpy_and_nan(tmp_path: Path) -> None:
     value = {"a": np.float64(0.1), "b": np.arange(2), 3: [np.nan, np.bool_(True)], "path": tmp_path, "none": None}
     write_json(tmp_path / "x.json", value)
     expected = {"a": 0.1, "b": [0, 1], "3": [None, True], "path": str(tmp_path), "none": None}
-    assert json.loads((tmp_path / "x.json").read_text()) == expected == read_json(tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text()) == expected == read_json(tmp_path / "x.json", dict)
 
 
 def test_damaged_json_and_yaml_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     path.write_text('{"a": ')
     with pytest.raises(UserError, match=r"summary\.json cannot be read"):
-        read_json(path)
+        read_json(path, dict)
     path.write_text("- a list")
-    with pytest.raises(UserError, match="not a configuration"):
-        read_yaml_config(path)
+    with pytest.raises(UserError, match="expected object, got array"):
+        read_yaml_config(path, dict)
     path.write_text("a: {b: 1}")
-    assert read_yaml_config(path) == {"a": {"b": 1}}
+    assert read_yaml_config(path, dict) == {"a": {"b": 1}}
