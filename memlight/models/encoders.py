@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from memlight.errors import UserError, named
+from memlight.errors import UserError, at_most, named
 from memlight.models.resnet9 import ResNet9
 from memlight.models.vqvae import GROUPS, VQVAEEncoder
 from memlight.models.weight_files import open_safetensors, read_safetensors
 from memlight.random import seeded
 from memlight.storage.documents import WrongField, checked, parse_json
-from memlight.storage.run_files import Architecture, EncoderMetadata
+from memlight.storage.run_files import MOST_SIDE, Architecture, EncoderMetadata
 from memlight.storage.writing import atomic_write
 
 Stem = Literal["cifar", "imagenet"]
@@ -77,6 +77,8 @@ def build_encoder(
     """
     if stem not in get_args(Stem):
         raise UserError("stem", stem, f"unknown stem; use one of {', '.join(get_args(Stem))}")
+    if image_size is not None:
+        at_most(MOST_SIDE, image_size=image_size)
     library, colon, short = name.partition(":")
     with seeded(seed):
         if colon and library in _LIBRARIES:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from memlight.errors import UserError, named
 from memlight.storage.records import difference
-from memlight.storage.run_files import Positive
+from memlight.storage.run_files import Positive, Side
 from memlight.storage.store import Dtype, Layout, ManifestFile, ShardRecord, Store, StoreKind, StoreWriter, Verify
 from memlight.storage.tables import read_json, write_text
 
@@ -38,7 +38,7 @@ class _Data(TypedDict):
 
 
 class _Extraction(TypedDict):
-    picture_size: tuple[Positive, Positive]
+    picture_size: tuple[Side, Side]
 
 
 class PatchManifest(ManifestFile):

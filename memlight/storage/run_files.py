@@ -10,6 +10,10 @@ from msgspec import Meta
 
 Natural = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
+MOST_SIDE = 13_377
+"""Pixels on the side of the largest square image that is read; Pillow refuses more pixels as a bomb."""
+
+Side = Annotated[int, Meta(ge=1, le=MOST_SIDE)]
 Triple = tuple[float, float, float]
 """A number for each channel."""
 
@@ -64,14 +68,14 @@ class Architecture(TypedDict):
     stem: Literal["cifar", "imagenet"]
     in_channels: Positive
     num_features: Positive
-    input_size: Positive
+    input_size: Side
 
 
 class ViewsRecord(TypedDict):
     """What `memlight.data.augment.Views.spec` gives."""
 
     name: str
-    size: Positive
+    size: Side
     mean: NotRequired[Triple | None]
     std: NotRequired[Triple | None]
 
@@ -117,7 +121,7 @@ class Measured(TypedDict):
     """The views by which an encoder that was not trained here is measured."""
 
     name: str
-    size: Positive
+    size: Side
     mean: Triple
     std: Triple
 

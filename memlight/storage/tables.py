@@ -45,7 +45,13 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file as a whole."""
+    """Write a UTF-8 text file as a whole.
+
+    Raises:
+        UserError: there is a directory in its place.
+    """
+    if path.is_dir():
+        raise UserError("run", path, "a directory, where a file is to be written", "remove it")
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

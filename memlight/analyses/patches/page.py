@@ -21,7 +21,7 @@ from memlight.analyses.patches.compare import compare_patches, require_same_sear
 from memlight.display import page
 from memlight.display.figures import spread_over
 from memlight.display.page import Cell, interval, number, word
-from memlight.display.parts import Shown, drawn, figures, rows_of
+from memlight.display.parts import Shown, consistent, drawn, figures, rows_of
 from memlight.errors import UserError, named
 from memlight.patches.grid import patch_boxes
 from memlight.patches.results import PatchResults, read_results
@@ -29,7 +29,7 @@ from memlight.patches.store import PatchStore, open_store
 from memlight.runs.flags import Results
 from memlight.runs.log import AnalysisLog
 from memlight.storage.run_files import SearchFile, Summary
-from memlight.storage.rundir import RunDir
+from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_text
 
 SHOWN = 36
@@ -205,6 +205,11 @@ def write_patches_page(run: RunDir, browser: str) -> None:
         UserError: a table or summary is damaged.
     """
     analysis = run.analysis("patches")
+    with consistent(analysis.dir):
+        write_text(run.report, _page(run, analysis, browser))
+
+
+def _page(run: RunDir, analysis: AnalysisDir, browser: str) -> str:
     about = read_json(analysis.search, SearchFile)
     table = read_table(analysis.table(), PATCHES_TABLE)
     compared = run.analysis("patches_compare")
@@ -231,7 +236,7 @@ def write_patches_page(run: RunDir, browser: str) -> None:
         ("Most used sources", drawn(origins, PATCHES_ORIGINS, "name", "source", "patches", "images")),
         ("How it was made", _made(about, read_json(analysis.summary, Summary))),
     ]
-    write_text(run.report, page.page(f"Where the patches of {run.name} come from", opening, sections))
+    return page.page(f"Where the patches of {run.name} come from", opening, sections)
 
 
 def patches_words(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.analyses.registry import ANALYSES, headline_columns, headline_words
+from memlight.display.parts import consistent
 from memlight.errors import UserError, named
 from memlight.runs.analysis import Analysis
 from memlight.runs.settings import Setting, differing, flat_settings, recorded_settings, setting_text
@@ -215,7 +216,8 @@ def _read(name: str, run: RunDir) -> ComparedRun:
         if found.summary.is_file():
             table = analysis.by_layer or "table"
             tables[analysis.name] = {table: read_table(found.table(table), analysis.schema(table))}
-            numbers |= analysis.headlines(tables[analysis.name])
+            with consistent(found.dir):
+                numbers |= analysis.headlines(tables[analysis.name])
             summaries[analysis.name] = read_json(found.summary, Summary)
     return ComparedRun(name, run, flat_settings(recorded_settings(run)), numbers, _layers(tables), summaries)
 
