@@ -202,7 +202,8 @@ def _load(kept: Path, state: NDArray[np.int64]) -> ArchiveIndex | None:
     numbers, zipped = arrays["numbers"], arrays["zipped"]
     if not np.array_equal(arrays["state"], state) or zipped.shape or numbers.dtype != np.int64:
         return None
-    names = arrays["names"].tobytes().decode(errors="surrogateescape").split("\0") if len(numbers) else []
+    text = arrays["names"].tobytes().decode(errors="surrogateescape")
+    names = text.split("\0") if text or len(numbers) else []
     if numbers.shape != (len(names), len(Member._fields)) or not _possible(numbers, int(state[1])):
         return None
     return ArchiveIndex(names, numbers, bool(zipped))

@@ -83,6 +83,8 @@ def section(command: str, explained: str = "") -> Callable[[Callable[[AnalysisDi
             results = []
             for analysis in run.analyses(command):
                 with consistent(analysis.dir):
+                    if (path := analysis.table()).is_file() and path.read_bytes().count(b"\n") < 2:
+                        raise ValueError(f"{path.name} has no rows")
                     results.append(html_of(analysis))
             return (page.paragraph(explained, "soft") if explained and results else "") + "".join(results)
 

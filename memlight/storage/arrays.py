@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -25,7 +26,10 @@ INFLATED_TIMES = 20
 _PLAIN = "biufcSU"
 """Kinds of arrays that are read: numbers, truth values, words of a fixed length; never objects or records."""
 
-_NUMPY_RAISES = (ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError, struct.error, EOFError)
+_NUMPY_RAISES = (
+    *(ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError, struct.error, EOFError),
+    *(LookupError, AttributeError, tokenize.TokenError),
+)
 
 DAMAGED = (OSError, ValueError)
 """What the functions here raise for a file that is missing, damaged or of another kind; the message says which."""
