@@ -159,6 +159,10 @@ def test_more_devices_than_there_are(
         ("model: {a: [1\n  b: 2\n", "not valid YAML in line 2: "),
         ("just words\n", "not a configuration"),
         ("\x00", "not valid YAML"),
+        ("a: &a [*a]\n", "*a holds itself"),
+        ("a: " + "[" * 100_000, "nest deeper than"),
+        ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        ("a: " + "1" * 5000 + "\n", "without quotes"),
     ],
 )
 def test_a_broken_configuration(

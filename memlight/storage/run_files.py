@@ -146,11 +146,16 @@ class ClassConfig(TypedDict):
     init_args: Json
 
 
-class Config(TypedDict):
+class MethodConfig(TypedDict):
+    """What ``config.yaml`` says of the method."""
+
+    model: ClassConfig
+
+
+class Config(MethodConfig):
     """``config.yaml`` of a training."""
 
     seed_everything: int | bool | None
-    model: ClassConfig
     data: ClassConfig
     trainer: Json
 

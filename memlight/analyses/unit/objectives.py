@@ -24,7 +24,7 @@ from memlight.modules.optim import OptimConfig
 from memlight.random import permutation
 from memlight.runs.checkpoints import checkpoint_state
 from memlight.runs.opened import OpenedRun
-from memlight.storage.run_files import Config
+from memlight.storage.run_files import MethodConfig
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_yaml_config
 
@@ -175,7 +175,7 @@ def load_method(run: RunDir, role: str) -> SSLModule:
     if not last.is_file():
         why = f"no {role}/checkpoints/{last.name}, which holds the heads of the training's loss"
         raise UserError("run", run.root, why, ["train it again", "use `objective='activation'`"])
-    method = _build(run, read_yaml_config(run.config, Config))
+    method = _build(run, read_yaml_config(run.config, MethodConfig))
     try:
         method.load_state_dict(checkpoint_state(last))
     except RuntimeError as error:
@@ -210,7 +210,7 @@ def method_of(opened: OpenedRun, member: str, encoder: nn.Module) -> SSLModule:
     return method
 
 
-def _build(run: RunDir, config: Config) -> SSLModule:
+def _build(run: RunDir, config: MethodConfig) -> SSLModule:
     """The class that the configuration names, with its arguments."""
     try:
         package, _, name = config["model"]["class_path"].rpartition(".")
