@@ -165,6 +165,19 @@ def checkpoint_state(ckpt_path: Path, *, argument: str = "run") -> dict[str, Ten
     return state
 
 
+def checkpoint_content(ckpt_path: Path, *, argument: str = "run") -> dict[str, Any]:
+    """Read everything in a Lightning checkpoint, on the CPU.
+
+    Args:
+        ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
+        argument: what the file is called in errors.
+
+    Raises:
+        UserError: no such file, truncated, or holds code.
+    """
+    return {**_read_checkpoint(ckpt_path, argument)}
+
+
 @named(path="run")
 def initial_encoder(metadata: Mapping[str, Any]) -> nn.Module:
     """Build an encoder as it was before training, in eval mode: the untrained control.

@@ -16,6 +16,7 @@ from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError, named
 from memlight.features.discovery import list_layers
 from memlight.features.layers import check_layers
+from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import (
@@ -100,8 +101,16 @@ class OpenedRun:
         return self._ready(encoder)
 
     def _ready(self, encoder: nn.Module) -> nn.Module:
-        """On the device, in the memory format in which convolutions are quickest (on CPUs by half)."""
+        """On the device, in the memory format in which convolutions are quickest (on CPUs by half).
+
+        Raises:
+            UserError: it cannot take the views that it is to be shown.
+        """
+        require_encoder_takes(encoder, self.data.view_size, self._wrong_size)
         return encoder.to(self.device).to(memory_format=torch.channels_last)
+
+    def _wrong_size(self, why: str) -> UserError:
+        return UserError("run", self.run.root, f"has views of {self.data.view_size} pixels: {why}", "train it again")
 
     def pair(self, checkpoint: str | None = None) -> tuple[nn.Module, nn.Module]:
         """The candidate and the independent encoder, checked to belong together."""

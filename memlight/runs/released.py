@@ -87,6 +87,9 @@ class ReleasedRun(OpenedRun):
             raise UserError("member", member, "belongs to a run", "of an encoder there is itself and random")
         return self._ready(encoder)
 
+    def _wrong_size(self, why: str) -> UserError:
+        return UserError("image_size", self.data.view_size, why, "choose another one")
+
     def at_once(self, max_forward: int) -> int:
         """Most views in one forward: what was asked for, or fewer where the encoder's maps are large."""
         return min(max_forward, getattr(self.loaded, "max_forward", max_forward))

@@ -31,6 +31,7 @@ from memlight.runs.log import AnalysisLog
 from memlight.storage.run_files import SearchFile, Summary
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_text
+from memlight.storage.writing import sweep
 
 SHOWN = 36
 """Images on the page, spread over their mean distances."""
@@ -144,6 +145,7 @@ def run_report(
         ) as log:
             log.headline({"held_out": baseline, "compared": list(searches)})
             compare_patches(searches, baseline, index.num_images, log)
+    sweep(directory.root)
     write_patches_page(directory, browser)
     print(f"report: {directory.report}")
 

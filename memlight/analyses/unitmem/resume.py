@@ -23,7 +23,7 @@ from torch import Tensor
 
 from memlight import dist
 from memlight.errors import UserError, named
-from memlight.metrics.functional import max_and_rest
+from memlight.metrics.functional import BLOCK_ENTRIES, max_and_rest
 from memlight.metrics.unitmem import UnitMemPass
 from memlight.models.weight_files import open_safetensors, read_safetensors
 from memlight.storage.arrays import map_npy
@@ -38,9 +38,6 @@ SAVE_SECONDS = 30.0
 
 PENDING_BYTES = 1 << 24
 """Rows of the table that may wait in memory."""
-
-_ENTRIES = 1 << 24
-"""Entries of the largest block of the table that is sorted."""
 
 FORMAT = 1
 
@@ -64,7 +61,7 @@ class MuTable:
         """Mu of some units on all images, ``(N, u)`` float32, images in ascending order of id."""
         block = torch.empty(self.images, len(range(*units.indices(self.units))))
         for number, part in enumerate(self._parts):
-            block[number :: len(self._parts)] = torch.from_numpy(part[:, units].copy())
+            block.numpy()[number :: len(self._parts)] = part[:, units]
         return block
 
 
@@ -82,7 +79,7 @@ def rest_medians(table: MuTable, device: torch.device) -> Tensor:
     """
     share = -(-table.units // dist.world_size())
     first, last = (min((dist.rank() + more) * share, table.units) for more in (0, 1))
-    step = max(1, _ENTRIES // table.images)
+    step = max(1, BLOCK_ENTRIES // table.images)
     medians = [torch.empty(0, dtype=torch.float64, device=device)]
     for start in range(first, last, step):
         block = table.columns(slice(start, min(start + step, last)))
