@@ -30,6 +30,7 @@ from memlight.runs.checkpoints import (
 from memlight.runs.device import process_group
 from memlight.runs.flags import Place
 from memlight.runs.log import AnalysisLog, LoggerKind
+from memlight.storage.documents import WrongField, arguments_of, checked
 from memlight.storage.rundir import RunDir
 
 
@@ -261,7 +262,10 @@ def read_run(
 def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule:
     """The images that an encoder's metadata name, not read yet."""
     try:
-        data = ImageDataModule(**{**record["data"], **({} if root is None else {"root": root})})
+        options = checked(record["data"], arguments_of(ImageDataModule))
+        data = ImageDataModule(**{**options, **({} if root is None else {"root": root})})
+    except WrongField as error:
+        raise UserError("run", run, f"its encoders' metadata: data: {error}", "train it again") from error
     except (KeyError, TypeError) as error:
         raise UserError("run", run, f"trained by another version of memlight ({error})", "train it again") from error
     if data.root is not None and not Path(data.root).expanduser().exists():

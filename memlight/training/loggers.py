@@ -245,5 +245,6 @@ def _tables(trainer: L.Trainer) -> list[MetricsCSV]:
 def last_values(path: Path) -> dict[str, float]:
     """The last value of every column of a ``metrics.csv``; empty where there is none yet."""
     table = read_table(path) if path.is_file() else {}
-    logged = {name: column[np.isfinite(column)] for name, column in table.items()}
+    numbers = {name: column for name, column in table.items() if column.dtype.kind in "fiub"}
+    logged = {name: column[np.isfinite(column)] for name, column in numbers.items()}
     return {name: float(column[-1]) for name, column in logged.items() if len(column)}

@@ -24,6 +24,7 @@ from memlight.runs.checkpoints import METADATA_KEY, checkpoint_content, encoder_
 from memlight.runs.launch import settle_devices
 from memlight.runs.settings import IGNORED_DATA, as_given, comparable, plain
 from memlight.storage.records import difference
+from memlight.storage.run_files import Config
 from memlight.storage.rundir import MemberDir, RunDir
 from memlight.storage.tables import read_yaml_config
 from memlight.storage.writing import lacking
@@ -196,7 +197,7 @@ def require_same_settings(
         UserError: says what differs first.
     """
     try:
-        saved = settings(read_yaml_config(run.config))
+        saved = settings(read_yaml_config(run.config, Config))
     except (KeyError, TypeError) as error:
         raise UserError("run", run.root, f"{run.config} was edited or is damaged", "choose another `run`") from error
     now = settings(options)

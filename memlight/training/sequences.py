@@ -20,6 +20,7 @@ from memlight.runs.settings import plain, sequence_settings
 from memlight.runs.sweep import default_run
 from memlight.sequences.evaluation import evaluation_of
 from memlight.sequences.interventions import AtSteps, sequence_module
+from memlight.storage.run_files import SequenceSummary
 from memlight.storage.rundir import SEQUENCE, RunDir
 from memlight.storage.tables import read_json
 from memlight.training.chatter import speak
@@ -220,4 +221,4 @@ class SequenceProgress(Callback):
 def _finished(run: RunDir, max_steps: int) -> bool:
     """Whether the results of so many gradient steps are there."""
     summary = run.root / "summary.json"
-    return summary.is_file() and read_json(summary)["sets"][-1]["evaluated_at_step"] == max_steps
+    return summary.is_file() and read_json(summary, SequenceSummary)["sets"][-1]["evaluated_at_step"] == max_steps

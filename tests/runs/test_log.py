@@ -67,7 +67,7 @@ def test_an_analysis_leaves_tables_figures_and_how_it_was_made(tmp_path: Path) -
     assert sorted(path.name for path in analysis.dir.iterdir()) == ["figures", "summary.json", "table.csv"]
     with Image.open(analysis.figures / "grid.png") as png:
         assert png.size == tuple((GRID.get_size_inches() * GRID.dpi).round())
-    summary = read_json(analysis.summary)
+    summary = read_json(analysis.summary, dict)
     assert summary["headline"] == {"top1": 0.5}
     assert summary["figures"] == {"grid": "A caption."}
     assert {key: summary[key] for key in MADE_FROM} == MADE_FROM

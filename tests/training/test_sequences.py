@@ -83,7 +83,7 @@ def test_the_files_of_a_run(trained: Path) -> None:
     assert {name for named in results.weights.values() for name in named} == {"A_logits", "B_logits"}
     assert results.args["model"]["init_args"]["init_seed"] == 3 and results.args["data"]["init_args"]["seed"] == 3
     assert [event["kind"] for event in results.events] == ["snapshot", "data_switch"]
-    summary = read_json(trained / "summary.json")
+    summary = read_json(trained / "summary.json", dict)
     assert summary["sets"][0]["evaluated_at_step"] == 6 and summary["sets"][1]["evaluated_at_step"] == 12
     metrics = read_table(trained / "metrics.csv")
     assert {"train/loss", "train/loss/seed4", "set1/accuracy", "event/data_switch"} <= set(metrics)

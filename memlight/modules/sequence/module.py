@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import lightning.pytorch as L
@@ -19,6 +18,7 @@ from memlight.errors import UserError, at_least, below_one, positive
 from memlight.models.sequence_model import SequenceModel
 from memlight.modules.optim import keep_options
 from memlight.modules.sequence.shares import gathered, own_share, require_independent, taken
+from memlight.storage.torch_files import read_torch
 
 OptimizerName = Literal["adam", "adamw", "sgd"]
 
@@ -415,11 +415,7 @@ def read_sequence_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, broken or another's.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError, ValueError) as error:
-        why = f"cannot be read ({str(error).splitlines()[0]})"
-        raise UserError("ckpt_path", path, why, "give another one") from error
+    checkpoint = read_torch(path, "ckpt_path", ["give another one"])
     if not isinstance(checkpoint, dict) or STATE_KEY not in checkpoint:
         raise UserError("ckpt_path", path, *_FOREIGN)
     return checkpoint
