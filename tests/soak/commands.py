@@ -17,6 +17,7 @@ from tests.soak.children import Command
 from tests.tiny_pair import FLAGS, ROLES, ROOT, THREE_LAYERS
 
 CSV = ["--logger=csv", "--device=cpu"]
+SHORT = ["--trainer.max_epochs=2", "--keep_every=1", "--trainer.enable_progress_bar=false"]
 _EXTRACT = [
     *("patches", "extract", "--extractor=resnet9", "--image-size=16", "--grid=2", "--shard-size=4"),
     *("--max-forward=4", "--workers=0", "--device=cpu"),
@@ -59,8 +60,8 @@ def _each(*commands: Command) -> Command:
 
 
 def _fit(run: str, role: str, seed: int) -> Command:
-    resumed = ["--resume=true", f"--seed_everything={seed}", "--trainer.enable_progress_bar=false"]
-    return _train("fit", *FLAGS, f"--run={run}", f"--data.role={role}", *resumed)
+    resumed = ["--resume=true", f"--seed_everything={seed}"]
+    return _train("fit", *FLAGS, *SHORT, f"--run={run}", f"--data.role={role}", *resumed)
 
 
 _SEQUENCE = [

@@ -13,7 +13,8 @@ from tests.tiny_pair import same_tensors
 
 _TIMES = ("finished", "seconds", "per_second")
 _CHECKPOINT = ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "memlight")
-_OF_OTHERS = {"wandb", "__pycache__"}
+_OF_OTHERS = {"wandb", "wandb_id.txt"}
+"""What is of W&B: its own files, and an id that is drawn."""
 
 
 def differences(one: Path, other: Path) -> list[str]:
