@@ -32,7 +32,7 @@ from memlight.errors import UserError
 from memlight.models.encoders import build_encoder, load_encoder
 from memlight.models.foreign import load_weights
 from memlight.models.weight_files import read_record
-from memlight.modules.sequence.module import require_sequence_checkpoint
+from memlight.modules.sequence.module import read_sequence_checkpoint
 from memlight.patches.nearest import SearchProgress
 from memlight.patches.results import read_results
 from memlight.patches.store import open_store
@@ -261,7 +261,7 @@ def make_targets(root: Path) -> dict[str, Target]:
     add("runs/pair/candidate/encoder.safetensors", SAFETENSORS, _encoder)
     add("runs/unfinished/candidate/checkpoints/last.ckpt", ZIP, _checkpoint)
     last = "runs/sequence/checkpoints/last.ckpt"
-    add(last, ZIP, lambda root: require_sequence_checkpoint(root / last))
+    add(last, ZIP, lambda root: read_sequence_checkpoint(root / last))
     add("runs/released/encoder.json", JSON, _released)
     for name in ("manifest.json", "images.json", "00000.json", "00001.json"):
         add(f"patches/train/{name}", JSON, _patches)
