@@ -278,7 +278,7 @@ def test_a_run_with_other_splits(tmp_path: Path, run: Path, capsys: pytest.Captu
 def test_a_run_whose_configuration_was_edited(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     RunDir(run).config.write_text("trainer: {}\n")
     assert fit(run, "--resume=true") == 2
-    assert only_line(capsys).startswith(f"--run: {run}/config.yaml: field seed_everything is missing")
+    assert only_line(capsys).startswith(f"--run: {run}/config.yaml: field model is missing")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class Thumbnails:
             ids, sizes, webp = (stored[name] for name in ("ids", "sizes", "webp"))
             whole = all(array.ndim == 1 and array.dtype.kind in "iu" for array in (ids, sizes, webp))
             if not whole or len(ids) != len(sizes) or (sizes < 0).any() or sizes.sum() != webp.nbytes:
-                raise ValueError(f"{ids.shape} ids, {sizes.shape} sizes, {webp.nbytes} bytes")
+                raise ValueError(f"{ids.size} ids, {sizes.size} sizes, {webp.nbytes} bytes")
             ends = sizes.cumsum()
         except DAMAGED as error:
             why = f"{path} cannot be read ({error})"
