@@ -173,23 +173,25 @@ def _holder(descriptor: int) -> str:
 def _say_if_kept_local(path: Path) -> None:
     kind, options = _mount_of(path)
     if kind in _NETWORK and any(option in _KEPT_LOCAL for option in options):
-        words = f"is on {kind} that keeps locks to this machine; a command of another machine is not noticed"
+        words = f"is on {kind} that keeps locks to this machine, so that a command of another machine is not noticed"
         print(f"warning: {path.parent} {words}", file=sys.stderr)
 
 
 def _mount_of(path: Path) -> tuple[str, list[str]]:
     """Kind and options of the file system that a path lies on; empty where the system does not say."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return "", []
     real = str(path.parent.resolve())
-    found = max(
-        (fields for line in mounts if _lies_below(real, (fields := line.split())[1])),
-        key=lambda fields: len(fields[1]),
-        default=["", "", "", ""],
-    )
+    below = [fields for fields in _mounts() if _lies_below(real, fields[1])]
+    found = max(below, key=lambda fields: len(fields[1]), default=["", "", "", ""])
     return found[2], found[3].split(",")
+
+
+def _mounts() -> list[list[str]]:
+    """Device, place, kind and options of every file system; none where the system does not say."""
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.split() for line in lines]
 
 
 def _lies_below(path: str, mount: str) -> bool:

@@ -171,7 +171,13 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FULL_WORDS = ("No space left", "os error 28", "PytorchStreamWriter failed", "iostream error")
+_FULL_WORDS = (
+    *(f"(os error {code})" for code in _FULL),
+    "No space left",
+    " requested and ",  # NumPy: as many items were to be written, and as many could be
+    "PytorchStreamWriter failed",
+    "iostream error",
+)
 """How libraries that hide the number of the error say that a disk is full."""
 
 

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import memlight.modules  # noqa: F401 - registers the methods, so that `class_path: SimCLR` is found
+from memlight import dist
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError, named, user_error_behind
@@ -181,7 +182,7 @@ class MemlightCLI(LightningCLI):
         Raises:
             UserError: another one trains it.
         """
-        if getattr(rank_zero_only, "rank", 0) == 0:
+        if dist.rank() == 0 and getattr(rank_zero_only, "rank", 0) == 0:
             self.lock = self._held.enter_context(WriterLock(member.lock, member.dir))
             self._held.enter_context(self.lock.while_in_place())
             sweep(self.run_dir.root)

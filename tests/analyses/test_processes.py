@@ -33,9 +33,9 @@ def test_two_processes_give_the_tables_of_one(trained: RunDir) -> None:
 
 KILLED = """
 import os, signal, sys
-import memlight.runs.log
+import memlight.storage.writing
 from memlight.analyze import main
-memlight.runs.log.replace_directory = lambda new, old: os.kill(os.getpid(), signal.SIGKILL)
+memlight.storage.writing.replace_directory = lambda new, old: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
 

@@ -124,6 +124,7 @@ def test_killed_at_any_moment_and_resumed(
             main(flags(images, member, out, "--mode", "crop", "--max-forward", "8"))
             break
         except Killed:
+            out.mkdir(exist_ok=True)
             (out / ".999.00001.npy").write_bytes(b"half a shard")
             (out / ".999.00002.json").write_bytes(b"{")
         left = iter(range(100, 200))
