@@ -1,7 +1,11 @@
+import fcntl
 import os
+import pickle
 import re
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +36,31 @@ def digits_are_read_once() -> Iterator[None]:
         yield
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], TinyPair]) -> TinyPair:
+    """A pair that the first worker trains; the others wait for it and read it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    done = folder / f"{name}.pickle"
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            done.write_bytes(pickle.dumps(make(folder / name / "run")))
+    pair: TinyPair = pickle.loads(done.read_bytes())
+    return pair
+
+
 @pytest.fixture(scope="session")
 def plain_pair(tmp_path_factory: pytest.TempPathFactory) -> TinyPair:
     """A trained pair. Shared by all tests: read it, and change `TinyPair.copy` of it."""
-    return train_pair(tmp_path_factory.mktemp("plain") / "run")
+    return made_once(tmp_path_factory, "plain", train_pair)
 
 
 @pytest.fixture(scope="session")
 def observed_pair(tmp_path_factory: pytest.TempPathFactory) -> TinyPair:
     """The same training with both measuring callbacks."""
-    return train_pair(tmp_path_factory.mktemp("observed") / "run", observed=True)
+    return made_once(tmp_path_factory, "observed", partial(train_pair, observed=True))
 
 
 @pytest.fixture

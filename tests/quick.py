@@ -1,7 +1,7 @@
-"""What tests need not do again and again: draw charts, read the digits, relabel images a thousand times.
+"""What tests need not do again and again: draw charts, read the digits, relabel often, fit probes to the end.
 
-Other tests look at each of these in full: those of ``chart.py``, `tests/data/test_named.py`, and
-`tests/analyses/unitmem/test_contrast.py`.
+Other tests look at each of these in full: those of every ``chart.py``, `tests/data/test_named.py`,
+`tests/analyses/unitmem/test_contrast.py` and `tests/metrics/test_probe.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,13 +13,17 @@ from inspect import isfunction
 from typing import Any
 from unittest.mock import patch
 
+from memlight.analyses.probe import accuracy
 from memlight.analyses.unitmem import study as unitmem_study
 from memlight.analyses.unitmem.contrast import unit_contrast
 from memlight.data import datasets
 from memlight.data.sources import ImageSource
+from memlight.metrics.probe import linear_probe
 from memlight.runs.log import AnalysisLog
 
 RELABELLINGS = 50
+PROBE_STEPS = 20
+short_probe = partial(linear_probe, max_steps=PROBE_STEPS)
 _opener = datasets._opener
 
 
@@ -44,6 +48,13 @@ def digits_once() -> Iterator[None]:
 def few_relabellings() -> Iterator[None]:
     """The intervals of a pair's unit contrast come from fewer relabellings."""
     with patch.object(unitmem_study, "unit_contrast", partial(unit_contrast, draws=RELABELLINGS)):
+        yield
+
+
+@contextmanager
+def short_probes() -> Iterator[None]:
+    """Linear probes stop early: what is compared goes through the same steps."""
+    with patch.object(accuracy, "linear_probe", short_probe):
         yield
 
 

@@ -21,7 +21,7 @@ from memlight.cli import main as train_main
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 from tests.close import assert_tables_close
-from tests.quick import digits_once, few_relabellings, without_charts
+from tests.quick import digits_once, few_relabellings, short_probes, without_charts
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ("candidate", "independent")
@@ -64,7 +64,7 @@ def fit_flags(run: Path, *flags: str, role: str = "candidate") -> list[str]:
 def fit(run: Path, *flags: str, role: str = "candidate") -> int:
     """``train.py fit`` in this process."""
     torch.set_num_threads(1)
-    with digits_once(), few_relabellings():
+    with digits_once(), few_relabellings(), short_probes():
         return train_main(fit_flags(run, *flags, role=role))
 
 
@@ -74,7 +74,7 @@ def analyze(run: Path, command: str, *flags: str) -> int:
     views = [f"--views={VIEWS}"] if command in ("layermem", "unitmem") else []
     logger = ["--logger=csv", "--device=cpu"] if command != "report" else []
     charts = without_charts(*({command} & {analysis.name for analysis in ANALYSES}))
-    with digits_once(), few_relabellings(), charts:
+    with digits_once(), few_relabellings(), short_probes(), charts:
         return analyze_main([command, f"--run={run}", *logger, *views, *flags])
 
 
@@ -111,10 +111,9 @@ def train_pair(root: Path, *, observed: bool = False) -> TinyPair:
     options = {"every_n_epochs": 2, "num_views": VIEWS, "layers": f"[{','.join(THREE_LAYERS[1:])}]"}
     names = ("UnitMemCallback", "LayerMemCallback") if observed else ()
     flags = [flag for name in names for flag in callback_flags(f"memlight.callbacks.{name}", **options)]
-    with without_charts("unitmem", "layermem"):
-        for role in ROLES:
-            assert fit(root, *flags, role=role) == 0
-            states[role] = random_states()
+    for role in ROLES:
+        assert fit(root, *flags, role=role) == 0
+        states[role] = random_states()
     return TinyPair(root, states)
 
 

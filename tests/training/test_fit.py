@@ -25,6 +25,7 @@ from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
 from memlight.training.fit import checkpoint_callbacks
 from tests.close import PIXELS
+from tests.ddp import run_ddp
 from tests.tiny_pair import (
     EPOCHS,
     KEPT,
@@ -155,8 +156,9 @@ def test_weights_and_images_have_seeds_of_their_own_that_follow_the_global_one(t
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_half_precision_trains_and_is_observed(tmp_path: Path, precision: str) -> None:
     observe = callback_flags("memlight.callbacks.UnitMemCallback", every_n_epochs=1, num_views=1, layers="[layer8]")
+    few = [f"--data.{name}=4" for name in ("num_shared", "num_candidate", "num_independent", "batch_size")]
     flags = [f"--trainer.precision={precision}", "--trainer.max_epochs=1", "--keep_every=1", "--data.num_external=0"]
-    assert fit(tmp_path / "run", *flags, *observe) == 0
+    assert fit(tmp_path / "run", *flags, *few, *observe) == 0
     during = RunDir(tmp_path / "run").analysis("unitmem", "epoch=0")
     assert analyze(tmp_path / "run", "unitmem", "--no-pair", "--views=1", "--layers=layer8", "--tag=after") == 0
     without_held_out = [name for name in UNITMEM_TABLES if name != "held_out"]
@@ -166,6 +168,34 @@ def test_half_precision_trains_and_is_observed(tmp_path: Path, precision: str) -
 # Going on
 
 
+def assert_same_member(run: Path, other: Path, role: str) -> None:
+    """Weights, optimizer, metrics and the exported file are the same bits."""
+    assert same_tensors(encoder_state(run, role), encoder_state(other, role))
+    ours, theirs = checkpoint(run, role=role), checkpoint(other, role=role)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "memlight"):
+        assert same_tensors(ours[part], theirs[part]), part
+    one, two = RunDir(run).member(role), RunDir(other).member(role)
+    assert one.metrics.read_bytes() == two.metrics.read_bytes()
+    assert one.encoder.read_bytes() == two.encoder.read_bytes()
+
+
+def killed(run: str) -> None:
+    """Its process ends in the middle of the third epoch."""
+    fit(Path(run), *callback_flags("tests.tiny_pair.KillAt", epoch=2, batch=2))
+
+
+@pytest.mark.ddp
+def test_a_member_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pair: TinyPair, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="rank 0 ended without an answer"):
+        run_ddp(killed, 1, str(run))
+    assert not RunDir(run).member("candidate").encoder.exists()
+    assert checkpoint(run)["epoch"] == 1
+    assert fit(run, "--resume=true") == 0
+    assert_same_member(run, plain_pair.root, "candidate")
+
+
+@pytest.mark.slow
 def test_a_pair_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pair: TinyPair, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "train.py"), "pair", *fit_flags(run)[1:-1]]
@@ -179,13 +209,7 @@ def test_a_pair_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pa
     resumed = subprocess.run(again, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     for role in ROLES:
-        assert same_tensors(encoder_state(run, role), encoder_state(plain_pair.root, role))
-        ours, theirs = checkpoint(run, role=role), checkpoint(plain_pair.root, role=role)
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "memlight"):
-            assert same_tensors(ours[part], theirs[part]), part
-        member, other = RunDir(run).member(role), RunDir(plain_pair.root).member(role)
-        assert member.metrics.read_bytes() == other.metrics.read_bytes()
-        assert member.encoder.read_bytes() == other.encoder.read_bytes()
+        assert_same_member(run, plain_pair.root, role)
 
 
 def test_a_finished_member_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,10 +398,12 @@ def test_mistakes_are_one_line_before_anything_is_trained(
 def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: TinyPair, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     record = "tests.tiny_pair.Record"
-    assert fit(one, *callback_flags(record, directory=tmp_path / "seen-by-one")) == 0
+    epochs = 2
+    only = f"--trainer.max_epochs={epochs}"
+    assert fit(one, only, *callback_flags(record, directory=tmp_path / "seen-by-one")) == 0
     observe = callback_flags("UnitMemCallback", every_n_epochs=2, num_views=3, layers="[layer8]")
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    flags = fit_flags(two, *ddp, *observe, *callback_flags(record, directory=tmp_path / "seen-by-two"))
+    flags = fit_flags(two, only, *ddp, *observe, *callback_flags(record, directory=tmp_path / "seen-by-two"))
     command = [sys.executable, str(ROOT / "train.py"), *flags]
     done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -386,7 +412,7 @@ def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: Tiny
     alone = torch.load(tmp_path / "seen-by-one" / "0.pt")
     ranks = [torch.load(tmp_path / "seen-by-two" / f"{rank}.pt") for rank in range(2)]
     assert same_tensors(ranks[0]["initial"], alone["initial"])
-    assert len(alone["steps"]) == len(ranks[0]["steps"]) == len(ranks[1]["steps"]) == EPOCHS * 4
+    assert len(alone["steps"]) == len(ranks[0]["steps"]) == len(ranks[1]["steps"]) == epochs * 4
     for whole, *parts in zip(alone["steps"], *(rank["steps"] for rank in ranks), strict=True):
         assert torch.equal(torch.cat([part["ids"] for part in parts]), whole["ids"])
         for view in range(2):
@@ -395,7 +421,7 @@ def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: Tiny
     parameters = {name for name, tensor in alone["final"].items() if "running" not in name and tensor.ndim}
     for name in parameters:  # batch statistics are each process's own: there is no SyncBatchNorm on CPUs
         assert torch.equal(ranks[0]["final"][name], ranks[1]["final"][name])
-    assert read_table(RunDir(two).member("candidate").metrics)["step"].tolist() == list(range(EPOCHS * 4))
+    assert read_table(RunDir(two).member("candidate").metrics)["step"].tolist() == list(range(epochs * 4))
 
     assert analyze(two, "unitmem", "--no-pair", f"--checkpoint={KEPT}", "--layers=layer8", "--tag=one-process") == 0
     during, after = (RunDir(two).analysis("unitmem", tag) for tag in (KEPT, "one-process"))
