@@ -1,17 +1,19 @@
 """Training end to end: what it leaves, how it goes on after a kill, what it refuses."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from memlight.batch import ViewBatch
 from memlight.cli import main
@@ -394,8 +396,29 @@ def test_mistakes_are_one_line_before_anything_is_trained(
 # Two processes
 
 
+def launched(flags: list[str], folder: Path) -> None:
+    """By Lightning, which starts the second process."""
+    command = [sys.executable, str(ROOT / "train.py"), *flags]
+    done = subprocess.run(command, env=environment(), cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def as_rank(flags: list[str]) -> int:
+    """In a process that somebody else started."""
+    os.environ["LOCAL_RANK"] = str(distributed.get_rank())
+    return main(flags)
+
+
+def forked(flags: list[str], folder: Path) -> None:
+    """By the fork server of these tests."""
+    assert run_ddp(as_rank, 2, flags) == [0, 0]
+
+
 @pytest.mark.ddp
-def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: TinyPair, tmp_path: Path) -> None:
+@pytest.mark.parametrize("started", [forked, pytest.param(launched, marks=pytest.mark.slow)])
+def test_two_processes_train_on_the_splits_and_the_views_of_one(
+    started: Callable[[list[str], Path], None], tmp_path: Path
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     record = "tests.tiny_pair.Record"
     epochs = 2
@@ -403,10 +426,7 @@ def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: Tiny
     assert fit(one, only, *callback_flags(record, directory=tmp_path / "seen-by-one")) == 0
     observe = callback_flags("UnitMemCallback", every_n_epochs=2, num_views=3, layers="[layer8]")
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    flags = fit_flags(two, only, *ddp, *observe, *callback_flags(record, directory=tmp_path / "seen-by-two"))
-    command = [sys.executable, str(ROOT / "train.py"), *flags]
-    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    started(fit_flags(two, only, *ddp, *observe, *callback_flags(record, directory=tmp_path / "seen-by-two")), tmp_path)
     assert RunDir(two).splits.read_bytes() == RunDir(one).splits.read_bytes()
 
     alone = torch.load(tmp_path / "seen-by-one" / "0.pt")
