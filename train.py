@@ -1,5 +1,6 @@
 """`python train.py pair|fit|validate --help` explains; see README.md."""
 
 from memlight.cli import main
+from memlight.endings import leave
 
-raise SystemExit(main())
+leave(main())

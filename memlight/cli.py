@@ -4,9 +4,12 @@ This module imports neither torch nor Lightning, so that `train.py --help` and m
 command line answer at once; `memlight.training.fit` is loaded when there is something to train.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+from signal import SIGTERM
 
+from memlight.endings import children_end_with_us, end_with_parent, leave, told_when_terminated
 from memlight.errors import UserError, flag_among
 from memlight.storage.writing import full_disk_in_words
 
@@ -28,16 +31,19 @@ A class is given by its name (--model SimCLR); its options follow it (--model.en
 class drops the options that a configuration file gave to the other one.
 """
 
+_SAVED = "finished epochs are saved: pair goes on from there, fit with --resume true"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command of train.py.
 
     Returns:
-        Exit status: 0; 2 with one line on standard error when the user can fix it; 130 after ctrl-C.
+        Exit status: 0; 2 with one line on standard error when the user can fix it; 130 after ctrl-C; 143 after SIGTERM.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        with full_disk_in_words():
+        end_with_parent()
+        with told_when_terminated(), children_end_with_us(), full_disk_in_words():
             return _run(args)
     except UserError as error:
         flag_of = flag_among(error.flags) if error.flags is not None else "--{}".format
@@ -46,9 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     except SystemExit as stopped:
+        if stopped.code == 128 + SIGTERM:
+            if not getattr(stopped, "said", False) and os.environ.get("LOCAL_RANK", "0") == "0":
+                print(f"terminated; {_SAVED}", file=sys.stderr)
+            return 128 + SIGTERM
         if not isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning turns ctrl-C into exit(1)
             raise
-    print("interrupted; finished epochs are saved: pair goes on from there, fit with --resume true", file=sys.stderr)
+    print(f"interrupted; {_SAVED}", file=sys.stderr)
     return 130
 
 
@@ -85,4 +95,4 @@ def _run(args: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -117,6 +117,17 @@ def at_least(minimum: float, **values: float) -> None:
             raise UserError(name, value, f"must be {minimum} or more")
 
 
+def at_most(maximum: float, **values: float) -> None:
+    """Refuse numbers above ``maximum``; each is given under its argument's name.
+
+    Raises:
+        UserError: names the first that is too large.
+    """
+    for name, value in values.items():
+        if not value <= maximum:
+            raise UserError(name, value, f"must be {maximum} or less")
+
+
 def positive(**values: float) -> None:
     """Refuse numbers that are not above 0; each is given under its argument's name.
 

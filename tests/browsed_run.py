@@ -8,6 +8,7 @@ from memlight.analyses.unitmem.browser.thumbnails import Thumbnails, encode
 from memlight.analyses.unitmem.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, table_of, write_json, write_table
+from tests.synthetic_run import splits_file
 
 LAYERS = {"conv/in:1": 3, "</script><b>": 4, "7": 2}
 """Layer -> number of units; the last unit of the second layer is dead."""
@@ -61,7 +62,7 @@ def image(number: int) -> np.ndarray:
 def make_browsed(root: Path, *tags: str | None) -> RunDir:
     """A run with such a result for each tag; the first keeps pictures."""
     run = RunDir(root)
-    write_json(run.splits, {"dataset": "made up", "sha256": "ab" * 32, "candidate": IDS})
+    write_json(run.splits, splits_file("made up", candidate=IDS))
     for tag in tags or (None,):
         write_browsed(run.analysis("unitmem", tag))
     pictures = [encode(image(number), 32, 10_000) for number in range(IMAGES)]

@@ -15,6 +15,7 @@ from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.analyses.unitmem.columns import UNITMEM_LAYERS
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, write_json, write_table, write_text
+from tests.synthetic_run import splits_file
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4", "layer5")
 
@@ -43,7 +44,7 @@ def config(
 def make_run(root: Path, settings: dict[str, Any] | None = None) -> RunDir:
     """A run that was trained and not analysed."""
     run = RunDir(root)
-    write_json(run.splits, {"dataset": "cifar10", "sha256": "ab" * 32})
+    write_json(run.splits, splits_file())
     write_text(run.config, yaml.safe_dump(config() if settings is None else settings))
     return run
 
@@ -60,6 +61,13 @@ def write_analysis(run: RunDir, command: str, tables: dict[str, tuple[Table, Seq
         "finished": "2026-11-20T07:45:36+00:00",
         "device": "CPU",
         "git_commit": None,
+        "seed": 0,
+        "split_sha256": "ab" * 32,
+        "versions": {},
+        "seconds": 1.0,
+        "images": 1,
+        "images_per_second": 1.0,
+        "figures": {},
     }
     write_json(analysis.summary, summary)
 
@@ -96,7 +104,7 @@ def add_samples(
 
 def edit_json(path: Path, **changed: object) -> None:
     """Other values in a file such as ``summary.json``."""
-    write_json(path, {**read_json(path), **changed})
+    write_json(path, {**read_json(path, dict), **changed})
 
 
 def add_unitmem(

@@ -1,6 +1,7 @@
 """A run directory with made-up numbers, for the tests of figures, files and the report."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,12 +118,32 @@ def probe_table() -> Table:
     }
 
 
+def splits_file(dataset: str = "cifar10", **ids: list[int]) -> dict[str, Any]:
+    """What ``splits.json`` holds, its hash made up."""
+    described = {"format": 1, "order": "random", "seed": 0, "num_train": 50_000, "num_test": 10_000}
+    every: dict[str, list[int]] = {"shared": [], "candidate": [], "independent": [], "external": []}
+    return {**described, "dataset": dataset, "sha256": "ab" * 32, **every, **ids}
+
+
+def weights_record(file: str) -> dict[str, Any]:
+    """What ``encoder.json`` says of weights."""
+    return {"file": file, "sha256": "ab" * 32, "prefix": "", "words": "all of it"}
+
+
+def released_file(**changed: Any) -> dict[str, Any]:
+    """What ``encoder.json`` holds."""
+    architecture = {"name": "resnet18", "stem": "cifar", "in_channels": 3, "num_features": 512, "input_size": 224}
+    views = {"name": "simclr", "size": 224, "mean": [0.5] * 3, "std": [0.5] * 3}
+    made = {"encoder": "resnet18", "architecture": architecture, "weights": None, "init_seed": 0, "views": views}
+    return {**made, "images": "photos", "held_out": None, **changed}
+
+
 def make_trained(root: Path) -> RunDir:
     """A run whose two members have been trained and not yet analysed."""
     rng = np.random.default_rng(0)
     run = RunDir(root)
     ids = {name: list(range(i * 10, i * 10 + 10)) for i, name in enumerate(("shared", "candidate", "independent"))}
-    write_json(run.splits, {"dataset": "cifar10", "sha256": "ab" * 32, **ids, "external": list(range(30, 40))})
+    write_json(run.splits, splits_file(**ids, external=list(range(30, 40))))
     write_text(run.config, "model:\n  class_path: SimCLR\n")
     for role in ("candidate", "independent"):
         table = metrics_table(rng)

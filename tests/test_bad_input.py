@@ -63,7 +63,7 @@ class Trap:
         (["--model=torch.nn.Linear"], "--model torch.nn.Linear: no such class, or not one for --model"),
         (["--model=lightning.pytorch.demos.boring_classes.BoringModel"], "--model BoringModel: has no encoder"),
         (["--data=lightning.pytorch.demos.boring_classes.BoringDataModule"], "--data: missing, or without splits"),
-        (["--config=nowhere.yaml"], "--config nowhere.yaml: No such file"),
+        (["--config=nowhere.yaml"], "--config nowhere.yaml: no such file"),
         (["--config="], "--config: name a YAML file"),
         (["--model.encoder=resnet99"], "--model.encoder resnet99: no such encoder; nearest: resnet9"),
         (["--model.optim.lr=0"], "--model.optim.lr 0.0: must be above 0"),
@@ -159,6 +159,10 @@ def test_more_devices_than_there_are(
         ("model: {a: [1\n  b: 2\n", "not valid YAML in line 2: "),
         ("just words\n", "not a configuration"),
         ("\x00", "not valid YAML"),
+        ("a: &a [*a]\n", "*a holds itself"),
+        ("a: " + "[" * 100_000, "nest deeper than"),
+        ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        ("a: " + "1" * 5000 + "\n", "without quotes"),
     ],
 )
 def test_a_broken_configuration(
@@ -274,7 +278,7 @@ def test_a_run_with_other_splits(tmp_path: Path, run: Path, capsys: pytest.Captu
 def test_a_run_whose_configuration_was_edited(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     RunDir(run).config.write_text("trainer: {}\n")
     assert fit(run, "--resume=true") == 2
-    assert only_line(capsys).startswith(f"--run {run}: {run}/config.yaml was edited")
+    assert only_line(capsys).startswith(f"--run: {run}/config.yaml: field seed_everything is missing")
 
 
 @pytest.mark.parametrize(
@@ -397,14 +401,14 @@ def nan_weights(run: Path) -> None:
 
 
 def edited_splits(run: Path) -> None:
-    content = read_json(RunDir(run).splits)
+    content = read_json(RunDir(run).splits, dict)
     content["candidate"][0] += 1
     write_json(RunDir(run).splits, content)
 
 
 def edited_splits_and_hash(run: Path) -> None:
     """Candidates that were not in training, with a hash that fits them."""
-    content = read_json(RunDir(run).splits)
+    content = read_json(RunDir(run).splits, dict)
     unseen = sorted(set(range(content["num_train"])) - {i for s in ("shared", "independent") for i in content[s]})
     split = PairSplit.load(RunDir(run).splits)
     content["candidate"] = unseen[-len(content["candidate"]) :]
@@ -481,7 +485,7 @@ def test_a_checkpoint_with_code_or_of_another_run(run: Path, command: str, capsy
     path = RunDir(run).member("candidate").checkpoints / "mine.ckpt"
     torch.save({"state_dict": {"encoder.a": torch.zeros(1)}, "loops": Trap(run / "witness")}, path)
     assert analyze(run, command, "--checkpoint=mine") == 2
-    assert only_line(capsys).startswith(f"--checkpoint {path}: truncated, or a pickle with code in it")
+    assert only_line(capsys).startswith(f"--checkpoint {path}: holds a posix.mkdir, and reading that could run code")
     other = torch.load(path.with_name("last.ckpt"), weights_only=True)
     other["memlight"]["split_sha256"] = "0" * 64
     torch.save(other, path)

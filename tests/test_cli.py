@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 from memlight import analyze as analyze_module
 from memlight.analyze import main as analyze_main
 from memlight.cli import main
+from memlight.endings import PARENT, Terminated, end_with_parent, told_when_terminated
 from memlight.storage.rundir import RunDir
 from memlight.training import pair
 from memlight.training.arguments import in_one_line, values_of
@@ -215,10 +217,9 @@ def test_an_interrupted_training_keeps_its_last_epoch(tmp_path: Path, capsys: py
 
 
 @pytest.mark.usefixtures("signals")
-def test_a_terminated_training_does_not_look_finished(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        fit(tmp_path / "run", *callback_flags("tests.test_cli.Terminate"))
-    assert stopped.value.code == 128 + signal.SIGTERM
+def test_a_terminated_training_does_not_look_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path / "run", *callback_flags("tests.test_cli.Terminate")) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.splitlines()[-1].startswith("terminated; finished epochs are saved")
     assert checkpoint(tmp_path / "run")["epoch"] == 0
     assert not RunDir(tmp_path / "run").member("candidate").encoder.exists()
 
@@ -236,7 +237,7 @@ def test_an_interrupted_analysis(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 MEMBER = """
-import signal, sys, time
+import os, signal, sys, time
 name, behaviour = sys.argv[1:]
 print(name, "starts", flush=True)
 if behaviour == "fails":
@@ -246,6 +247,16 @@ if behaviour == "waits":
         time.sleep(60)
     except KeyboardInterrupt:
         sys.exit(130)
+if behaviour == "says":
+    from memlight.endings import Terminated, end_with_parent, told_when_terminated
+    end_with_parent()
+    try:
+        with told_when_terminated():
+            print(os.getpid(), flush=True)
+            time.sleep(60)
+    except Terminated as stopped:
+        print("terminated; all is saved", file=sys.stderr)
+        sys.exit(stopped.code)
 """
 
 
@@ -258,7 +269,7 @@ def side_by_side(tmp_path: Path, *behaviours: str) -> subprocess.Popen[str]:
     }
     code = (
         "import os; from memlight.training import processes; processes.PATIENCE = 0.2\n"
-        f"raise SystemExit(processes.side_by_side({commands!r}, [{{}}, {{}}], dict(os.environ)))"
+        f"raise SystemExit(processes.side_by_side({commands!r}, [{{}}, {{}}], processes.own_environment()))"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -290,6 +301,54 @@ def test_whoever_stops_the_pair_stops_both_members(tmp_path: Path, number: signa
         assert process.wait(timeout=20) != 0
         # The pipes close when the last member has ended.
         assert process.stdout.read() == ""
+
+
+def test_a_terminated_pair_passes_it_on_at_once_and_prints_one_line(tmp_path: Path) -> None:
+    with side_by_side(tmp_path, "says", "says") as process:
+        members_of(process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err == "terminated; all is saved\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell")
+def test_members_end_when_the_pair_is_killed(tmp_path: Path) -> None:
+    with side_by_side(tmp_path, "says", "says") as process:
+        members = members_of(process)
+        process.kill()
+        process.wait()
+        while any(lives(member) for member in members):  # the suite's own limit ends a test that waits for ever
+            time.sleep(0.02)
+
+
+def lives(process: int) -> bool:
+    """Whether a process has not ended; one that nobody has asked for its status has."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def members_of(process: subprocess.Popen[str]) -> list[int]:
+    """Process ids of members that say theirs, once both have."""
+    found: list[int] = []
+    assert process.stdout is not None
+    while len(found) < len(pair.MEMBERS):
+        word = process.stdout.readline().split()[-1]
+        found += [int(word)] if word.isdigit() else []
+    return found
+
+
+def test_a_child_of_a_child_does_not_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process between the two, a shell for example, is no reason to end; the death of the first is."""
+    monkeypatch.setenv(PARENT, "1")
+    end_with_parent()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    monkeypatch.setenv(PARENT, str(gone.pid))
+    with pytest.raises(Terminated), told_when_terminated():
+        end_with_parent()
 
 
 def started(monkeypatch: pytest.MonkeyPatch, *argv: str) -> dict[str, dict[str, str]]:

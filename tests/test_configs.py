@@ -102,7 +102,7 @@ def test_sequence_config_trains_some_steps(config: Path, tmp_path: Path) -> None
     run = tmp_path / "run"
     flags = ["--logger=csv", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
     assert main(["fit", f"--config={quick}", f"--run={run}", *flags]) == 0
-    kinds = {event["kind"] for event in read_json(run / "summary.json")["events"]}
+    kinds = {event["kind"] for event in read_json(run / "summary.json", dict)["events"]}
     asked = {callback["class_path"].rpartition(".")[2] for callback in settings["trainer"]["callbacks"]}
     assert len(kinds) == len(asked - {"SequenceEvaluation"})
 

@@ -51,7 +51,7 @@ def test_a_new_analysis_is_one_folder_and_one_line(plain_pair: TinyPair, tmp_pat
     assert compared["silence"].tolist() == [*table["difference"].tolist()] * 2
     assert read_table(tmp_path / "page" / "runs.csv")["silence/last"].tolist() == [table["difference"][-1]] * 2
     assert "silence, last layer" in (tmp_path / "page" / "compare.html").read_text()
-    assert "by_depth" in read_json(tmp_path / "a" / "analysis" / "silence" / "summary.json")["figures"]
+    assert "by_depth" in read_json(tmp_path / "a" / "analysis" / "silence" / "summary.json", dict)["figures"]
     (offline,) = (tmp_path / "a" / "wandb").glob("offline-run-*")
     run = read_offline_run(offline)
     assert run.summary["silence/last"] == table["difference"][-1]

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "memlight"
 
 STOREYS = (
-    {"errors", "random", "dist", "stats", "batch", "columns"},
+    {"errors", "endings", "random", "dist", "stats", "batch", "columns"},
     {"commands", "features", "storage"},
     {"metrics", "interventions", "models", "data", "display"},
     {"runs", "patches", "modules"},
@@ -25,7 +25,7 @@ STARTS_AT_ONCE = [
     path
     for path in FILES
     if path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    in {"analyze", "cli", "columns", "commands", "display", "errors", "report", "stats", "storage"}
+    in {"analyze", "cli", "columns", "commands", "display", "endings", "errors", "report", "stats", "storage"}
     or path.stem.startswith(("__init__", "command", "section", "chart", "columns", "page", "browser"))
     or path.stem in {"headlines", "launch", "settings", "sweep", "wandb_keys", "flags"}
     or path.stem in {"arguments", "pair", "plain_pickle", "processes", "reader", "results", "removal", "agreement"}

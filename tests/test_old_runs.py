@@ -104,7 +104,7 @@ def assert_same_analysis(old: Path, new: Path) -> None:
     assert {path.name for path in new.glob("*.csv")} == {path.name for path in old.glob("*.csv")}
     for path in old.glob("*.csv"):
         assert_same_csv(path, new / path.name)
-    before, after = (read_json(where / "summary.json")["headline"] for where in (old, new))
+    before, after = (read_json(where / "summary.json", dict)["headline"] for where in (old, new))
     assert list(after) == list(before)
     for name, value in before.items():
         known = value is not None and not isinstance(value, str)
@@ -117,7 +117,7 @@ def page_of(run: str) -> str:
     page = (Path(run) / "report.html").read_text(encoding="utf-8")
     text = html.unescape(page)
     for summary in sorted(Path(run).glob("analysis/*/summary.json")):
-        for name, caption in read_json(summary)["figures"].items():
+        for name, caption in read_json(summary, dict)["figures"].items():
             assert caption in text, f"{summary}: {name}"
     assert "nan" not in text.lower().replace("finan", "").split()
     return text
@@ -131,7 +131,7 @@ def as_made_here(store: Path) -> None:
     """The manifest with the versions of this machine: another torch is refused, as its last bits may differ."""
     from importlib.metadata import version
 
-    manifest = read_json(store / "manifest.json")
+    manifest = read_json(store / "manifest.json", dict)
     made = manifest.get("made_with", {})
     for name in ("torch", "torchvision", "timm", "pillow"):
         if name in made:
@@ -200,7 +200,7 @@ def test_an_old_feature_store_opens(unpack: Unpack) -> None:
     root = unpack("features/whole", "runs/pair")
     store = FeatureStore(root / "features/whole")
     assert store.layers == ["layer1", "res6"] and len(store) == 8
-    assert store.ids.tolist() == sorted(read_json(root / "runs/pair/splits.json")["candidate"])
+    assert store.ids.tolist() == sorted(read_json(root / "runs/pair/splits.json", dict)["candidate"])
     raw = np.concatenate([np.load(path) for path in sorted((root / "features/whole/res6").glob("*.npy"))])
     assert np.array_equal(store.read("res6"), raw) and np.array_equal(store["res6"][[5, 2]], raw[[5, 2]])
 

@@ -11,7 +11,7 @@ import tarfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
+from memlight.storage.arrays import DAMAGED, read_npz
+from memlight.storage.run_files import MOST_SIDE
 from memlight.storage.writing import atomic_write
+
+MOST_FILE = 3 * MOST_SIDE**2
+"""Bytes of a file that is read as an image: what the largest one takes up where it is not compressed."""
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _ENCRYPTED = 0x1
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _NO_CRC = -1
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, OverflowError, MemoryError, RecursionError),
+    *(RuntimeError, AttributeError, struct.error, zlib.error),
+)
+"""What `zipfile` and `tarfile` raise for damaged archives, besides errors of their own."""
 _FORMAT = 1
 
 
@@ -121,6 +131,8 @@ class Archive:
             OSError, EOFError, ValueError, zlib.error: they cannot be read or are not what was stored.
         """
         member = self.index.member(self._number_of[name])
+        if max(member.size, member.stored) > MOST_FILE:
+            raise ValueError(f"it claims {member.size} bytes, and an image has {MOST_FILE} at most")
         data = self.file.read(self._data_offset(member), member.stored)
         if member.deflated:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size)
@@ -184,21 +196,30 @@ def _save(kept: Path, index: ArchiveIndex, state: NDArray[np.int64]) -> None:
 
 def _load(kept: Path, state: NDArray[np.int64]) -> ArchiveIndex | None:
     try:
-        with kept.open("rb") as file, np.load(file) as arrays:
-            if not np.array_equal(arrays["state"], state):
-                return None
-            names, numbers = arrays["names"].tobytes().decode(errors="surrogateescape"), arrays["numbers"]
-            index = ArchiveIndex(names.split("\0") if len(numbers) else [], numbers, bool(arrays["zipped"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(kept, ("state", "zipped", "numbers", "names"))
+    except DAMAGED:
         return None
-    return index if len(index.names) == len(numbers) else None
+    numbers, zipped = arrays["numbers"], arrays["zipped"]
+    if not np.array_equal(arrays["state"], state) or zipped.shape or numbers.dtype != np.int64:
+        return None
+    text = arrays["names"].tobytes().decode(errors="surrogateescape")
+    names = text.split("\0") if text or len(numbers) else []
+    if numbers.shape != (len(names), len(Member._fields)) or not _possible(numbers, int(state[1])):
+        return None
+    return ArchiveIndex(names, numbers, bool(zipped))
+
+
+def _possible(numbers: NDArray[np.int64], size: int) -> bool:
+    """Whether every file of an index lies in an archive of so many bytes."""
+    offset, stored = numbers[:, 0], numbers[:, 1]
+    return bool((numbers[:, :3] >= 0).all() and (offset <= size).all() and (stored <= size - offset).all())
 
 
 def _zip_index(path: str) -> ArchiveIndex:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, *_DAMAGED) as error:
         raise UserError("root", path, f"damaged zip archive ({error})") from error
     for entry in entries:
         if entry.flag_bits & _ENCRYPTED:
@@ -209,7 +230,7 @@ def _zip_index(path: str) -> ArchiveIndex:
     rows = [
         (e.header_offset, e.compress_size, e.file_size, e.compress_type == zipfile.ZIP_DEFLATED, e.CRC) for e in entries
     ]
-    return ArchiveIndex([entry.filename for entry in entries], _numbers(rows), zipped=True)
+    return ArchiveIndex([entry.filename for entry in entries], _numbers(rows, path), zipped=True)
 
 
 def _tar_index(path: str) -> ArchiveIndex:
@@ -217,16 +238,32 @@ def _tar_index(path: str) -> ArchiveIndex:
         with tarfile.open(path, "r:") as archive:
             files = [
                 (entry.name.removeprefix("./"), (entry.offset_data, entry.size, entry.size, False, _NO_CRC))
-                for entry in archive
+                for entry in _onwards(archive)
                 if entry.isreg()
             ]
-    except tarfile.ReadError as error:
+    except (tarfile.TarError, *_DAMAGED) as error:
         raise UserError("root", path, *_why_not_tar(path)) from error
-    return ArchiveIndex([name for name, _ in files], _numbers([row for _, row in files]), zipped=False)
+    return ArchiveIndex([name for name, _ in files], _numbers([row for _, row in files], path), zipped=False)
 
 
-def _numbers(rows: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
-    return np.array(rows, dtype=np.int64).reshape(-1, len(Member._fields))
+def _onwards(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The entries of a tar, each behind the one before: a negative size would lead back, again and again."""
+    before = -1
+    for entry in archive:
+        if entry.offset <= before or entry.size < 0:
+            raise tarfile.ReadError("leads back to an earlier entry")
+        before = entry.offset
+        yield entry
+
+
+def _numbers(rows: Sequence[tuple[Any, ...]], path: str) -> NDArray[np.int64]:
+    try:
+        numbers = np.array(rows, dtype=np.int64).reshape(-1, len(Member._fields))
+    except OverflowError as error:
+        raise UserError("root", path, "damaged archive (a size of more than 63 bits)", "fetch it again") from error
+    if not _possible(numbers, os.stat(path).st_size):
+        raise UserError("root", path, "damaged archive (a file in it would lie outside of it)", "fetch it again")
+    return numbers
 
 
 def _why_not_tar(path: str) -> tuple[str, list[str]]:

@@ -104,6 +104,8 @@ class Views:
             raise UserError("name", name, f"no such augmentation set; choose from {', '.join(VIEW_SETS)}")
         if (mean is None) != (std is None):
             raise UserError("mean, std", None, "one is given and the other is not", "give both or neither")
+        if std is not None and not all(value > 0 for value in std):
+            raise UserError("std", list(std), "must be above 0")
         if size < 1:
             raise UserError("size", size, "a view has at least one pixel")
         chosen = VIEW_SETS[name]

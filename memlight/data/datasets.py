@@ -1,6 +1,7 @@
 """From the name of a data set, or a folder or archive of images, to numbered images."""
 
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from memlight.data.decode import BROKEN, Size, decode_chunks, fit, header_size
+from memlight.data.decode import BROKEN, CHUNK, Size, decode_chunks, fit, header_size, require_room
 from memlight.data.files import Files, Listing, open_images
 from memlight.data.sources import FileSource, ImageSource, MemorySource, require_whole
 from memlight.errors import UserError
@@ -37,6 +38,9 @@ NAMED = {
 
 DATASETS = ("digits", *NAMED, *FILE_DATASETS)
 """Every name that `open_source` takes."""
+
+_CHUNK_GB = 4.0
+"""Memory for the images that are decoded together, where less is given for all of them: 10^9 bytes."""
 
 _DIGITS_WHITE = 16
 _DIGITS_TEST_EVERY = 6
@@ -103,7 +107,9 @@ def _opener(dataset: str, root: str | None, memory_limit_gb: float, on_error: st
         raise UserError("on_error", on_error, "choose raise or skip")
     root = None if root is None else os.path.expanduser(root)
     if dataset not in FILE_DATASETS and not _holds_class_folders(root):
-        return lambda train, size: _from_arrays(dataset, named_arrays(dataset, root, train, download), size)
+        return lambda train, size: _from_arrays(
+            dataset, named_arrays(dataset, root, train, download), size, memory_limit_gb
+        )
     if root is None:
         raise UserError("root", None, f"data set {dataset} needs a directory or an archive of images")
     files, train_listing, test_listing = open_images(root)
@@ -175,9 +181,17 @@ def _torchvision(dataset: str, root: str, train: bool, download: bool) -> Arrays
     return loaded.data.transpose(0, 2, 3, 1), loaded.labels.astype(np.int64), classes
 
 
-def _from_arrays(dataset: str, arrays: Arrays, size: int | Size | None) -> MemorySource:
+def _physical_gb() -> float:
+    """The memory of this machine, in 10^9 bytes; no limit where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _from_arrays(dataset: str, arrays: Arrays, size: int | Size | None, room_gb: float) -> MemorySource:
     images, labels, classes = arrays
     square = (size, size) if isinstance(size, int) else size
+    require_room(len(images), square or images.shape[1:3], max(room_gb, _physical_gb()))
     if square is not None and square != images.shape[1:3]:
         images = np.stack([np.asarray(fit(Image.fromarray(image), square)) for image in images])
     colour = images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=3)
@@ -209,6 +223,7 @@ def open_listing(
         UserError: an image cannot be decoded.
     """
     size = size or common_size(files, listing.names)
+    require_room(CHUNK, size, max(memory_limit_gb, _CHUNK_GB))
     in_memory = len(listing.names) * 3 * size[0] * size[1] <= memory_limit_gb * 1e9
     if not in_memory and on_error == "raise":
         return FileSource(name, files, listing, size)

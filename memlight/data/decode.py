@@ -6,8 +6,10 @@ import os
 import struct
 import sys
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from memlight.data.files import Files
+from memlight.errors import UserError
+from memlight.storage.run_files import MOST_SIDE
 
 Pixels = NDArray[np.uint8]
 
@@ -24,7 +28,17 @@ Size = tuple[int, int]
 Decoded = tuple[list[str], Pixels, dict[str, str]]
 """Names, their images ``uint8 (n, 3, H, W)`` (zeros for a broken file), and why each broken file is broken."""
 
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+BROKEN = (OSError, ValueError, EOFError, zlib.error)
+"""What reading and decoding a damaged file raises."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What images may be, whatever their names end with; AVIF where Pillow has it. No other reader of Pillow's is tried:
+some of them start programs (PostScript), and others were never meant for strangers' files."""
+
+_PILLOW_RAISES = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError, MemoryError),
+)
 """Everything that Pillow raises for a damaged file."""
 
 CHUNK = 64
@@ -55,7 +69,8 @@ def decode(data: bytes, size: Size) -> Pixels:
     Raises:
         OSError, ValueError and the others of ``BROKEN``: the bytes are not a whole image.
     """
-    with _opened(data) as image:
+    with _of_pillow(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+        _require_size(image)
         image.draft(None, (2 * max(size), 2 * max(size)))
         ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(fit(to_rgb(image), size)).transpose(2, 0, 1)
@@ -67,16 +82,52 @@ def header_size(data: bytes) -> Size:
     Raises:
         OSError and the others of ``BROKEN``: the bytes do not begin like an image.
     """
-    with _opened(data) as image:
+    with _of_pillow(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+        _require_size(image)
         rotated = image.getexif().get(_ORIENTATION) in _ROTATED
         return (image.width, image.height) if rotated else (image.height, image.width)
 
 
-def _opened(data: bytes) -> Image.Image:
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@contextmanager
+def _of_pillow() -> Iterator[None]:
+    """Within this block a file that Pillow cannot read is an ``OSError``, whatever Pillow raises."""
     try:
-        return Image.open(io.BytesIO(data))
+        yield
     except UnidentifiedImageError as error:
         raise OSError("not an image of a known format") from error
+    except _PILLOW_RAISES as error:
+        raise OSError(str(error) or type(error).__name__) from error
+
+
+def _require_size(image: Image.Image) -> None:
+    if image.width * image.height > MOST_SIDE**2:
+        raise ValueError(f"{image.width} x {image.height} pixels, and {MOST_SIDE**2} are decoded at most")
+
+
+def require_room(count: int, size: Size, room_gb: float, argument: str = "image_size") -> None:
+    """Refuse images of a size of which so many do not fit in memory, before room is made for them.
+
+    Args:
+        count: images that are held at once.
+        size: (height, width) of each.
+        room_gb: in 10^9 bytes.
+        argument: that asked for the size.
+
+    Raises:
+        UserError: says how much they take.
+    """
+    needed = count * 3 * size[0] * size[1] / 1e9
+    if needed > room_gb:
+        why = (
+            f"{count} images of {size[0]} x {size[1]} pixels take {needed:.3g} GB, and there is room for {room_gb:.3g}"
+        )
+        raise UserError(argument, max(size), why, ["choose a smaller one", "raise `memory_limit_gb`"])
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

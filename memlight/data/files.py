@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from memlight.data.archives import open_archive
+from memlight.data.archives import MOST_FILE, open_archive
 from memlight.errors import UserError
+from memlight.storage.opening import read_limited
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
@@ -63,12 +64,14 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
-        with open(self.where(name), "rb") as file:
-            return file.read()
+        return read_limited(self.where(name), MOST_FILE)
 
     def size(self, name: str) -> int:
-        """How many bytes a file has."""
-        return os.stat(self.where(name)).st_size
+        """How many bytes a file has; 0 for a link to nothing."""
+        try:
+            return os.stat(self.where(name)).st_size
+        except OSError:
+            return 0
 
     def where(self, name: str) -> str:
         """The path of one file."""

@@ -16,8 +16,9 @@ from memlight.data.datasets import open_sources
 from memlight.data.loading import Batches, DrawnBatch, FixedOrder, Order, TrainingOrder, data_loader, opened
 from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.splits import SPLITS, Ids, LeftOut, PairSplit, role_splits
-from memlight.errors import UserError, at_least, named
+from memlight.errors import UserError, at_least, at_most, named
 from memlight.random import ANALYSIS
+from memlight.storage.run_files import MOST_SIDE
 from memlight.storage.rundir import RunDir
 
 
@@ -86,6 +87,7 @@ class ImageDataModule(L.LightningDataModule):
         super().__init__()
         role_splits(role)
         at_least(1, repeat=repeat, batch_size=batch_size, view_size=view_size, num_views=num_views)
+        at_most(MOST_SIDE, view_size=view_size)
         if image_size is not None:
             at_least(1, image_size=image_size)
         self.dataset = dataset

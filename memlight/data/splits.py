@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-import io
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from memlight.errors import UserError
 from memlight.random import ANALYSIS, permutation
+from memlight.storage.opening import read_limited
 from memlight.storage.records import difference
-from memlight.storage.tables import read_json, write_json
+from memlight.storage.run_files import SplitsFile
+from memlight.storage.tables import TABLE_BYTES, csv_rows, read_json, write_json
 
 SPLITS = ("shared", "candidate", "independent", "external")
 """Splits, in the order in which ids are dealt out."""
@@ -166,13 +168,12 @@ class PairSplit:
         Raises:
             UserError: the file is missing, truncated, edited, or of another format.
         """
-        content = read_json(path)
+        content = read_json(path, SplitsFile)
         try:
             split = cls(**_arguments(content))
-            intact = content["format"] == _FORMAT and content["sha256"] == split.sha256
-        except (KeyError, TypeError, ValueError, OverflowError):
-            intact = False
-        if not intact:
+        except OverflowError:  # no file of ours has numbers of more than 64 bits
+            split = None
+        if split is None or content["format"] != _FORMAT or content["sha256"] != split.sha256:
             why = f"{path} was edited or is damaged (its ids do not match its sha256)"
             raise UserError("run", None, why, ["restore it", "train in another `run`"])
         return split
@@ -214,12 +215,11 @@ def _dealt(n: int, order: str, seed: int) -> Ids:
     return permutation(seed, ANALYSIS, n).numpy() if order == "random" else np.arange(n, dtype=np.int64)
 
 
-def _arguments(content: dict[str, Any]) -> dict[str, Any]:
+def _arguments(content: SplitsFile) -> dict[str, Any]:
     """Constructor arguments from what `save` wrote."""
-    plain: dict[str, Any] = {name: content[name] for name in ("order", "seed", "num_train", "num_test", "dataset")}
-    if not all(isinstance(number, int) for split in SPLITS for number in content[split]):
-        raise TypeError("ids are whole numbers")
-    return plain | {split: np.array(content[split], dtype=np.int64) for split in SPLITS}
+    fields_of_file: Mapping[str, Any] = content
+    plain = {name: fields_of_file[name] for name in ("order", "seed", "num_train", "num_test", "dataset")}
+    return plain | {split: np.array(fields_of_file[split], dtype=np.int64) for split in SPLITS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,9 +244,9 @@ class LeftOut:
             UserError: there is no such file, or it is none of this kind.
         """
         try:
-            content = path.read_bytes()
-            header, *rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))) or [[]]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            content = read_limited(path, TABLE_BYTES)
+            header, *rows = csv_rows(content) or [[]]
+        except (OSError, ValueError, csv.Error) as error:
             raise UserError("without", path, f"cannot be read ({error})") from error
         if "id" not in header:
             why = f"the first line must name the column id, and may name others; it is {header}"

@@ -1,15 +1,21 @@
 """Parts of the report that several analyses have: headings, figures, the rows of tables, what a treatment costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from memlight.display import page
 from memlight.display.page import Cell
+from memlight.errors import UserError
+from memlight.storage.documents import YAML_BYTES
+from memlight.storage.opening import read_limited
+from memlight.storage.run_files import ReleasedFile, Summary
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.schema import Column, Schema
-from memlight.storage.tables import Table, read_json
+from memlight.storage.tables import Table, read_json, readable
 
 POINTS = 100
 """Percentage points in a share."""
@@ -22,9 +28,25 @@ def heading(analysis: AnalysisDir) -> str:
 
 def figures(analysis: AnalysisDir) -> str:
     """Every figure that the summary names and that is there, with its caption."""
-    captions = read_json(analysis.summary)["figures"]
+    captions = read_json(analysis.summary, Summary)["figures"]
     files = {name: analysis.figures / f"{name}.png" for name in captions}
     return "".join(page.picture(path.read_bytes(), captions[name]) for name, path in files.items() if path.is_file())
+
+
+@contextmanager
+def consistent(place: Path) -> Iterator[None]:
+    """Within this block, where words and figures are made of what was read, parts that do not fit are the user's.
+
+    Every file of a run has a schema; that a table has the rows that a summary speaks of, it cannot say.
+
+    Args:
+        place: what was read.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
+        why = f"{place} was edited or is damaged: its parts do not fit ({type(error).__name__}: {error})"
+        raise UserError("run", None, why, "run the command that makes it again") from error
 
 
 def effect_cells(row: Mapping[str, Any]) -> list[Cell]:
@@ -58,7 +80,12 @@ def section(command: str, explained: str = "") -> Callable[[Callable[[AnalysisDi
     def of_all(html_of: Callable[[AnalysisDir], str]) -> Callable[[RunDir], str]:
         @wraps(html_of)
         def html(run: RunDir) -> str:
-            results = [html_of(analysis) for analysis in run.analyses(command)]
+            results = []
+            for analysis in run.analyses(command):
+                with consistent(analysis.dir):
+                    if (path := analysis.table()).is_file() and path.read_bytes().count(b"\n") < 2:
+                        raise ValueError(f"{path.name} has no rows")
+                    results.append(html_of(analysis))
             return (page.paragraph(explained, "soft") if explained and results else "") + "".join(results)
 
         return html
@@ -78,18 +105,20 @@ def provenance(
         nothing: what to say where there are neither results nor a configuration.
     """
     parts = []
-    for command in commands:
-        for analysis in run.analyses(command):
-            made = read_json(analysis.summary)
+    for analysis in (analysis for command in commands for analysis in run.analyses(command)):
+        made = read_json(analysis.summary, Summary)
+        with consistent(analysis.summary):
             pairs = [
                 ("command", made["command_line"]),
                 *facts_of(made),
                 ("git commit", made["git_commit"] or "not a git checkout"),
                 ("versions", ", ".join(f"{name} {version}" for name, version in made["versions"].items())),
             ]
-            parts.append(f"<h3>{analysis.dir.name}</h3>" + page.facts(pairs))
+        parts.append(f"<h3>{analysis.dir.name}</h3>" + page.facts(pairs))
     if run.config.is_file():
-        parts.append(page.folded("config.yaml of the training", page.listing(run.config.read_text(encoding="utf-8"))))
+        with readable(run.config):
+            config = read_limited(run.config, YAML_BYTES).decode()
+        parts.append(page.folded("config.yaml of the training", page.listing(config)))
     return "".join(parts) or page.paragraph(nothing, "missing")
 
 
@@ -102,7 +131,7 @@ def missing(run: RunDir, command: str) -> str:
     """A line that says that a run was not analysed so, and how it is."""
     which = ""
     if run.released.is_file():
-        made = read_json(run.released)
+        made = read_json(run.released, ReleasedFile)
         weights = f" --weights {made['weights']['file']}" if made["weights"] else ""
         which = f" --encoder {made['encoder']}{weights} --images {made['images']}"
     return page.paragraph(

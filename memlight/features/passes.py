@@ -12,7 +12,7 @@ from tqdm import tqdm
 from memlight import dist
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features.discovery import evaluating
+from memlight.features.discovery import evaluating, forward_blank
 from memlight.features.hooks import Activation, Reduce, Tokens, capture, check_finite
 
 Precision = Literal["fp32", "bf16"]
@@ -134,6 +134,24 @@ def one_pass(
             captured.append(stack.enter_context(capture(encoder, of_encoder, reduce, activation, tokens)))
         yield parts()
     require_images(begun, device)
+
+
+def require_encoder_takes(encoder: nn.Module, size: int, mistake: Callable[[str], UserError]) -> None:
+    """Refuse a size of views that an encoder cannot take, before there is anything to measure.
+
+    Args:
+        encoder: on any device; not changed.
+        size: side of a view, pixels.
+        mistake: makes the error of what is wrong, in words.
+
+    Raises:
+        UserError: blank views do not go through.
+    """
+    try:
+        forward_blank(encoder, size)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        why = f"the encoder cannot take views of this size ({' '.join(str(error).split())})"
+        raise mistake(why) from error
 
 
 def images_at_once(max_forward: int, num_views: int) -> int:

@@ -152,15 +152,26 @@ def max_and_rest(mu_NU: Tensor, reference: Reference = "mean") -> tuple[Tensor, 
     rows = mu_NU.shape[0]
     if rows < 2:
         raise ValueError(f"a unit's maximum is compared with the other images: {rows} image(s) given, 2 needed")
-    mu = mu_NU.double()
-    mu_max = mu.amax(0)
-    row = (mu == mu_max).to(torch.uint8).argmax(0)
+    if reference not in ("mean", "median"):
+        raise ValueError(f"unknown reference {reference!r}: mean or median")
+    step = max(1, BLOCK_ENTRIES // rows)
+    blocks = [mu_NU[:, start : start + step] for start in range(0, mu_NU.shape[1], step)] or [mu_NU]
+    mu_max, mu_rest, row = zip(*(_max_and_rest(block, reference) for block in blocks), strict=True)
+    return torch.cat(mu_max), torch.cat(mu_rest), torch.cat(row)
+
+
+BLOCK_ENTRIES = 1 << 22
+"""Entries of a table of mu that are worked on at a time: what is needed besides the table does not grow with it."""
+
+
+def _max_and_rest(mu_NU: Tensor, reference: Reference) -> tuple[Tensor, Tensor, Tensor]:
+    rows, highest = mu_NU.shape[0], mu_NU.amax(0)
+    mu_max, row = highest.double(), (mu_NU == highest).view(torch.uint8).argmax(0)
     if reference == "mean":
-        return mu_max, (mu.sum(0) - mu_max) / (rows - 1), row
-    if reference == "median":
-        others = mu.sort(0).values[:-1]
-        return mu_max, (others[(rows - 2) // 2] + others[(rows - 1) // 2]) / 2, row
-    raise ValueError(f"unknown reference {reference!r}: mean or median")
+        return mu_max, (mu_NU.sum(0, dtype=torch.float64) - mu_max) / (rows - 1), row
+    # The maximum is the last in order, so the middle of the others is at these places of the whole, counted from 1.
+    low, high = (mu_NU.kthvalue(place, dim=0).values.double() for place in ((rows - 2) // 2 + 1, (rows - 1) // 2 + 1))
+    return mu_max, (low + high) / 2, row
 
 
 def class_means(mu_NU: Tensor, labels_N: Tensor) -> Tensor:

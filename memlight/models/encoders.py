@@ -12,11 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from memlight.errors import UserError, named
+from memlight.errors import UserError, at_most, named
 from memlight.models.resnet9 import ResNet9
 from memlight.models.vqvae import GROUPS, VQVAEEncoder
 from memlight.models.weight_files import open_safetensors, read_safetensors
 from memlight.random import seeded
+from memlight.storage.documents import WrongField, checked, parse_json
+from memlight.storage.run_files import MOST_SIDE, Architecture, EncoderMetadata
 from memlight.storage.writing import atomic_write
 
 Stem = Literal["cifar", "imagenet"]
@@ -75,6 +77,8 @@ def build_encoder(
     """
     if stem not in get_args(Stem):
         raise UserError("stem", stem, f"unknown stem; use one of {', '.join(get_args(Stem))}")
+    if image_size is not None:
+        at_most(MOST_SIDE, image_size=image_size)
     library, colon, short = name.partition(":")
     with seeded(seed):
         if colon and library in _LIBRARIES:
@@ -114,8 +118,8 @@ def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, path: str | P
         UserError: the record is missing, or describes an encoder this version does not build.
     """
     try:
-        wanted = EncoderSpec(**metadata["architecture"])
-    except (KeyError, TypeError) as error:
+        wanted = EncoderSpec(**checked(metadata["architecture"], Architecture))
+    except (KeyError, TypeError, WrongField) as error:
         raise UserError("path", path, f"says nothing usable about its architecture ({error})") from error
     with named(name="encoder"):
         encoder = build_encoder(wanted.name, stem=wanted.stem, seed=seed, image_size=wanted.input_size)
@@ -168,12 +172,15 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         UserError: as for ``load_encoder``.
     """
     with open_safetensors(Path(path)) as file:
-        try:
-            record: dict[str, Any] = json.loads((file.metadata() or {})[_METADATA_KEY])
-        except (KeyError, json.JSONDecodeError) as error:
-            why = "holds tensors but not memlight's metadata, so its architecture is unknown"
-            raise UserError("path", path, why, "give a file that memlight's training wrote") from error
-    return record
+        text = (file.metadata() or {}).get(_METADATA_KEY)
+    again = "give a file that memlight's training wrote"
+    try:
+        return dict(parse_json(text or "", EncoderMetadata))
+    except WrongField as error:
+        raise UserError("path", path, f"its metadata: {error}", again) from error
+    except ValueError as error:
+        why = "holds tensors but not memlight's metadata, so its architecture is unknown"
+        raise UserError("path", path, why, again) from error
 
 
 def load_state(encoder: nn.Module, state: Mapping[str, Tensor], *, path: str | Path | None = None) -> None:
@@ -197,7 +204,36 @@ def load_state(encoder: nn.Module, state: Mapping[str, Tensor], *, path: str | P
         listed = "; ".join(f"{what}: {_by_module(names)}" for what, names in problems.items() if names)
         name = getattr(getattr(encoder, "spec", None), "name", type(encoder).__name__)
         raise UserError("path", path, f"these are not the weights of {name}. {listed}")
+    require_numbers(state, wanted, path)
     encoder.load_state_dict(dict(state))
+
+
+def require_numbers(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path | None) -> None:
+    """Refuse tensors of a kind that copying would change without a word.
+
+    Floating-point numbers of 16, 32 and 64 bits take each other's place. Those of 8 bits do not: files that hold such
+    have scales beside them, without which they mean something else.
+
+    Args:
+        state: tensors by name.
+        wanted: those that they are to be copied to.
+        path: the file they come from, for an error.
+
+    Raises:
+        UserError: one is sparse, without numbers, complex, of 8 bits, or made of whole numbers where others belong.
+    """
+    for name, tensor in state.items():
+        floats = wanted[name].is_floating_point()
+        if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
+            kind = "is not a dense tensor with its numbers"
+        elif tensor.is_floating_point() and tensor.element_size() == 1:
+            kind = f"is {tensor.dtype}, whose scale is not known"
+        elif tensor.is_complex() or (floats and not tensor.is_floating_point()):
+            kind = f"is {tensor.dtype} where floating-point numbers belong"
+        else:
+            continue
+        way = "save the weights as float32 in the program that made them"
+        raise UserError("path", path, f"{name} {kind}", way)
 
 
 def _by_module(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from memlight.errors import UserError
-from memlight.models.encoders import load_state
+from memlight.models.encoders import load_state, require_numbers
 from memlight.models.weight_files import read_tensors
 
 State = dict[str, Tensor]
@@ -109,7 +109,10 @@ def load_weights(encoder: nn.Module, path: Path, *, prefix: str | None = None) -
     if len(fitting) != 1:
         raise UserError("path", path, _several(fitting, encoder) if fitting else _none(parts, tensors, encoder))
     part = fitting[0]
+    require_numbers(part.state, encoder.state_dict(), path)
     for name, tensor in part.state.items():
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise UserError("path", path, f"{name} holds negative variances: damaged", "copy it again")
         if not tensor.isfinite().all():
             why = f"{name} holds NaN or infinity, its training has diverged"
             raise UserError("path", path, why, "use an earlier file")

@@ -1,25 +1,26 @@
 """Tensors of any weights file by their dotted names; a file that would run code is refused, not run."""
 
-import argparse
 import hashlib
-import json
-import pickle
-import re
-import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from memlight.errors import UserError
+from memlight.storage.documents import parse_json
+from memlight.storage.opening import open_regular
+from memlight.storage.torch_files import read_torch
 
 _AS_STATE_DICT = "save its tensors alone in the program that made it: torch.save(model.state_dict(), 'weights.pth')"
+
+_SAFETENSORS_TYPES = (
+    *("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"),
+)
+"""Of the tensors that torch can hold; newer files may have others."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -30,12 +31,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: a safetensors file by its ending, or else whatever ``torch.save`` wrote (.pth, .pt, .ckpt, .tar). Of the
-            latter only tensors, plain values, ``argparse.Namespace`` and NumPy's scalars are read.
+            latter only tensors, arrays and plain values are read.
 
     Raises:
         UserError: no such file, truncated, holds code or objects of other programs, or no tensor.
     """
-    tensors = read_safetensors(path) if path.suffix == ".safetensors" else _flat(_read_torch(path))
+    tensors = read_safetensors(path) if path.suffix == ".safetensors" else _flat(_saved(path))
     if not tensors:
         raise UserError("path", path, "holds no tensor", ["give a state_dict", "a dictionary with one in it"])
     return tensors
@@ -56,9 +57,13 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
     """
     if path.suffix == ".safetensors":
         with open_safetensors(path) as file:
-            record = json.loads((file.metadata() or {}).get(key, "{}"))
+            text = (file.metadata() or {}).get(key, "{}")
+        try:
+            record: object = parse_json(text, object)
+        except ValueError as error:
+            raise UserError("path", path, f"{key} in its header is not JSON ({error})", "copy it again") from error
     else:
-        saved = _read_torch(path)
+        saved = _saved(path)
         record = saved.get(key) if isinstance(saved, Mapping) else None
     return record if isinstance(record, dict) else {}
 
@@ -70,7 +75,11 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         UserError: as `open_safetensors`.
     """
     with open_safetensors(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
+        names = list(file.keys())
+        kinds = {name: file.get_slice(name).get_dtype() for name in names}
+        if other := next((name for name in names if kinds[name] not in _SAFETENSORS_TYPES), None):
+            raise UserError("path", path, f"{other} is of type {kinds[other]}, which is not read", _AS_STATE_DICT)
+        return {name: file.get_tensor(name) for name in names}
 
 
 @contextmanager
@@ -80,13 +89,15 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     Raises:
         UserError: no such file, truncated, or a pickle.
     """
-    _require_file(path)
+    try:
+        with open_regular(path) as beginning:
+            start = beginning.read(4)
+    except OSError as error:
+        raise UserError("path", path, str(error)) from error
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, json.JSONDecodeError) as error:
-        with path.open("rb") as file:  # of files that are not safetensors, whose first bytes are a length, any length
-            start = file.read(4)
+    except (SafetensorError, OSError) as error:
         if start[:1] == b"\x80" or start == b"PK\x03\x04":
             why = "this is a pickle (torch.save), which can run code when it is loaded"
             way_out = "give an encoder.safetensors, which holds only tensors and JSON"
@@ -95,40 +106,8 @@ def open_safetensors(path: Path) -> Iterator[Any]:
         raise UserError("path", path, f"truncated, or not a safetensors file ({error})", ways_out) from error
 
 
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise UserError("path", path, "no such file")
-
-
-def _read_torch(path: Path) -> Any:
-    _require_file(path)
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
-            warnings.simplefilter("ignore")  # of pickle protocols and old storages: the file is what it is
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        held = re.search(r"GLOBAL (\S+)", str(error))
-        why = "truncated, or a pickle that is not plain tensors"
-        if held is not None:
-            why = f"holds a {held[1]}, and reading that could run code, so it is not read"
-        raise UserError("path", path, why, _AS_STATE_DICT) from error
-    except (EOFError, OSError, RuntimeError, KeyError, ValueError) as error:
-        kind = "a TorchScript program, which is not run" if "TorchScript" in str(error) else "truncated"
-        ways_out = ["copy it again", _AS_STATE_DICT]
-        raise UserError("path", path, f"{kind}, or not a file of torch.save", ways_out) from error
-
-
-def _harmless() -> list[type | Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What training scripts put beside their tensors: options (DINO, MAE) and scores as NumPy scalars."""
-    scalar: Any = np.float64(0).__reduce__()[0]
-    codes = np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"
-    return [
-        argparse.Namespace,
-        np.dtype,
-        *{type(np.dtype(code)) for code in codes},
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-    ]
+def _saved(path: Path) -> Any:
+    return read_torch(path, "path", ["copy it again", _AS_STATE_DICT])
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Tensor]:

@@ -13,9 +13,10 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
+from memlight.dist import world_size
 from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder
-from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule
+from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule, keep_options
 
 COLLAPSE_STD = 0.05
 """Below this spread of the normalised embeddings (1 = isotropic) a run is reported as collapsed."""
@@ -146,14 +147,30 @@ class SSLModule(L.LightningModule, ABC):
         """One step; logs ``train/loss`` and ``train/embedding_std``."""
         return self._step(batch, "train")
 
-    def validation_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
-        """Loss on held-out images with the encoder in eval mode; logs ``val/loss``."""
+    def validation_step(self, batch: ViewBatch, batch_idx: int) -> Tensor | None:
+        """Loss on held-out images with the encoder in eval mode; logs ``val/loss``.
+
+        A last batch that is too small to have a loss (see `has_loss`) is left out of the mean.
+        """
+        if not self.has_loss(len(batch.ids), world_size()):
+            return None
         return self._step(batch, "val")
 
+    def has_loss(self, images: int, processes: int) -> bool:
+        """Whether a batch has a loss; by default every one has, since the loss is a mean over images.
+
+        Args:
+            images: in the batch of each process.
+            processes: how many there are.
+        """
+        return images > 0
+
     def _step(self, batch: ViewBatch, stage: str) -> Tensor:
+        """The loss of a batch; one embedding alone has no spread, so it is left out of that mean."""
         loss, z_ND = self.embed_and_loss(batch)
+        spread = {f"{stage}/embedding_std": embedding_std(z_ND.detach())} if len(z_ND) > 1 else {}
         self.log_dict(
-            {f"{stage}/loss": loss.detach(), f"{stage}/embedding_std": embedding_std(z_ND.detach())},
+            {f"{stage}/loss": loss.detach(), **spread},
             on_step=False,
             on_epoch=True,
             prog_bar=stage == "train",
@@ -176,7 +193,7 @@ class SSLModule(L.LightningModule, ABC):
                 self._require_finite(metrics[name], name)
         if not all_finite(chain(self.parameters(), self.buffers())):  # a last step can break them after its loss
             self._refuse("the weights are no longer finite")
-        std = float(metrics["train/embedding_std"])
+        std = float(metrics.get("train/embedding_std", math.inf))
         if std < COLLAPSE_STD:
             rank_zero_warn(
                 f"The embeddings have collapsed: their spread is {std:.3f} of an isotropic one at epoch "
@@ -207,10 +224,14 @@ class SSLModule(L.LightningModule, ABC):
         return list(self.children())
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Optimizer over `trained_modules`, warm-up and cosine stepped every optimizer step."""
+        """Optimizer over `trained_modules`, warm-up and cosine stepped every optimizer step.
+
+        A training that goes on from a checkpoint has its moments and its position; rates and lengths are this one's.
+        """
         optimizer = build_optimizer(self.optim, self.trained_modules(), self.global_batch_size())
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(self.trainer.max_epochs or 1, 1)
         warmup = round(self.optim.warmup_epochs * total / epochs)
         scheduler = build_schedule(optimizer, total_steps=total, warmup_steps=min(warmup, total))
+        keep_options(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightly.utils.lars import LARS
@@ -83,9 +83,40 @@ def build_optimizer(config: OptimConfig, modules: Iterable[nn.Module], global_ba
     return lars
 
 
+class Schedule(CosineWarmupScheduler):  # type: ignore[misc]
+    """Linear warm-up from 0, then cosine decay to 0, stepped once an optimizer step.
+
+    A schedule that goes on takes from a checkpoint how many steps are done, and nothing else: its length, its warm-up
+    and its learning rates are those it was made with, so a configuration means what it says.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after as many steps as another schedule had done."""
+        self.last_epoch, self._step_count = state_dict["last_epoch"], state_dict["_step_count"]
+        self._last_lr = [lr * scale(self.last_epoch) for lr, scale in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = lr
+
+
 def build_schedule(optimizer: torch.optim.Optimizer, *, total_steps: int, warmup_steps: int) -> LRScheduler:
-    """Linear warm-up from 0, then cosine decay to 0, stepped once an optimizer step."""
-    scheduler: LRScheduler = CosineWarmupScheduler(
-        optimizer, warmup_epochs=warmup_steps, max_epochs=max(total_steps, 1)
-    )
-    return scheduler
+    """The schedule of a whole training."""
+    schedule: LRScheduler = Schedule(optimizer, warmup_epochs=warmup_steps, max_epochs=max(total_steps, 1))
+    return schedule
+
+
+def keep_options(optimizer: torch.optim.Optimizer) -> None:
+    """Let an optimizer take moments and step counts from a checkpoint, and keep the options it has now.
+
+    Learning rate, weight decay, momentum and the like stay those of the configuration.
+    """
+    configured = [
+        {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+    ]
+
+    def put_back(optimizer: torch.optim.Optimizer) -> None:
+        for group, options in zip(optimizer.param_groups, configured, strict=True):
+            parameters = group["params"]
+            group.clear()
+            group.update(options, params=parameters)
+
+    optimizer.register_load_state_dict_post_hook(put_back)

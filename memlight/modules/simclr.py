@@ -58,6 +58,10 @@ class SimCLR(SSLModule):
             self.head = SimCLRProjectionHead(width, hidden_dim or width, output_dim)
         self.criterion = NTXentLoss(temperature=temperature, gather_distributed=True)
 
+    def has_loss(self, images: int, processes: int) -> bool:
+        """An image alone has no other one to differ from; those of other processes count."""
+        return images * processes > 1
+
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """NT-Xent between view 0 and view 1."""
         h_0, h_1 = self.encode(batch.views)

@@ -62,6 +62,10 @@ class VICReg(SSLModule):
             self.head = VICRegProjectionHead(encoder_spec(self.encoder).num_features, hidden_dim, output_dim)
         self.criterion = VICRegLoss(invariance, variance, covariance, gather_distributed=True)
 
+    def has_loss(self, images: int, processes: int) -> bool:
+        """The variance of each process's batch needs two images."""
+        return images > 1
+
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Invariance, variance and covariance of view 0 and view 1."""
         h_0, h_1 = self.encode(batch.views)

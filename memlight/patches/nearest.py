@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memlight.storage.arrays import DAMAGED, read_npz
 from memlight.storage.tables import write_arrays
 from memlight.storage.writing import writing
 
@@ -102,12 +103,13 @@ class SearchProgress:
     def load(self) -> Nearest:
         """What an interrupted search found; nothing where there is no file, or that of another search."""
         try:
-            with np.load(self._path) as file:
-                if str(file["identity"]) == self._identity:
-                    self._found = Nearest(torch.from_numpy(file["distances"]), torch.from_numpy(file["rows"]))
-                    self.done = frozenset(file["done"].tolist())
-        except (OSError, ValueError, KeyError, EOFError):
-            pass
+            file = read_npz(self._path, ("identity", "distances", "rows", "done"))
+        except DAMAGED:
+            file = {}
+        shape = self._found.rows.shape
+        if file and str(file["identity"]) == self._identity and file["distances"].shape == file["rows"].shape == shape:
+            self._found = Nearest(torch.from_numpy(file["distances"]), torch.from_numpy(file["rows"]))
+            self.done = frozenset(file["done"].tolist())
         self._shards = set(self.done)
         return self._found
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
+from memlight.storage.arrays import DAMAGED, read_npz
+from memlight.storage.run_files import SearchFile
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import read_json, write_arrays, write_json
 
@@ -57,8 +59,14 @@ def read_results(run: str | Path) -> PatchResults:
     """
     analysis = RunDir(Path(run)).analysis("patches")
     try:
-        with np.load(analysis.neighbours) as file:
-            return PatchResults(file["distances"], file["indices"], read_json(analysis.search))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        arrays = read_npz(analysis.neighbours, ("distances", "indices"))
+    except DAMAGED as error:
         way_out = f"`analyze.py patches search --out {run}` makes one"
-        raise UserError("run", run, "no patch search in it", way_out) from error
+        raise UserError("run", run, f"no patch search in it ({error})", way_out) from error
+    about = read_json(analysis.search, SearchFile)
+    shape = about["query_patches"], about["k"]
+    for name, kinds in (("distances", "f"), ("indices", "iu")):
+        if arrays[name].shape != shape or arrays[name].dtype.kind not in kinds:
+            why = f"{analysis.neighbours}: {name} are not those of {shape[0]} patches and {shape[1]} neighbours"
+            raise UserError("run", None, why, "search again")
+    return PatchResults(arrays["distances"], arrays["indices"], about)

@@ -13,14 +13,15 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memlight.errors import UserError, named
 from memlight.storage.records import difference
-from memlight.storage.store import Dtype, Layout, Store, StoreKind, StoreWriter, Verify
+from memlight.storage.run_files import Positive, Side
+from memlight.storage.store import Dtype, Layout, ManifestFile, ShardRecord, Store, StoreKind, StoreWriter, Verify
 from memlight.storage.tables import read_json, write_text
 
 if TYPE_CHECKING:
@@ -32,6 +33,30 @@ IMAGES, INDEX = "images.json", "archive-index.npz"
 Made = Mapping[str, Any]
 
 
+class _Data(TypedDict):
+    names_sha256: str
+
+
+class _Extraction(TypedDict):
+    picture_size: tuple[Side, Side]
+
+
+class PatchManifest(ManifestFile):
+    """The manifest of patches: besides what every one says, their number and size, and what they were made from."""
+
+    grid: Positive
+    dim: Positive
+    data: _Data
+    extraction: _Extraction
+
+
+class ImageList(TypedDict):
+    """``images.json``."""
+
+    images: str
+    names: list[str]
+
+
 def _layout(root: Path, manifest: Made) -> Layout:
     arrays = {"": ((manifest["dim"],), manifest["dtype"])}
     return Layout(root, manifest["images"], manifest["shard_size"], arrays, manifest["grid"] ** 2, recorded=True)
@@ -41,6 +66,7 @@ PATCHES = StoreKind(
     "patches",
     "analyze.py patches extract",
     _layout,
+    PatchManifest,
     "use a smaller `grid`, `dtype='float16'` or another disk",
     (INDEX, IMAGES),
 )
@@ -83,10 +109,10 @@ class PatchStore(Store):
 
     def __init__(self, path: str | Path, verify: Verify = "fast", *, images: str | None = None) -> None:
         super().__init__(path, PATCHES, verify)
-        listed = read_json(self.root / IMAGES)
+        listed = read_json(self.root / IMAGES, ImageList)
         self.images: str = images or listed["images"]
         self.fingerprint = self.manifest
-        if names_sha256(listed["names"]) != self.fingerprint["data"].get("names_sha256"):
+        if names_sha256(listed["names"]) != self.fingerprint["data"]["names_sha256"]:
             why = f"{IMAGES} names other images, or in another order, than the patches are of"
             raise UserError("path", path, why, "copy the store again, or extract again")
         self.grid: int = self.manifest["grid"]
@@ -94,7 +120,7 @@ class PatchStore(Store):
         self._array = self.layout.array("")
         self.num_rows, self.dim = self._array.shape
         self.dtype = self._array.dtype
-        records = [read_json(self.layout.record_file(shard)) for shard in self.layout.shards]
+        records = [read_json(self.layout.record_file(shard), ShardRecord) for shard in self.layout.shards]
         self.skipped: list[str] = [name for record in records for name in record["skipped"]]
         broken = set(self.skipped)
         self.names: Sequence[str] = [name for name in listed["names"] if name not in broken]

@@ -27,10 +27,12 @@ def _of_one(run: str) -> None:
     from memlight.analyses.sequence.section import write_sequence_report
     from memlight.report.page import write_report
     from memlight.storage.rundir import RunDir
+    from memlight.storage.writing import sweep
 
     sequences = RunDir(Path(run)).results.is_file()
     opened = RunDir(Path(run)) if sequences else RunDir.open(run)
     opened.require_writable()
+    sweep(opened.root)
     print(f"report: {write_sequence_report(opened) if sequences else write_report(opened)}")
 
 

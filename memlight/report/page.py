@@ -17,8 +17,9 @@ from memlight.analyses.registry import ANALYSES
 from memlight.analyses.unitmem.browser.section import browser_section
 from memlight.display import page
 from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, STYLE
-from memlight.display.parts import missing, provenance
+from memlight.display.parts import consistent, missing, provenance
 from memlight.display.words import joined
+from memlight.storage.run_files import ReleasedFile, SplitsFile
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_text
 
@@ -50,7 +51,9 @@ def write_report(run: RunDir) -> Path:
             sections.append((analysis.heading, html))
     sections += [("Training", _training(run))] if trained else []
     sections.append(("How it was made", _provenance(run)))
-    if browser := browser_section(run, PAGE_BYTES - sum(len(html) for _, html in sections)):
+    with consistent(run.root):
+        browser = browser_section(run, PAGE_BYTES - sum(len(html) for _, html in sections))
+    if browser:
         after = [heading for heading, _ in sections].index(unitmem.ANALYSIS.heading)
         sections.insert(after + 1, ("Browse units and images", browser))
     title = f"What {run.name} memorises" if trained else f"The units of {run.name}"
@@ -60,7 +63,10 @@ def write_report(run: RunDir) -> Path:
 
 def _opening(run: RunDir) -> str:
     layermem = next(run.analyses("layermem"), None)
-    lead = page.paragraph(contrast_words(read_table(layermem.table(), LAYERMEM_TABLE)), "lead") if layermem else ""
+    lead = ""
+    if layermem:
+        with consistent(layermem.dir):
+            lead = page.paragraph(contrast_words(read_table(layermem.table(), LAYERMEM_TABLE)), "lead")
     return lead + page.paragraph(_what_was_measured(run), "soft")
 
 
@@ -70,22 +76,23 @@ def _what_was_measured(run: RunDir) -> str:
     members = joined([member.role for member in run.members() if member.encoder.is_file()]) or "none yet"
     if not run.splits.is_file():
         return f"Encoders trained: {members}."
-    splits = read_json(run.splits)
-    sizes = ", ".join(f"{len(splits[n])} {n}" for n in SPLITS if n in splits)
+    splits = read_json(run.splits, SplitsFile)
+    ids = {"shared": splits["shared"], "candidate": splits["candidate"], "independent": splits["independent"]}
+    sizes = ", ".join(f"{len(of_split)} {name}" for name, of_split in {**ids, "external": splits["external"]}.items())
     return f"Data: {splits['dataset']} ({sizes} images). Encoders trained: {members}."
 
 
 def _released(run: RunDir) -> str:
     """Name, weights and images of an encoder that was not trained here."""
-    made, splits = read_json(run.released), read_json(run.splits)
+    made, splits = read_json(run.released, ReleasedFile), read_json(run.splits, SplitsFile)
     weights, views = made["weights"], made["views"]
     origin = (
         [("weights", f"{weights['file']}: {weights['words']}"), ("weights, sha256", weights["sha256"])]
         if weights
         else [("weights", f"random weights, seed {made['init_seed']}: nothing was learned")]
     )
-    if weights and weights.get("trained_on"):
-        origin.append(("weights, trained on", weights["trained_on"]))
+    if weights and (trained_on := weights.get("trained_on")):
+        origin.append(("weights, trained on", trained_on))
     held_out = f"{len(splits['external'])} of {made['held_out'] or made['images']}" if splits["external"] else "none"
     pairs = [
         ("encoder", made["encoder"]),
@@ -107,11 +114,12 @@ def _released(run: RunDir) -> str:
 
 def _training(run: RunDir) -> str:
     logged = {member.role: read_table(member.metrics) for member in run.members() if member.metrics.is_file()}
-    metrics = {role: table for role, table in logged.items() if np.isfinite(table.get("epoch", np.nan)).any()}
-    if not metrics:
-        return page.paragraph("No epoch was logged yet.", "missing")
     png = io.BytesIO()
-    training_curves(metrics).savefig(png, format="png")
+    with consistent(run.root / "*/metrics.csv"):
+        metrics = {role: table for role, table in logged.items() if np.isfinite(table.get("epoch", np.nan)).any()}
+        if not metrics:
+            return page.paragraph("No epoch was logged yet.", "missing")
+        training_curves(metrics).savefig(png, format="png")
     return page.picture(png.getvalue(), f"Training of {joined(list(metrics))}, as logged in metrics.csv.")
 
 

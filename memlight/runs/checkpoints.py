@@ -4,21 +4,20 @@ Only tensors and plain values are read; a file that would run code is refused.
 """
 
 import hashlib
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-import torch
 from torch import Tensor, nn
 
 from memlight.errors import UserError, named
 from memlight.models.encoders import build_from_metadata, load_encoder, load_state, read_metadata
+from memlight.storage.documents import WrongField, checked
+from memlight.storage.run_files import EncoderMetadata
 from memlight.storage.rundir import MemberDir, RunDir
+from memlight.storage.torch_files import read_torch
 
 ENCODER_PREFIX = "encoder."
 """Where a training module keeps its encoder, and so how its tensors' names begin in a checkpoint that says no other."""
@@ -117,7 +116,7 @@ def encoder_from_checkpoint(
         UserError: no such file, truncated, holds code, holds no encoder, or one of another architecture.
     """
     checkpoint = _read_checkpoint(ckpt_path, argument)
-    prefixes = checkpoint.get(METADATA_KEY, {}).get("prefixes", {"encoder": ENCODER_PREFIX})
+    prefixes = checkpoint.get("memlight", {}).get("prefixes", {"encoder": ENCODER_PREFIX})
     if network is not None and network not in prefixes:
         raise UserError("network", network, f"{ckpt_path} has no such network", f"it has {', '.join(prefixes)}")
     prefix = prefixes[network] if network is not None else next(iter(prefixes.values()))
@@ -130,7 +129,7 @@ def encoder_from_checkpoint(
         raise UserError(argument, ckpt_path, f"holds no tensor named {prefix}*", _GIVE)
     with named(path=argument):
         if like is None:
-            encoder = build_from_metadata(checkpoint.get(METADATA_KEY, {}), seed=0, path=ckpt_path)
+            encoder = build_from_metadata(checkpoint.get("memlight", {}), seed=0, path=ckpt_path)
         else:
             encoder = deepcopy(like).cpu()
         load_state(encoder, state, path=ckpt_path)
@@ -147,8 +146,7 @@ def checkpoint_metadata(ckpt_path: Path, *, argument: str = "run") -> dict[str, 
     Raises:
         UserError: no such file, truncated, or holds code.
     """
-    record: dict[str, Any] = _read_checkpoint(ckpt_path, argument).get(METADATA_KEY, {})
-    return record
+    return {**_read_checkpoint(ckpt_path, argument).get("memlight", {})}
 
 
 def checkpoint_state(ckpt_path: Path, *, argument: str = "run") -> dict[str, Tensor]:
@@ -161,10 +159,23 @@ def checkpoint_state(ckpt_path: Path, *, argument: str = "run") -> dict[str, Ten
     Raises:
         UserError: no such file, truncated, holds code, or holds no weights.
     """
-    state: dict[str, Tensor] = _read_checkpoint(ckpt_path, argument).get("state_dict", {})
+    state = _read_checkpoint(ckpt_path, argument).get("state_dict", {})
     if not state:
         raise UserError(argument, ckpt_path, "holds no weights", _GIVE)
     return state
+
+
+def checkpoint_content(ckpt_path: Path, *, argument: str = "run") -> dict[str, Any]:
+    """Read everything in a Lightning checkpoint, on the CPU.
+
+    Args:
+        ckpt_path: a ``.ckpt`` file; only tensors and plain values in it are read.
+        argument: what the file is called in errors.
+
+    Raises:
+        UserError: no such file, truncated, or holds code.
+    """
+    return {**_read_checkpoint(ckpt_path, argument)}
 
 
 @named(path="run")
@@ -188,21 +199,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_checkpoint(path: Path, argument: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(argument, path, "no such file")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # a pickle, as the error will say
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        why = "truncated, or a pickle with code in it, which is not run; only tensors and plain values are read"
-        raise UserError(argument, path, why, _GIVE) from error
-    except (EOFError, OSError, RuntimeError) as error:
-        raise UserError(argument, path, "truncated or not a checkpoint", ["copy it again", "train again"]) from error
+class _Checkpoint(TypedDict, total=False):
+    """What is read of a checkpoint; what Lightning goes on from is Lightning's."""
+
+    state_dict: dict[str, Tensor]
+    memlight: EncoderMetadata
+
+
+def _read_checkpoint(path: Path, argument: str) -> _Checkpoint:
+    checkpoint = read_torch(path, argument, ["copy it again", _GIVE])
     if not isinstance(checkpoint, dict):
-        raise UserError(argument, path, f"holds a {type(checkpoint).__name__}, not a checkpoint")
-    return checkpoint
+        raise UserError(argument, path, f"holds a {type(checkpoint).__name__}, not a checkpoint", _GIVE)
+    try:
+        return checked(checkpoint, _Checkpoint)
+    except WrongField as error:
+        raise UserError(argument, path, f"{error}: not a checkpoint", _GIVE) from error
 
 
 def _difference(a: object, b: object) -> str:

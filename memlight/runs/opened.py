@@ -16,6 +16,7 @@ from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError, named
 from memlight.features.discovery import list_layers
 from memlight.features.layers import check_layers
+from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import load_encoder, read_metadata
 from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import (
@@ -29,6 +30,7 @@ from memlight.runs.checkpoints import (
 from memlight.runs.device import process_group
 from memlight.runs.flags import Place
 from memlight.runs.log import AnalysisLog, LoggerKind
+from memlight.storage.documents import WrongField, arguments_of, checked
 from memlight.storage.rundir import RunDir
 
 
@@ -99,8 +101,16 @@ class OpenedRun:
         return self._ready(encoder)
 
     def _ready(self, encoder: nn.Module) -> nn.Module:
-        """On the device, in the memory format in which convolutions are quickest (on CPUs by half)."""
+        """On the device, in the memory format in which convolutions are quickest (on CPUs by half).
+
+        Raises:
+            UserError: it cannot take the views that it is to be shown.
+        """
+        require_encoder_takes(encoder, self.data.view_size, self._wrong_size)
         return encoder.to(self.device).to(memory_format=torch.channels_last)
+
+    def _wrong_size(self, why: str) -> UserError:
+        return UserError("run", self.run.root, f"has views of {self.data.view_size} pixels: {why}", "train it again")
 
     def pair(self, checkpoint: str | None = None) -> tuple[nn.Module, nn.Module]:
         """The candidate and the independent encoder, checked to belong together."""
@@ -252,7 +262,10 @@ def read_run(
 def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule:
     """The images that an encoder's metadata name, not read yet."""
     try:
-        data = ImageDataModule(**{**record["data"], **({} if root is None else {"root": root})})
+        options = checked(record["data"], arguments_of(ImageDataModule))
+        data = ImageDataModule(**{**options, **({} if root is None else {"root": root})})
+    except WrongField as error:
+        raise UserError("run", run, f"its encoders' metadata: data: {error}", "train it again") from error
     except (KeyError, TypeError) as error:
         raise UserError("run", run, f"trained by another version of memlight ({error})", "train it again") from error
     if data.root is not None and not Path(data.root).expanduser().exists():

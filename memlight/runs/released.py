@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,9 @@ from memlight.runs.device import process_group
 from memlight.runs.flags import EncoderFlags, Place, Trained
 from memlight.runs.log import AnalysisLog, LoggerKind
 from memlight.runs.opened import OpenedRun, open_run
+from memlight.storage.documents import WrongField, checked
 from memlight.storage.records import difference
+from memlight.storage.run_files import EncoderMetadata, ReleasedFile
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, write_json
 
@@ -84,6 +86,9 @@ class ReleasedRun(OpenedRun):
         else:
             raise UserError("member", member, "belongs to a run", "of an encoder there is itself and random")
         return self._ready(encoder)
+
+    def _wrong_size(self, why: str) -> UserError:
+        return UserError("image_size", self.data.view_size, why, "choose another one")
 
     def at_once(self, max_forward: int) -> int:
         """Most views in one forward: what was asked for, or fewer where the encoder's maps are large."""
@@ -165,7 +170,7 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place
     if run is None:
         raise UserError("run", None, "name a run directory, or an encoder with `encoder` and images with `images`")
     if RunDir(Path(run)).released.is_file():
-        name = read_json(RunDir(Path(run)).released)["encoder"]
+        name = read_json(RunDir(Path(run)).released, ReleasedFile)["encoder"]
         raise UserError("run", run, "of an encoder that was not trained here", f"give `encoder={name}` `images` again")
     with open_run(run, place, network=trained.network) as opened:
         yield opened
@@ -186,6 +191,10 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
     """
     with named(path="weights"):
         own = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
+        try:
+            checked(own, EncoderMetadata)
+        except WrongField as error:
+            raise UserError("weights", flags.weights, f"its metadata: {error}", "copy it again") from error
     encoder = build_named(flags, own)
     spec = encoder_spec(encoder)
     weights = None
@@ -200,7 +209,11 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
             "words": loaded.words,
             "trained_on": own.get("trained_on") if own else getattr(encoder, "published_data", None),
         }
-    recorded = own.get("views", {"name": getattr(encoder, "view_set", "simclr"), "size": spec.input_size})
+    recorded: Mapping[str, Any] = own.get(
+        "views", {"name": getattr(encoder, "view_set", "simclr"), "size": spec.input_size}
+    )
+    if recorded["name"] not in VIEW_SETS:
+        raise UserError("weights", flags.weights, f"its metadata name views that there are not ({recorded['name']})")
     mean, std = normalisation_of(flags, recorded, encoder)
     data = GivenImages(
         str(flags.images),
@@ -273,7 +286,7 @@ def build_named(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
     return build_from_metadata(own, seed=SEED, path=flags.weights)
 
 
-def normalisation_of(flags: EncoderFlags, recorded: dict[str, Any], encoder: nn.Module) -> tuple[Channels, Channels]:
+def normalisation_of(flags: EncoderFlags, recorded: Mapping[str, Any], encoder: nn.Module) -> tuple[Channels, Channels]:
     """What was asked for, else what the encoder was trained with as far as that is known."""
     config = getattr(encoder, "pretrained_cfg", None) or {}
     of_views = VIEW_SETS[recorded["name"]]
@@ -288,7 +301,7 @@ def _require_same(run: RunDir, record: dict[str, Any], split: PairSplit) -> None
         if run.splits.is_file():
             raise UserError("run", run.root, "holds a training of ours", "choose another `run` for `encoder`")
         return
-    saved, now = _decisive(read_json(run.released)), _decisive(record)
+    saved, now = _decisive(read_json(run.released, ReleasedFile)), _decisive(record)
     if saved != now:
         what = difference("encoder", saved, now)
         raise UserError("run", run.root, f"holds results of another encoder ({what})", "choose another `run`")
@@ -299,7 +312,7 @@ def _require_same(run: RunDir, record: dict[str, Any], split: PairSplit) -> None
         raise UserError("run", run.root, f"holds results on other images ({what})", "choose another `run`")
 
 
-def _decisive(record: dict[str, Any]) -> dict[str, Any]:
+def _decisive(record: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two encoders two."""
     weights = {name: record["weights"][name] for name in ("sha256", "prefix")} if record["weights"] else _RANDOM
     return {"architecture": record["architecture"], "weights": weights, "views": record["views"]}

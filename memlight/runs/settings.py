@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memlight.errors import UserError
+from memlight.storage.run_files import Config, ReleasedFile
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_yaml_config
 
@@ -83,9 +84,9 @@ def recorded_settings(run: RunDir) -> dict[str, Any]:
     """
     try:
         if run.config.is_file():
-            return comparable(read_yaml_config(run.config))
+            return comparable(read_yaml_config(run.config, Config))
         if run.released.is_file():
-            record = read_json(run.released)
+            record = read_json(run.released, ReleasedFile)
             weights = record["weights"]["file"] if record["weights"] else "random"
             return {
                 "model": {"class_path": "released", "encoder": record["encoder"], "weights": weights},

@@ -1,15 +1,18 @@
 """The files of one sequence experiment: ``results.npz``, ``sequences.npz``, ``summary.json``. Numpy only."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
+from memlight.storage.arrays import DAMAGED, read_npz
+from memlight.storage.documents import parse_json
+from memlight.storage.run_files import SequenceEvent
 from memlight.storage.tables import write_json
 from memlight.storage.writing import atomic_write
 
@@ -18,6 +21,30 @@ Array = NDArray[Any]
 RESULTS, SEQUENCES, SUMMARY = "results.npz", "sequences.npz", "summary.json"
 
 _WEIGHTS = "weights/"
+
+_TEXTS: dict[str, Any] = {"events": list[SequenceEvent], "args": dict[str, Any], "swap_names": list[str]}
+"""What is JSON within the arrays."""
+
+_BY_SET, _BY_RANK = ("members", "sets", "steps"), ("members", "sets", "steps", "ranks")
+
+_AXES: dict[str, tuple[str, ...]] = {
+    "seeds": ("members",),
+    "set_seeds": ("members", "sets"),
+    "switch_start_iter": ("switches",),
+    "eval_steps": ("steps",),
+    **{name: _BY_SET for name in ("set_accuracy", "set_loss", "retrieval_top1")},
+    "test_rank": ("ranks",),
+    **{name: _BY_RANK for name in ("test_accuracy", "test_loss", "test_appearances")},
+    "position_accuracy": (*_BY_SET, "bits"),
+    "train_steps": ("logged",),
+    "train_loss": ("members", "logged"),
+    **{f"{end}_{what}": ("members", "sets") for end in ("ceiling", "floor") for what in ("accuracy", "loss")},
+    "relearn_steps": ("probes",),
+    **{name: ("members", "probes") for name in ("relearn_needed", "relearn_accuracy")},
+    "swap_steps": ("swaps",),
+    **{name: ("members", "sets", "swaps") for name in ("swap_accuracy", "swap_loss")},
+}
+"""What the axes of an array count; those of one name are equally long, and there is one switch less than sets."""
 
 
 @dataclass
@@ -109,16 +136,17 @@ class SequenceResults:
             why = f"no {RESULTS}; it is not a sequence experiment, or not finished: train it with"
             raise UserError("run", run, f"{why} `train.py fit --config configs/sequence/...`")
         try:
-            arrays, bits = _read_npz(run / RESULTS), _read_npz(run / SEQUENCES)
+            arrays, bits = read_npz(run / RESULTS), read_npz(run / SEQUENCES)
             weights: dict[int, dict[str, Array]] = {}
             for key in [key for key in arrays if key.startswith(_WEIGHTS)]:
                 name, step = key.removeprefix(_WEIGHTS).rsplit("/", 1)
                 weights.setdefault(int(step), {})[name] = arrays.pop(key)
-            texts = {name: json.loads(str(arrays.pop(name))) for name in ("events", "args", "swap_names")}
+            texts: dict[str, Any] = {name: parse_json(str(arrays.pop(name)), kind) for name, kind in _TEXTS.items()}
             sequences = [bits[f"bits_{index}"] for index in range(len(bits))]
+            _require_shapes(arrays)
             fields: dict[str, Any] = {**arrays, **texts}
             return cls(**fields, weights=dict(sorted(weights.items())), sequences=sequences)
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        except (*DAMAGED, KeyError, TypeError) as error:
             raise UserError("run", run, f"{RESULTS} or {SEQUENCES} cannot be read ({error})", "train again") from error
 
     def summary(self) -> dict[str, Any]:
@@ -153,6 +181,18 @@ def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _read_npz(path: Path) -> dict[str, Array]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+def _require_shapes(arrays: Mapping[str, Array]) -> None:
+    """Refuse arrays that are not of the members, sets, steps and ranks of one experiment.
+
+    Raises:
+        ValueError: one is unknown, is not made of numbers, or of another shape than the others.
+    """
+    sides: dict[str, int] = {}
+    for name, array in arrays.items():
+        axes = _AXES[name]
+        if array.ndim != len(axes) or array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        for axis, side in zip(axes, array.shape, strict=True):
+            side += axis == "switches"
+            if sides.setdefault("sets" if axis == "switches" else axis, side) != side:
+                raise ValueError(f"{name} has {side} {axis}, and others have {sides[axis]}")

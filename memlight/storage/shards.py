@@ -13,13 +13,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Full, Queue
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
-from memlight.storage.store import Dtype, Layout, RowsFile, Shape, ShardedArray, Store, StoreKind, StoreWriter
+from memlight.storage.run_files import Natural
+from memlight.storage.store import (
+    Dtype,
+    Layout,
+    ManifestFile,
+    RowsFile,
+    Shape,
+    ShardedArray,
+    Store,
+    StoreKind,
+    StoreWriter,
+)
 
 Ids = NDArray[np.int64]
 Features = Mapping[str, NDArray[Any]]
@@ -35,6 +47,12 @@ def _prefix(layer: str) -> str:
     return f"{quote(layer, safe='@')}/"
 
 
+class FeatureManifest(ManifestFile):
+    """The manifest of features: besides what every one says, the shape of an image's features in each layer."""
+
+    layers: dict[Annotated[str, Meta(pattern=r"^(?!\.{1,2}$)")], list[Natural]]
+
+
 def _layout(root: Path, manifest: Mapping[str, Any]) -> Layout:
     layers = {_prefix(layer): (tuple(shape), manifest["dtype"]) for layer, shape in manifest["layers"].items()}
     arrays = {_IDS: ((), "int64"), _LABELS: ((), "int64"), **layers}
@@ -45,6 +63,7 @@ FEATURES = StoreKind(
     "features",
     "analyze.py features",
     _layout,
+    FeatureManifest,
     "choose fewer `layers`, `reduce='unit'`, `dtype='float16'` or another disk",
 )
 

@@ -16,14 +16,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, SupportsIndex
+from typing import Any, Literal, Self, SupportsIndex, TypedDict
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from memlight.errors import UserError, named
+from memlight.storage.arrays import DAMAGED, map_npy
 from memlight.storage.locks import WriterLock
 from memlight.storage.records import difference
+from memlight.storage.run_files import Natural, Positive
 from memlight.storage.rundir import require_writable
 from memlight.storage.tables import read_json, write_json
 from memlight.storage.writing import atomic_write, lacking, readable, sweep, writing
@@ -35,7 +37,32 @@ Verify = Literal["fast", "full"]
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 FORMAT = 1
+MOST_SHARDS = 1_000_000
+"""Of a store; a manifest that names more was edited."""
+
 _BLOCK = 1 << 24
+
+
+class ShardRecord(TypedDict):
+    """The record of a shard."""
+
+    rows: Natural
+    crc32: int
+    skipped: list[str]
+
+
+class Versioned(TypedDict):
+    """What the manifest of any version says."""
+
+    format: int
+
+
+class ManifestFile(Versioned):
+    """What every manifest of this version says."""
+
+    dtype: Dtype
+    images: Natural
+    shard_size: Positive
 
 
 @dataclass(frozen=True)
@@ -79,7 +106,7 @@ class Layout:
     def rows(self, shard: int) -> int:
         """How many rows a shard has on the disk."""
         if self.recorded:
-            return int(read_json(self.record_file(shard))["rows"])
+            return read_json(self.record_file(shard), ShardRecord)["rows"]
         return len(self.images_of(shard)) * self.patches
 
     def array(self, array: str) -> "ShardedArray":
@@ -111,7 +138,8 @@ class StoreKind:
     Attributes:
         what: what they hold, in the plural.
         command: the command that writes them.
-        layout: gives their files; ``KeyError``, ``TypeError`` or ``AttributeError`` for a manifest of something else.
+        layout: gives the files of a manifest.
+        schema: of a manifest.
         smaller: what to do where the disk is too small.
         beside: names of files that may lie in the directory before the manifest does.
     """
@@ -119,6 +147,7 @@ class StoreKind:
     what: str
     command: str
     layout: Callable[[Path, Mapping[str, Any]], Layout]
+    schema: Any
     smaller: str
     beside: tuple[str, ...] = ()
 
@@ -175,7 +204,7 @@ class ShardedArray:
     def shard(self, index: int) -> NDArray[Any]:
         """The rows of one shard, memory-mapped and read-only."""
         if index not in self._mapped:
-            self._mapped[index] = np.load(self._files[index], mmap_mode="r")
+            self._mapped[index] = map_npy(self._files[index])
         return self._mapped[index]
 
 
@@ -202,20 +231,22 @@ class Store:
             why = f"no {kind.what} here ({MANIFEST} is missing)"
             raise UserError("root", root, why, f"`{kind.command}` writes some")
         with named(run="root"):
-            self.manifest: dict[str, Any] = read_json(self.root / MANIFEST)
+            if read_json(self.root / MANIFEST, Versioned)["format"] != FORMAT:
+                raise UserError("root", root, f"{MANIFEST} is of another version", f"`{kind.command}` makes new ones")
+            self.manifest: dict[str, Any] = read_json(self.root / MANIFEST, kind.schema)
         try:
-            if self.manifest["format"] != FORMAT:
-                raise KeyError("format")
             self.layout = kind.layout(self.root, self.manifest)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError("root", root, f"{MANIFEST} is of another version or was edited ({error})") from error
+            if len(self.layout.shards) > MOST_SHARDS:
+                raise KeyError("shard_size")
+        except (KeyError, OverflowError) as error:
+            raise UserError("root", root, f"{MANIFEST} was edited ({error})") from error
         if missing := self.layout.missing():
             why = f"{len(missing)} of {len(self.layout.shards)} shards are missing"
             raise UserError("root", root, why, "type the command that wrote the others again, which makes only these")
         for shard in self.layout.shards if verify == "full" and self.layout.recorded else ():
             for array in self.layout.arrays:
                 path = self.layout.file(array, shard)
-                if _crc32(path) != read_json(self.layout.record_file(shard))["crc32"]:
+                if _crc32(path) != read_json(self.layout.record_file(shard), ShardRecord)["crc32"]:
                     why = f"{path.name} is damaged (its checksum differs)"
                     raise UserError("root", root, why, "delete it, and type the command that wrote it again")
 
@@ -280,7 +311,7 @@ class StoreWriter:
         kind.require_place(out)
         if (out / MANIFEST).is_file():
             with named(run="out"):
-                before = read_json(out / MANIFEST)
+                before = read_json(out / MANIFEST, dict[str, Any])
             if before != self.manifest:
                 why = f"holds other {kind.what} ({difference('', before, self.manifest)})"
                 raise UserError("out", out, why, "use the flags it was made with, or another `out`")
@@ -366,8 +397,8 @@ class StoreWriter:
 def _holds(path: Path, shape: Shape, dtype: str) -> bool:
     """Whether a file is a whole array of this kind; a file that was cut short cannot be mapped."""
     try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+        array = map_npy(path)
+    except DAMAGED:
         return False
     return bool(array.shape == shape and array.dtype == np.dtype(dtype))
 

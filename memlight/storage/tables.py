@@ -9,23 +9,33 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
+from memlight.storage.documents import WrongField, read_json_file, read_yaml_file
+from memlight.storage.opening import read_limited
 from memlight.storage.schema import Schema
 from memlight.storage.writing import atomic_write
 
 Table = dict[str, NDArray[Any]]
 """Column name -> 1-D array; every column has the same length."""
 
+TABLE_BYTES = 1 << 33
+"""The largest table; it is read into memory."""
+
 _AGAIN = "run the command that makes it again"
+
+T = TypeVar("T")
+
+_CELL = 2**31 - 1
+"""Characters of a cell that Python's reader takes; 131 072 are its usual limit, and a list of names may be longer."""
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
@@ -35,7 +45,13 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file as a whole."""
+    """Write a UTF-8 text file as a whole.
+
+    Raises:
+        UserError: there is a directory in its place.
+    """
+    if path.is_dir():
+        raise UserError("run", path, "a directory, where a file is to be written", "remove it")
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -64,7 +80,10 @@ def write_table(path: Path, table: Table, schema: Schema) -> None:
             f"{path.name}: {wrong} where { ({name: schema[name].kind.__name__ for name in wrong}) } belong"
         )
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        words = chain.from_iterable(values.tolist() for values in present.values() if values.dtype.kind in "UO")
+        quoted = any("\r" in str(word) for word in words)  # which the writer does not quote by itself
+        quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL
+        writer = csv.writer(file, lineterminator="\n", quoting=quoting)
         writer.writerow(present)
         writer.writerows(zip(*(values.tolist() for values in present.values()), strict=True))
 
@@ -82,9 +101,10 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
     Raises:
         UserError: the file is missing, cut short, or has other columns.
     """
-    text = _read(path, str)
-    rows = list(csv.reader(io.StringIO(text, newline="")))
-    if not text.endswith("\n") or any(len(row) != len(rows[0]) for row in rows):
+    with readable(path):
+        content = read_limited(path, TABLE_BYTES)
+        rows = csv_rows(content)
+    if not content.endswith(b"\n") or any(len(row) != len(rows[0]) for row in rows):
         raise UserError("run", None, f"{path} is cut short or was edited", _AGAIN)
     header, *body = rows
     if schema is not None and header != [n for n, column in schema.items() if n in header or not column.optional]:
@@ -97,6 +117,20 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
         return {name: _typed(schema[name].kind, column) for name, column in by_name.items()}
     except (KeyError, ValueError) as error:
         raise UserError("run", None, f"{path} was edited ({error})", _AGAIN) from error
+
+
+def csv_rows(content: bytes) -> list[list[str]]:
+    """The rows of a CSV file, whose cells may be of any length and hold line ends.
+
+    Raises:
+        ValueError: it is not UTF-8 text, or has NUL characters.
+        csv.Error: it is not CSV.
+    """
+    text = content.decode("utf-8-sig")
+    if "\0" in text:
+        raise ValueError("it has NUL characters")
+    csv.field_size_limit(_CELL)
+    return list(csv.reader(io.StringIO(text, newline="")))
 
 
 _KINDS = {float: "fiu", int: "fiu", bool: "b", str: "UO"}
@@ -140,32 +174,42 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, schema: type[T]) -> T:
     """Read a JSON file.
 
+    Args:
+        path: the file.
+        schema: the type of its value, see `memlight.storage.documents`; keys that it does not know are kept.
+
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, is not JSON, or a field of it is missing or of another type.
     """
-    return _read(path, json.loads)
+    with readable(path):
+        return read_json_file(path, schema)
 
 
-def read_yaml_config(path: Path) -> dict[str, Any]:
+def read_yaml_config(path: Path, schema: type[T]) -> T:
     """Read a saved configuration.
 
+    Args:
+        path: the file.
+        schema: the type of its value; keys that it does not know are kept.
+
     Raises:
-        UserError: the file is missing or is not a YAML mapping.
+        UserError: the file is missing, is not a YAML mapping, or a field of it is missing or of another type.
     """
-    config = _read(path, yaml.safe_load)
-    if not isinstance(config, dict):
-        raise UserError("run", None, f"{path} is not a configuration", _AGAIN)
-    return config
+    with readable(path):
+        return read_yaml_file(path, schema)
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    """What a UTF-8 text file holds, its line ends as they are."""
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Within this block, a file of a run that is missing or damaged is the user's to mend, as a `UserError`."""
     try:
-        return parse(path.read_bytes().decode())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        yield
+    except WrongField as error:
+        raise UserError("run", None, f"{path}: {error}", _AGAIN) from error
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError("run", None, f"{path} cannot be read ({error})", _AGAIN) from error
 
 

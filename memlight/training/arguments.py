@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from memlight.errors import UserError
+from memlight.storage.documents import WrongField, read_yaml_file
 
 _SEE = "see train.py fit --help"
 
@@ -35,16 +35,14 @@ def require_configs(argv: Sequence[str]) -> None:
         if not name:
             raise UserError("config", None, "name a YAML file, such as those in configs/")
         try:
-            content = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            why = str(error.strerror) if isinstance(error, OSError) else "not a text file"
-            raise UserError("config", name, why, "give a YAML file, such as those in configs/") from error
-        except yaml.YAMLError as error:
-            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
-            where = f" in line {mark.line + 1}" if mark else ""
-            raise UserError("config", name, f"not valid YAML{where}: {' '.join(str(problem).split())}") from error
-        if not isinstance(content, dict):
-            raise UserError("config", name, "not a configuration", "`train.py fit --print_config` shows one")
+            read_yaml_file(Path(name), dict[str, Any])
+        except OSError as error:
+            raise UserError("config", name, str(error), "give a YAML file, such as those in configs/") from error
+        except WrongField as error:
+            why = f"not a configuration ({error})"
+            raise UserError("config", name, why, "`train.py fit --print_config` shows one") from error
+        except ValueError as error:
+            raise UserError("config", name, str(error)) from error
 
 
 def configs_first(argv: Sequence[str]) -> list[str]:
@@ -67,7 +65,7 @@ def configs_first(argv: Sequence[str]) -> list[str]:
 def trains_sequences(argv: Sequence[str]) -> bool:
     """Whether --data is bit sequences: what a flag names, else the last readable --config that names any."""
     named = [Path(name) for name in values_of(argv, "--config", "-c")]
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")).get("data") for path in named]
+    files = [read_yaml_file(path, dict[str, Any]).get("data") for path in named]
     classes = [data.get("class_path") if isinstance(data, dict) else data for data in files]
     classes += values_of(argv, "--data", "--data.class_path")
     given = [str(name) for name in classes if name]

@@ -1,9 +1,7 @@
 """LightningCLI for `train.py fit` and `validate`: YAML, run directory, checkpoints, loggers, export."""
 
-import logging
 import sys
 import time
-import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,15 +33,18 @@ from memlight.storage.rundir import MemberDir, RunDir
 from memlight.storage.tables import write_text
 from memlight.storage.writing import sweep
 from memlight.training.arguments import in_one_line
+from memlight.training.chatter import silence, speak
 from memlight.training.checkpoint_io import write_whole_checkpoints
 from memlight.training.export import ExportEncoder
-from memlight.training.loggers import make_loggers
+from memlight.training.loggers import RowsBeforeCheckpoints, make_loggers
 from memlight.training.preflight import (
     has_started,
     is_finished,
+    require_batches,
     require_checkpoint,
-    require_encoder_takes,
+    require_encoder_takes_views,
     require_options,
+    require_room,
     require_same_config,
     require_same_left_out,
 )
@@ -216,7 +217,7 @@ class MemlightCLI(LightningCLI):
             options.trainer.enable_progress_bar = on_terminal
         if self.keeps:
             callbacks += [*checkpoint_callbacks(member.checkpoints, options.keep_every), LearningRateMonitor("step")]
-            callbacks += [ExportEncoder(member.encoder)]
+            callbacks += [RowsBeforeCheckpoints(), ExportEncoder(member.encoder)]
         with trainer_refusals():
             trainer = super().instantiate_trainer(
                 callbacks=callbacks,
@@ -237,6 +238,7 @@ class MemlightCLI(LightningCLI):
         if self.keeps:
             config = comparable(self.options)
             self.trainer.loggers = make_loggers(self.options.logger, self.run_dir, self.role, config)
+        speak()
         self.trainer.fit(model, **kwargs)
 
     def validate(self, model: L.LightningModule, **kwargs: Any) -> None:
@@ -244,6 +246,7 @@ class MemlightCLI(LightningCLI):
         if self.options.data.init_args.num_external == 0:
             raise UserError("data.num_external", 0, "validate needs images that the encoder was not trained on")
         self._check_parts(model)
+        speak()
         self.trainer.validate(model, **kwargs)
 
     def _check_parts(self, model: L.LightningModule) -> None:
@@ -256,14 +259,18 @@ class MemlightCLI(LightningCLI):
         if not isinstance(data, ImageDataModule):
             raise UserError("data", type(data).__name__, "has no splits", "use ImageDataModule")
         model.require_views(data.num_views, data.view_size)
-        require_encoder_takes(model.encoder, data.views, data.num_views)
+        require_encoder_takes_views(model.encoder, data.views, data.num_views)
+        require_batches(model, data, self.trainer.world_size)
+        if self.keeps:
+            member = self.run_dir.member(self.role)
+            require_room(member, model, options.trainer.max_epochs, options.keep_every)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:
                 with named(layers="trainer.callbacks.layers"):
                     check_layers(model.encoder, callback.layers)
         if options.ckpt_path is not None:
-            path, training = Path(options.ckpt_path), self.subcommand == "fit"
-            require_checkpoint(path, options, model.encoder, argument=self.ckpt_argument, training=training)
+            trainer = self.trainer if self.subcommand == "fit" else None
+            require_checkpoint(Path(options.ckpt_path), options, model, trainer, argument=self.ckpt_argument)
         self._read_images(data, model)
 
     @rank_zero_only
@@ -288,9 +295,15 @@ class SaveRunConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Called on rank 0 once per process."""
         if stage == "fit" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            config = self.config.clone()
-            config.ckpt_path, config.resume = None, False  # of this process, not of the run
+            config = of_the_run(self.config)
             write_text(RunDir(Path(config.run)).config, self.parser.dump(config, skip_none=False))
+
+
+def of_the_run(options: Any) -> Any:
+    """A copy of the parsed options without those of one process: where it went on from, and whether it was to."""
+    options = options.clone()
+    options.ckpt_path, options.resume = None, False
+    return options
 
 
 @contextmanager
@@ -377,30 +390,3 @@ class EpochLines(L.Callback):
         )
         left = f"{(last - epoch) * seconds / 60:.0f} min left" if last > 0 else ""
         print(f"epoch {epoch}/{last}  {numbers}  {seconds:.1f} s  {left}", flush=True)
-
-
-_WARNINGS = (
-    ".*does not have many workers.*",  # images are in memory
-    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning 2.6 against torch 2.15
-    ".*Precision bf16-mixed is not supported by the model summary.*",
-    ".*args parameter is intended to run from within Python.*",
-    ".*Checkpoint directory .* exists and is not empty.*",  # a training that is resumed
-    ".*callbacks used to create the checkpoint need to be provided.*",  # `validate` has none
-    ".*The dirpath has changed from .*",  # in a run directory that was moved
-    ".*Total length of `list` across ranks is zero.*",  # --data.num_external 0
-    ".*smaller than the logging interval.*",  # losses are logged by epoch
-)
-
-
-_NOISE = ("Tip:", "TPU available", "Loading `train_dataloader` to estimate")
-
-
-def silence() -> None:
-    """Keep these warnings and lines of Lightning's off the screen; everything else is shown."""
-    for harmless in _WARNINGS:
-        warnings.filterwarnings("ignore", message=harmless)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_tells_something)
-
-
-def _tells_something(record: logging.LogRecord) -> bool:
-    return not any(words in str(record.msg) for words in _NOISE)

@@ -1,6 +1,7 @@
 """Where a training's numbers go: metrics.csv, and W&B."""
 
 import csv
+import io
 import os
 import uuid
 from argparse import Namespace
@@ -8,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -16,7 +18,7 @@ from memlight.runs.log import LoggerKind, _project, _wandb_mode
 from memlight.runs.wandb_keys import pair_keys, training_keys
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table, write_text
-from memlight.storage.writing import atomic_write
+from memlight.storage.writing import atomic_write, sync
 
 
 def make_loggers(kind: LoggerKind, run: RunDir, role: str, config: Mapping[str, Any]) -> list[Logger]:
@@ -101,7 +103,8 @@ class MetricsCSV(Logger):
 
     What is logged twice at a step lands in one row; cells of what was not logged are empty. When a training is
     resumed, rows of steps after the checkpoint (they are trained again) are dropped at the first new row. A row
-    is on disk before `log_metrics` returns; a new column rewrites the file atomically.
+    is on disk before `log_metrics` returns; a new column rewrites the file atomically. What `seal` has seen survives a
+    kill at any moment: a sealed row that is logged to again is rewritten with the whole file.
 
     Args:
         path: the CSV file.
@@ -113,6 +116,8 @@ class MetricsCSV(Logger):
         self._header: list[str] = []
         self._row: dict[str, str] = {}
         self._row_start = 0
+        self._sealed = False
+        self._first: int | None = None
 
     @property
     def name(self) -> str:
@@ -145,25 +150,45 @@ class MetricsCSV(Logger):
         cells["step"] = str(step)
         if "epoch" in metrics:
             cells["epoch"] = str(int(metrics["epoch"]))
-        if not self._header or int(self._row["step"]) > step:
+        if not self._header:
+            self._resume(step if self._first is None else min(self._first, step))
+        elif int(self._row["step"]) > step:
             self._resume(step)
-        new_columns = [key for key in cells if key not in self._header]
-        if new_columns:
-            self._rewrite([*self._header, *new_columns], self._read())
         same_step = self._row.get("step") == cells["step"]
-        self._row = {**self._row, **cells} if same_step else cells
+        row = {**self._row, **cells} if same_step else cells
+        new_columns = [key for key in cells if key not in self._header]
+        if same_step and row == self._row:
+            return
+        if new_columns or (same_step and self._sealed):
+            before = self._read()
+            self._rewrite([*self._header, *new_columns], [*before[:-1], row] if same_step else [*before, row])
+            return
+        self._row = row
         with self.path.open("r+", newline="", encoding="utf-8") as file:
             self._row_start = self._row_start if same_step else file.seek(0, os.SEEK_END)
             file.seek(self._row_start)
             file.truncate()
             csv.DictWriter(file, self._header, lineterminator="\n").writerow(self._row)
+        self._sealed = False
+
+    @rank_zero_only
+    def go_on_from(self, step: int) -> None:
+        """Drop the rows of later steps at the first new row: they were logged after the checkpoint that is resumed."""
+        self._first = step
+
+    @rank_zero_only
+    def seal(self) -> None:
+        """Have every row so far on the disk, and keep it there whatever happens later."""
+        if self.path.is_file():
+            sync(self.path)
+            self._sealed = True
 
     def _read(self) -> list[dict[str, str]]:
         """The complete rows on disk; the last may have been cut short by a kill."""
         if not self.path.is_file():
             return []
         text = self.path.read_text(encoding="utf-8")
-        return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
 
     def _resume(self, step: int) -> None:
         rows = [row for row in self._read() if int(row["step"]) <= step]
@@ -181,10 +206,45 @@ class MetricsCSV(Logger):
                 writer.writerow(row)
         self._header = header
         self._row = rows[-1] if rows else {"step": "-1"}
+        self._sealed = True
+
+
+class RowsBeforeCheckpoints(L.Callback):
+    """A checkpoint that says that an epoch is done finds the epoch's row of ``metrics.csv`` on the disk.
+
+    Lightning logs what an epoch gave after it has saved its checkpoints, so a kill between the two would lose the row:
+    a resumed training begins with the next epoch. Here the row is written and synced before; Lightning's own call then
+    finds nothing new in it. A kill between row and checkpoint trains the epoch again, and writes the same row.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the rows of steps that are trained again."""
+        for table in _tables(trainer):
+            table.go_on_from(trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Log what Lightning will log at the end of this epoch, where it is one, and have it on the disk.
+
+        There is no public way to what Lightning is about to log: these are its places in Lightning 2.6.
+        """
+        loop = trainer.fit_loop
+        epochs = vars(loop.epoch_progress.current)
+        if epochs["processed"] > epochs["completed"]:
+            metrics = trainer._logger_connector.metrics["log"]  # processes average here, so all of them ask
+            row = {name: float(value) for name, value in metrics.items()}
+            for table in _tables(trainer) if row else ():
+                table.log_metrics({**row, "epoch": trainer.current_epoch}, loop.epoch_loop._batches_that_stepped - 1)
+        for table in _tables(trainer):
+            table.seal()
+
+
+def _tables(trainer: L.Trainer) -> list[MetricsCSV]:
+    return [logger for logger in trainer.loggers if isinstance(logger, MetricsCSV)]
 
 
 def last_values(path: Path) -> dict[str, float]:
     """The last value of every column of a ``metrics.csv``; empty where there is none yet."""
     table = read_table(path) if path.is_file() else {}
-    logged = {name: column[np.isfinite(column)] for name, column in table.items()}
+    numbers = {name: column for name, column in table.items() if column.dtype.kind in "fiub"}
+    logged = {name: column[np.isfinite(column)] for name, column in numbers.items()}
     return {name: float(column[-1]) for name, column in logged.items() if len(column)}

@@ -1,24 +1,34 @@
 """What a training is asked for, checked before anything is built, loaded or written."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import torch
 from torch import nn
 
+from memlight.batch import ViewBatch
 from memlight.data.augment import Views
+from memlight.data.images import ImageDataModule
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import SPLITS, LeftOut, role_splits
 from memlight.errors import UserError, named
-from memlight.features.discovery import evaluating
+from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import read_metadata
-from memlight.runs.checkpoints import checkpoint_metadata, encoder_from_checkpoint
+from memlight.modules.base import SSLModule
+from memlight.modules.optim import build_optimizer
+from memlight.runs.checkpoints import METADATA_KEY, checkpoint_content, encoder_from_checkpoint
 from memlight.runs.launch import settle_devices
 from memlight.runs.settings import IGNORED_DATA, as_given, comparable, plain
 from memlight.storage.records import difference
-from memlight.storage.rundir import RunDir
+from memlight.storage.run_files import Config
+from memlight.storage.rundir import MemberDir, RunDir
 from memlight.storage.tables import read_yaml_config
+from memlight.storage.writing import lacking
+from memlight.training.continuing import Refuse, require_continuable, require_kinds, require_weights
 
 _DECISIVE = ("seed_everything", "model", "data", "trainer")
 
@@ -107,23 +117,59 @@ def _count(devices: int | str | list[int], every: int) -> int:
     return max(1, int(devices)) if str(devices).isdigit() else every
 
 
-def require_encoder_takes(encoder: nn.Module, views: Views, num_views: int) -> None:
+def require_encoder_takes_views(encoder: nn.Module, views: Views, num_views: int) -> None:
     """Refuse views of a size that the encoder cannot take.
 
     Raises:
         UserError: a blank view does not go through.
     """
     for size in dict.fromkeys(views.sizes(num_views)):
-        with evaluating(encoder), torch.no_grad():
-            try:
-                encoder(torch.zeros(1, 3, size, size))
-            except (AssertionError, RuntimeError, ValueError) as error:
-                why = f"the encoder cannot take views of this size ({' '.join(str(error).split())})"
-                ways = ["give `model.image_size` the same value", "change both"]
-                if size != views.size:
-                    why = f"the smaller crops of `data.views` {views.name} have {size} pixels: {why}"
-                    ways = ["choose larger views", "another encoder", "fewer `data.num_views`"]
-                raise UserError("data.view_size", views.size, why, ways) from error
+        require_encoder_takes(encoder, size, partial(_wrong_views, views, size))
+
+
+def _wrong_views(views: Views, size: int, why: str) -> UserError:
+    ways = ["give `model.image_size` the same value", "change both"]
+    if size != views.size:
+        why = f"the smaller crops of `data.views` {views.name} have {size} pixels: {why}"
+        ways = ["choose larger views", "another encoder", "fewer `data.num_views`"]
+    return UserError("data.view_size", views.size, why, ways)
+
+
+def require_batches(module: SSLModule, data: ImageDataModule, processes: int) -> None:
+    """Refuse batches that have no loss, or that the method's normalisation cannot take: those of one image.
+
+    The last batch of an epoch of training is dropped where it is not whole; that of validation may have one image.
+
+    Args:
+        module: the training method; not changed.
+        data: not read.
+        processes: that share a batch.
+
+    Raises:
+        UserError: the batch of each process, or every one of validation, is too small.
+    """
+    name, local = type(module).__name__, data.batch_size // processes
+    ways = ["choose 2 or more for each process"]
+    if not module.has_loss(local, processes):
+        why = f"{name} compares images, and a batch of {local} has nothing to compare"
+        raise UserError("data.batch_size", data.batch_size, why, ways)
+    if local == 1:
+        views = [torch.zeros(1, 3, size, size) for size in data.views.sizes(data.num_views)]
+        one = torch.zeros(1, dtype=torch.int64)
+        statistics = [(buffer, value.clone()) for buffer, value in module.named_buffers()]
+        try:
+            with torch.random.fork_rng([]), torch.no_grad():
+                module.embed_and_loss(ViewBatch(views, one, one, one))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            why = f"{name} cannot learn from one image at a time ({' '.join(str(error).split())})"
+            raise UserError("data.batch_size", data.batch_size, why, ways) from error
+        finally:
+            for buffer, before in statistics:
+                module.get_buffer(buffer).copy_(before)
+    held_out = min(data.num_external, data.batch_size) // processes
+    if held_out and not module.has_loss(held_out, processes):
+        why = f"{name} compares images, and validation has one for each of {processes} processes"
+        raise UserError("data.num_external", data.num_external, why, ["choose more", "choose 0"])
 
 
 def require_same_config(run: RunDir, options: Any) -> None:
@@ -151,7 +197,7 @@ def require_same_settings(
         UserError: says what differs first.
     """
     try:
-        saved = settings(read_yaml_config(run.config))
+        saved = settings(read_yaml_config(run.config, Config))
     except (KeyError, TypeError) as error:
         raise UserError("run", run.root, f"{run.config} was edited or is damaged", "choose another `run`") from error
     now = settings(options)
@@ -161,33 +207,70 @@ def require_same_settings(
             raise UserError("run", run.root, why, ["choose another `run`", "delete this one"])
 
 
-def require_checkpoint(path: Path, options: Any, encoder: nn.Module, *, argument: str, training: bool) -> None:
+def require_checkpoint(
+    path: Path, options: Any, module: SSLModule, trainer: L.Trainer | None, *, argument: str
+) -> None:
     """Refuse a checkpoint that is broken, or of another training.
 
     Args:
         path: the file.
         options: the parsed options of `fit` or `validate`.
-        encoder: what its weights go to; not changed.
+        module: what its weights go to; not changed.
+        trainer: of a training that goes on from it, which takes one of the same role and method; None for `validate`.
         argument: what it is called in errors.
-        training: whether training goes on from it, which takes one of the same role.
 
     Raises:
         UserError: says what is wrong with it.
     """
-    metadata = checkpoint_metadata(path, argument=argument)
-    encoder_from_checkpoint(path, like=encoder, argument=argument)
-    saved, now = metadata.get("data"), comparable(options)["data"]
-    if saved is None:
+    content = checkpoint_content(path, argument=argument)
+    metadata = content.get(METADATA_KEY)
+
+    def refuse(why: str) -> UserError:
+        return UserError(argument, path, why, "give a checkpoint of this training")
+
+    if not isinstance(metadata, dict) or not isinstance(saved := metadata.get("data"), dict):
         raise UserError(argument, path, "says nothing about its data", "give a checkpoint of `train.py fit`")
-    if training and saved["role"] != options.data.init_args.role:
+    require_kinds({"method": "", "data": {"role": ""}}, metadata, METADATA_KEY, refuse)
+    if metadata.get("without") is not None:
+        require_kinds({"file": "", "sha256": "", "count": 0}, metadata["without"], f"{METADATA_KEY}.without", refuse)
+    encoder_from_checkpoint(path, like=module.encoder, argument=argument)
+    if trainer is not None and saved["role"] != options.data.init_args.role:
         raise UserError(argument, path, f"of the {saved['role']} member", f"give it with `data.role={saved['role']}`")
     saved = plain({key: value for key, value in saved.items() if key not in IGNORED_DATA})
-    now = {key: now.get(key) for key in saved}
+    now = {key: comparable(options)["data"].get(key) for key in saved}
     if as_given(saved) != as_given(now):
         what = difference("data", saved, now)
         raise UserError(argument, path, f"was trained on other images or views ({what})")
-    if training:
+    if metadata["method"] != module.method:
+        raise refuse(f"was trained with {metadata['method']}, not with {module.method}")
+    if trainer is not None:
         require_same_left_out(metadata, options.data.init_args.without, str(path))
+        optimizer = build_optimizer(module.optim, module.trained_modules(), options.data.init_args.batch_size)
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        require_continuable(content, module, optimizer, trainer, refuse, schedules=1, callbacks=callbacks)
+        if not options.trainer.fast_dev_run:
+            _require_place(content, options, trainer, refuse)
+    else:
+        require_weights(content.get("state_dict"), module, refuse)
+
+
+def _require_place(checkpoint: Mapping[str, Any], options: Any, trainer: L.Trainer, refuse: Refuse) -> None:
+    """Refuse a checkpoint whose place in this training's schedule is not known: its epochs have other steps."""
+    data, max_epochs = options.data.init_args, options.trainer.max_epochs
+    shared, *own = (data[f"num_{split}"] for split in role_splits(data.role))
+    left_out = 0 if data.without is None else len(LeftOut.read(Path(data.without)).ids)
+    batches = (shared + (sum(own) - left_out) * data.repeat) // data.batch_size
+    limit = trainer.limit_train_batches
+    used = min(limit, batches) if isinstance(limit, int) else int(batches * limit)
+    each = math.ceil(used / trainer.accumulate_grad_batches)
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs = loop["epoch_progress"]["current"]
+    steps = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]["completed"]
+    if epochs["processed"] > max_epochs:
+        raise refuse(f"was trained for {epochs['processed']} epochs, more than `trainer.max_epochs={max_epochs}`")
+    if epochs["processed"] == epochs["ready"] and steps != each * epochs["processed"]:
+        did = f"did {steps} gradient steps in {epochs['processed']} epochs"
+        raise refuse(f"{did}, where an epoch now has {each}, so its place in the schedule is not known")
 
 
 def require_same_left_out(metadata: Mapping[str, Any], without: str | None, source: str) -> None:
@@ -222,3 +305,25 @@ def is_finished(run: RunDir, role: str, max_epochs: int) -> bool:
 def has_started(run: RunDir) -> bool:
     """Whether any member has something that training it again would not replace."""
     return any(path.exists() for one in run.members() for path in (one.encoder, one.checkpoints / "last.ckpt"))
+
+
+def require_room(member: MemberDir, module: nn.Module, epochs: int, keep_every: int) -> None:
+    """Refuse a disk that cannot hold the checkpoints of a training, by what they take at the least.
+
+    Args:
+        member: where they go.
+        module: the training method.
+        epochs: of the whole training.
+        keep_every: epochs between the checkpoints that are kept; 0 keeps none on the way.
+
+    Raises:
+        UserError: says how much is needed, and how much is free.
+    """
+    of_weights = sum(tensor.nbytes for tensor in module.state_dict().values())
+    of_optimizer = sum(weight.nbytes for weight in module.parameters() if weight.requires_grad)  # SGD's momentum
+    kept = epochs // keep_every if keep_every else 0
+    there = len(list(member.checkpoints.glob("*.ckpt")))
+    checkpoints = max(0, kept + 1 - there) + 1  # a new last.ckpt stands beside the old one while it is written
+    if words := lacking(member.dir, checkpoints * (of_weights + of_optimizer)):
+        why = f"its checkpoints do not fit on the disk: {words}"
+        raise UserError("run", member.dir, why, ["make room", "choose another `run`", "keep fewer with `keep_every`"])

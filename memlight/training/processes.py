@@ -14,10 +14,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
-from types import FrameType
-from typing import IO, NoReturn
+from typing import IO
 
 import memlight
+from memlight.endings import PARENT, Terminated, told_when_terminated
 from memlight.errors import UserError
 from memlight.runs.sweep import without_sweep
 
@@ -34,11 +34,10 @@ def fit_command(flags: Sequence[str]) -> list[str]:
 
 
 def own_environment() -> Environment:
-    """This process's, in which `memlight` is found from any directory, and no sweep."""
+    """This process's, in which `memlight` is found from any directory, and no sweep; whoever has it ends with us."""
     root = str(Path(memlight.__file__).resolve().parent.parent)
-    return dict(
-        without_sweep(os.environ), PYTHONPATH=os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    )
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**without_sweep(os.environ), "PYTHONPATH": path, PARENT: str(os.getpid())}
 
 
 def in_turn(commands: Sequence[Sequence[str]], environment: Environment) -> int:
@@ -78,7 +77,7 @@ def side_by_side(
         with source:
             for line in source:
                 with lock:
-                    if not line.startswith(("error: ", "interrupted")):
+                    if not line.startswith(("error: ", "interrupted", "terminated")):
                         target.write(f"{name:{width}} | {line}")
                     elif line not in last_words:
                         target.write(line)
@@ -89,7 +88,7 @@ def side_by_side(
     waiting, free = list(commands), list(shares)
     threads: list[Thread] = []
     statuses: dict[str, int] = {}
-    with _stopped_with_us() as processes:
+    with _heard(threads), _stopped_with_us() as processes:
         while len(statuses) < len(commands):
             while waiting and free:
                 name, share = waiting.pop(0), free.pop(0)
@@ -109,8 +108,6 @@ def side_by_side(
                 Thread(target=_report_end, args=(name, share, process, ended), daemon=True).start()
             name, share, statuses[name] = ended.get()
             free.append(share)
-        for thread in threads:
-            thread.join()
     failed = [name for name in commands if statuses[name]]
     if 0 < len(failed) < len(commands):
         again, rest = ("it", "other") if len(commands) == 2 else ("them" if len(failed) > 1 else "it", "others")
@@ -168,27 +165,43 @@ def _report_end(
 
 
 @contextmanager
-def _stopped_with_us() -> Iterator[list[_Process]]:
-    """A list for started processes: when this one is interrupted or terminated, they are too."""
-
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    processes: list[_Process] = []
-    before = signal.signal(signal.SIGTERM, terminate)
+def _heard(threads: Sequence[Thread]) -> Iterator[None]:
+    """Whatever ends the block, what the processes said last is printed: their pipes close when they end."""
     try:
-        yield processes
-    except BaseException:
-        _stop(processes)
-        raise
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for thread in threads:
+            thread.join()
 
 
-def _stop(processes: Sequence[_Process]) -> None:
-    """Terminate what still runs (a terminal's ctrl-C has reached it already); kill what does not end in a minute."""
-    for patience, number in ((PATIENCE, signal.SIGTERM), (60.0, signal.SIGKILL)):
-        deadline = monotonic() + patience
+@contextmanager
+def _stopped_with_us() -> Iterator[list[_Process]]:
+    """A list for started processes: when this one is interrupted or terminated, they are too, and they say so."""
+    processes: list[_Process] = []
+    with told_when_terminated():
+        try:
+            yield processes
+        except KeyboardInterrupt:
+            _stop(processes, PATIENCE)
+            raise
+        except Terminated as terminated:
+            _stop(processes, 0.0)
+            terminated.said = any(process.returncode == 128 + signal.SIGTERM for process in processes)
+            raise
+        except BaseException:
+            _stop(processes, 0.0)
+            raise
+
+
+def _stop(processes: Sequence[_Process], patience: float) -> None:
+    """Terminate what still runs, and kill what does not end in a minute.
+
+    Args:
+        processes: that were started.
+        patience: seconds to wait before; a terminal's ctrl-C has reached them already.
+    """
+    for wait, number in ((patience, signal.SIGTERM), (60.0, signal.SIGKILL)):
+        deadline = monotonic() + wait
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - monotonic()))

@@ -13,6 +13,7 @@ from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.commands import build_parser, run_command
 from memlight.errors import UserError, at_least
 from memlight.runs.flags import Logger, Results
+from memlight.storage.run_files import Config, Summary
 from memlight.storage.rundir import RemovalDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table, read_yaml_config, write_table
 from memlight.training.processes import (
@@ -81,7 +82,7 @@ def removal(
     commands = {arm.name: _command(RunDir(Path(run)), study.arm(arm.name), passed) for arm in arms}
     environment = own_environment()
     if parallel:
-        shares = _shares(read_yaml_config(RunDir(Path(run)).config)["trainer"], len(arms), environment)
+        shares = _shares(read_yaml_config(RunDir(Path(run)).config, Config)["trainer"], len(arms), environment)
         status = side_by_side(commands, shares, environment)
     else:
         status = in_turn(list(commands.values()), environment)
@@ -101,7 +102,7 @@ def flags_of_config(path: Path) -> list[str]:
     """
     known = inspect.signature(removal).parameters
     flags = []
-    for key, value in read_yaml_config(path).items():
+    for key, value in read_yaml_config(path, dict[str, Any]).items():
         if key not in known:
             raise UserError("config", path, f"{key}: no such key", f"train.py removal takes {', '.join(known)}")
         flag = "--" + key.replace("_", "-")
@@ -160,7 +161,7 @@ def _scores(opened: "OpenedRun", rank_by: str | None) -> tuple[str, str, Table]:
     samples = analysis.table("samples")
     if not samples.is_file():
         raise UserError("run", run.root, f"the candidates have no scores yet (no {samples})", again)
-    measured = read_json(analysis.summary)["checkpoints"]
+    measured = read_json(analysis.summary, Summary)["checkpoints"]
     if any(measured.get(role) != file_sha256(run.member(role).encoder) for role in ("candidate", "independent")):
         raise UserError("run", run.root, f"{samples} is of other encoders than the run has now", again)
     table = read_table(samples, LAYERMEM_SAMPLES)

@@ -14,17 +14,20 @@ from tqdm import tqdm
 from memlight.batch import SequenceBlock
 from memlight.data.sequences import SequenceDataModule
 from memlight.errors import UserError
-from memlight.modules.sequence.module import require_sequence_checkpoint
+from memlight.modules.sequence.module import read_sequence_checkpoint
 from memlight.modules.sequence.shares import IndependentMembers
 from memlight.runs.settings import plain, sequence_settings
 from memlight.runs.sweep import default_run
 from memlight.sequences.evaluation import evaluation_of
 from memlight.sequences.interventions import AtSteps, sequence_module
+from memlight.storage.run_files import SequenceSummary
 from memlight.storage.rundir import SEQUENCE, RunDir
 from memlight.storage.tables import read_json
+from memlight.training.chatter import speak
 from memlight.training.checkpoint_io import write_whole_checkpoints
-from memlight.training.fit import MemlightCLI, checkpoint_callbacks, trainer_refusals
-from memlight.training.loggers import make_loggers
+from memlight.training.continuing_sequences import require_sequence_checkpoint
+from memlight.training.fit import MemlightCLI, checkpoint_callbacks, of_the_run, trainer_refusals
+from memlight.training.loggers import RowsBeforeCheckpoints, make_loggers
 from memlight.training.preflight import require_devices, require_same_settings
 
 
@@ -91,7 +94,7 @@ class SequenceCLI(MemlightCLI):
                 raise UserError("run", run.root, why)
             options.ckpt_path = str(last)
         if options.ckpt_path is not None:
-            require_sequence_checkpoint(Path(options.ckpt_path))
+            read_sequence_checkpoint(Path(options.ckpt_path))  # refuses what is none, before anything is built
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Add what every run has: checkpoints and progress.
@@ -105,7 +108,8 @@ class SequenceCLI(MemlightCLI):
             callbacks.append(SequenceProgress())
         if self.keeps:
             directory = self.run_dir.root / "checkpoints"
-            callbacks += [SwitchCheckpoint(directory), *checkpoint_callbacks(directory, keep_every=0)]
+            callbacks += [RowsBeforeCheckpoints(), SwitchCheckpoint(directory)]
+            callbacks += checkpoint_callbacks(directory, keep_every=0)
         if self.processes > 1:
             kwargs["strategy"] = IndependentMembers()
         with trainer_refusals():
@@ -131,7 +135,8 @@ class SequenceCLI(MemlightCLI):
             config = sequence_settings(self.options)
             self.trainer.loggers = make_loggers(self.options.logger, self.run_dir, "sequence", config)
             evaluation.directory = self.run_dir.root
-            evaluation.args = plain(self.options.as_dict())
+            evaluation.args = plain(of_the_run(self.options).as_dict())
+        speak()
         self.trainer.fit(model, **kwargs)
 
     def _check_parts(self, model: L.LightningModule) -> None:
@@ -146,6 +151,8 @@ class SequenceCLI(MemlightCLI):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, AtSteps):
                 callback.require(module, self.trainer, data)
+        if self.options.ckpt_path is not None:
+            require_sequence_checkpoint(Path(self.options.ckpt_path), module, self.trainer, data)
 
 
 class SwitchCheckpoint(Callback):
@@ -214,4 +221,4 @@ class SequenceProgress(Callback):
 def _finished(run: RunDir, max_steps: int) -> bool:
     """Whether the results of so many gradient steps are there."""
     summary = run.root / "summary.json"
-    return summary.is_file() and read_json(summary)["sets"][-1]["evaluated_at_step"] == max_steps
+    return summary.is_file() and read_json(summary, SequenceSummary)["sets"][-1]["evaluated_at_step"] == max_steps

@@ -296,7 +296,7 @@ def test_somebody_elses_safetensors_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("architecture", "words"),
     [
-        ({"name": "resnet9"}, "nothing usable"),
+        ({"name": "resnet9"}, "field architecture.stem is missing"),
         ({"name": "vgg", "stem": "cifar", "in_channels": 3, "num_features": 9, "input_size": 32}, "no such encoder"),
         (
             {"name": "resnet9", "stem": "cifar", "in_channels": 3, "num_features": 9, "input_size": 32},

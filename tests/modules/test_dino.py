@@ -14,7 +14,7 @@ from memlight.errors import UserError
 from memlight.modules import DINO
 from memlight.modules.optim import OptimConfig
 from memlight.storage.rundir import RunDir
-from memlight.training.fit import silence
+from memlight.training.chatter import silence
 from tests.modules.tiny import TINY_VIT, assert_gradients_reach_exactly, assert_starts_from_its_seed, view_batch
 from tests.tiny_pair import checkpoint, fit, same_tensors
 

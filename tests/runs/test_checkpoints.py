@@ -156,7 +156,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, zipped):
 
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {}, "x": Evil()}, path, _use_new_zipfile_serialization=zipped)
-    with refused("code in it, which is not run"):
+    with refused("could run code, so it is not read"):
         encoder_from_checkpoint(path)
     assert not (tmp_path / "ran").exists()
 

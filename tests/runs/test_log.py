@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ from memlight.training.loggers import make_loggers
 from tests.compared_runs import config, make_run
 from tests.ddp import run_ddp
 from tests.said import refused
+from tests.storage.test_writing import small_disk
 from tests.synthetic_run import layermem_table, probe_table, unitmem_layers, unitmem_table
 from tests.tiny_pair import ROOT
 from tests.wandb_files import OfflineRun, read_offline_run
@@ -65,7 +67,7 @@ def test_an_analysis_leaves_tables_figures_and_how_it_was_made(tmp_path: Path) -
     assert sorted(path.name for path in analysis.dir.iterdir()) == ["figures", "summary.json", "table.csv"]
     with Image.open(analysis.figures / "grid.png") as png:
         assert png.size == tuple((GRID.get_size_inches() * GRID.dpi).round())
-    summary = read_json(analysis.summary)
+    summary = read_json(analysis.summary, dict)
     assert summary["headline"] == {"top1": 0.5}
     assert summary["figures"] == {"grid": "A caption."}
     assert {key: summary[key] for key in MADE_FROM} == MADE_FROM
@@ -211,3 +213,72 @@ def test_a_missing_login_names_the_flag_and_keeps_the_results(tmp_path: Path, mo
     ):
         log.table("table", probe_table())
     assert run.analysis("probe").summary.is_file()
+
+
+# One writer at a time
+
+
+def test_two_analyses_of_one_name_are_refused_and_of_two_names_are_not(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with (
+        AnalysisLog(run, probe.ANALYSIS, tag="x", logger="csv", **MADE_FROM) as first,
+        AnalysisLog(run, probe.ANALYSIS, tag="y", logger="csv", **MADE_FROM) as other,
+        refused(rf"--run {run.analysis('probe', 'x').dir}: is being written by process \d+ on .* since 20"),
+        AnalysisLog(run, probe.ANALYSIS, tag="x", logger="csv", **MADE_FROM),
+    ):
+        pass
+    assert first.final.summary.is_file() and other.final.summary.is_file()
+    assert sorted(path.name for path in (run.root / "analysis").iterdir()) == ["probe-x", "probe-y"]
+
+
+def _enter_held(root: str) -> str:
+    try:
+        with AnalysisLog(RunDir(Path(root)), probe.ANALYSIS, logger="csv", **MADE_FROM):
+            return "entered"
+    except UserError as error:
+        return error.why
+
+
+@pytest.mark.ddp
+def test_every_rank_is_refused_what_the_first_is(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with AnalysisLog(run, probe.ANALYSIS, logger="csv", **MADE_FROM):
+        first, second = run_ddp(_enter_held, 2, str(run.root))
+    assert first == second and first.startswith("is being written by process")
+
+
+def test_what_is_done_afterwards_is_done_once_the_results_are_there_and_only_then(tmp_path: Path) -> None:
+    run, seen = RunDir(tmp_path / "run"), []
+    with AnalysisLog(run, probe.ANALYSIS, logger="csv", **MADE_FROM) as log:
+        log.afterwards(lambda: seen.append(log.final.summary.is_file()))
+    with pytest.raises(ZeroDivisionError), AnalysisLog(run, probe.ANALYSIS, logger="csv", **MADE_FROM) as log:
+        log.afterwards(lambda: seen.append("never"))
+        raise ZeroDivisionError
+    assert seen == [True]
+
+
+def test_a_run_that_is_removed_in_the_meantime_is_an_error_and_stays_removed(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with (
+        refused("was removed or moved while it was being written"),
+        AnalysisLog(run, probe.ANALYSIS, logger="csv", **MADE_FROM) as log,
+    ):
+        shutil.rmtree(run.root)
+        log.table("table", probe_table())
+    assert list(tmp_path.glob("run*")) == []
+
+
+def test_a_full_disk_leaves_the_older_results(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    write_probe(run, 0.5)
+    before = run.analysis("probe", "x").table().read_bytes()
+    with (
+        refused("the disk of .*analysis is full; what was finished before is kept"),
+        small_disk(),
+        AnalysisLog(run, probe.ANALYSIS, tag="x", logger="csv", **MADE_FROM) as log,
+    ):
+        log.table("table", probe_table())
+        log.figure("grid", GRID, "A" * 10_000)
+        (log.partial.dir / "large").write_bytes(bytes(10_000))
+    assert run.analysis("probe", "x").table().read_bytes() == before
+    assert [path.name for path in (run.root / "analysis").iterdir()] == ["probe-x"]

@@ -130,7 +130,7 @@ def test_random_weights_are_called_so_everywhere(random_run):
         "views: simclr unless --view-set names others, 16 pixels, mean (0.485, 0.456, 0.406), "
         "std (0.229, 0.224, 0.225)",
     ]
-    summary = read_json(RunDir(run).analysis("unitmem").summary)
+    summary = read_json(RunDir(run).analysis("unitmem").summary, dict)
     assert summary["checkpoints"] == {"encoder": "random weights, seed 0"} and summary["images"] == 6
     page = Reader(write_report(RunDir.open(run)).read_text(encoding="utf-8"))
     for words in ("random weights, seed 0: nothing was learned", "encoder random weights, seed 0"):
@@ -163,11 +163,11 @@ def test_the_report_says_what_encoder_and_leaves_out_what_needs_a_pair(photos, o
     assert opened.members() == ["encoder", "random"]
     assert np.isfinite(tables["layers"]["held_out_mean"]).all()
     assert set(tables["table"]["max_id"].tolist()) <= set(range(6))
-    split, summary = PairSplit.load(RunDir.open(run).splits), read_json(RunDir(run).analysis("unitmem").summary)
+    split, summary = PairSplit.load(RunDir.open(run).splits), read_json(RunDir(run).analysis("unitmem").summary, dict)
     assert split.candidate.tolist() == [0, 1, 2, 3, 4, 5] and split.external.tolist() == [6, 7, 8, 9]
     assert summary["split_sha256"] == split.sha256 and summary["images"] == 10
     page = Reader(write_report(RunDir.open(run)).read_text(encoding="utf-8"))
-    digest = read_json(RunDir(run).released)["weights"]["sha256"]
+    digest = read_json(RunDir(run).released, dict)["weights"]["sha256"]
     for words in ("What encoder", "resnet9", "w.pth", digest, "6 of photos", "4 of others", f"encoder {digest[:12]}"):
         assert words in page.text
     for words in ("Where it memorises", "layermem", "Training", "Accuracy", "Not measured", "random weights, seed"):
@@ -246,9 +246,9 @@ def test_weights_come_from_a_file_and_random_ones_stay_for_comparison(photos, tm
         opened.read_images()
         with opened.log(unitmem.ANALYSIS, None, "csv", None):
             pass
-    weights = read_json(RunDir(tmp_path / "run").released)["weights"]
+    weights = read_json(RunDir(tmp_path / "run").released, dict)["weights"]
     assert (weights["file"], weights["prefix"]) == ("w.pth", "teacher.backbone")
-    hashes = read_json(RunDir(tmp_path / "run").analysis("unitmem").summary)["checkpoints"]
+    hashes = read_json(RunDir(tmp_path / "run").analysis("unitmem").summary, dict)["checkpoints"]
     assert hashes == {"encoder": weights["sha256"], "random": "random weights, seed 0"}
 
 

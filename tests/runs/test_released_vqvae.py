@@ -88,7 +88,7 @@ def test_the_command_of_the_page_from_weights_to_tables_and_report(imagenet, wei
         rest = (sum(column) - column[strongest]) / 3
         score = (column[strongest] - rest) / (column[strongest] + rest)
         assert table["unitmem"][of_norm][unit] == pytest.approx(score, abs=2e-4)
-    record = read_json(RunDir(run).released)
+    record = read_json(RunDir(run).released, dict)
     assert record["weights"]["trained_on"] == "OpenImages" and record["warning"].startswith("the published weights")
     page = Reader(write_report(RunDir.open(run)).read_text(encoding="utf-8"))
     assert "weights, trained on" in page.text and "Warning: the published weights of var_vqvae_ch32" in page.text

@@ -107,7 +107,7 @@ def test_two_processes_leave_the_files_of_one(config: Path, tmp_path: Path) -> N
         torch.testing.assert_close(states[1], states[0], rtol=1e-4, atol=1e-5)
     saved = load_file(tmp_path / "shared" / "checkpoints" / "switch_0.safetensors")
     assert np.array_equal(saved["B_logits"].numpy(), shared.weights[6]["B_logits"])
-    assert read_json(tmp_path / "shared" / "summary.json")["members"] == 3
+    assert read_json(tmp_path / "shared" / "summary.json", dict)["members"] == 3
 
     one = as_before_the_switch(tmp_path / "shared", tmp_path / "one")
     assert fit(config, one, "--resume=true") == 0

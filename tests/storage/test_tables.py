@@ -14,6 +14,7 @@ from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.analyses.unitmem.columns import UNITMEM_LAYERS, UNITMEM_TABLE
 from memlight.errors import UserError
+from memlight.storage.schema import Column
 from memlight.storage.tables import read_json, read_table, read_yaml_config, write_json, write_table, write_text
 from memlight.storage.writing import atomic_write
 from tests.synthetic_run import probe_table, unitmem_layers, unitmem_table
@@ -114,16 +115,37 @@ def test_json_is_plain_even_from_numpy_and_nan(tmp_path: Path) -> None:
     value = {"a": np.float64(0.1), "b": np.arange(2), 3: [np.nan, np.bool_(True)], "path": tmp_path, "none": None}
     write_json(tmp_path / "x.json", value)
     expected = {"a": 0.1, "b": [0, 1], "3": [None, True], "path": str(tmp_path), "none": None}
-    assert json.loads((tmp_path / "x.json").read_text()) == expected == read_json(tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text()) == expected == read_json(tmp_path / "x.json", dict)
+
+
+SEPARATORS = "\n\r\t\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+def test_names_with_any_line_separator_and_of_any_length_come_back(tmp_path: Path) -> None:
+    names = [f"a{letter}b" for letter in SEPARATORS] + ["\r\n", '"', ",", "x" * 200_000, ""]
+    table = {"layer": np.array(names), "depth": np.arange(len(names))}
+    schema = {"layer": Column(str), "depth": Column(int)}
+    write_table(tmp_path / "table.csv", table, schema)
+    for found in (read_table(tmp_path / "table.csv", schema), read_table(tmp_path / "table.csv")):
+        assert found["layer"].tolist() == names
+        assert found["depth"].tolist() == list(range(len(names)))
+
+
+@pytest.mark.parametrize("content", [b"\0\n" * 5, b"a,b\n\xff,1\n", b"", b'a,b\n"\n'])
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    for schema in (PROBE_TABLE, None):
+        with pytest.raises(UserError, match=r"table\.csv"):
+            read_table(tmp_path / "table.csv", schema)
 
 
 def test_damaged_json_and_yaml_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     path.write_text('{"a": ')
     with pytest.raises(UserError, match=r"summary\.json cannot be read"):
-        read_json(path)
+        read_json(path, dict)
     path.write_text("- a list")
-    with pytest.raises(UserError, match="not a configuration"):
-        read_yaml_config(path)
+    with pytest.raises(UserError, match="expected object, got array"):
+        read_yaml_config(path, dict)
     path.write_text("a: {b: 1}")
-    assert read_yaml_config(path) == {"a": {"b": 1}}
+    assert read_yaml_config(path, dict) == {"a": {"b": 1}}

@@ -2,16 +2,19 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as L
 import pytest
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
 from memlight.errors import UserError
 from memlight.storage.locks import WriterLock
 from memlight.storage.rundir import RunDir
 from memlight.training.checkpoint_io import WholeCheckpointIO, write_whole_checkpoints
+from memlight.training.preflight import require_room
 from tests.storage.test_writing import small_disk
 from tests.tiny_pair import callback_flags, fit
 
@@ -75,3 +78,24 @@ def test_a_run_that_was_removed_is_said_and_not_made_again(tmp_path: Path, capsy
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"error: --run {tmp_path / 'run' / 'candidate'}: was removed or moved while it was being")
     assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_that_do_not_fit_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    assert fit(tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "candidate: its checkpoints do not fit on the disk:" in line and "1 MB are free; make room" in line
+    assert "--keep_every" in line and not (tmp_path / "run").exists()
+
+
+def test_checkpoints_that_are_there_need_no_more_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, member = nn.Linear(999, 1000), RunDir(tmp_path).member("candidate")  # 8 MB with its momentum
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=41_000_000))
+    require_room(member, model, epochs=30, keep_every=10)  # three kept, last.ckpt, and one while it is written
+    with pytest.raises(UserError, match="do not fit"):
+        require_room(member, model, epochs=40, keep_every=10)
+    member.checkpoints.mkdir(parents=True)
+    (member.checkpoints / "epoch=9.ckpt").touch()
+    require_room(member, model, epochs=40, keep_every=10)

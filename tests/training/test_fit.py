@@ -13,6 +13,8 @@ from typing import Any
 import lightning.pytorch as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
 from torch import Tensor, distributed
 
 from memlight.batch import ViewBatch
@@ -181,8 +183,8 @@ def assert_same_member(run: Path, other: Path, role: str) -> None:
     assert one.encoder.read_bytes() == two.encoder.read_bytes()
 
 
-def killed(run: str) -> None:
-    """Its process ends in the middle of the third epoch."""
+def killed_in_the_third_epoch(run: str) -> None:
+    """The process ends, as in a power cut."""
     fit(Path(run), *callback_flags("tests.tiny_pair.KillAt", epoch=2, batch=2))
 
 
@@ -190,7 +192,7 @@ def killed(run: str) -> None:
 def test_a_member_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pair: TinyPair, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(RuntimeError, match="rank 0 ended without an answer"):
-        run_ddp(killed, 1, str(run))
+        run_ddp(killed_in_the_third_epoch, 1, str(run))
     assert not RunDir(run).member("candidate").encoder.exists()
     assert checkpoint(run)["epoch"] == 1
     assert fit(run, "--resume=true") == 0
@@ -212,6 +214,38 @@ def test_a_pair_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pa
     assert resumed.returncode == 0, resumed.stderr
     for role in ROLES:
         assert_same_member(run, plain_pair.root, role)
+
+
+@pytest.mark.parametrize("moment", ["before the checkpoints", "after them"])
+def test_a_kill_beside_the_checkpoint_of_an_epoch_loses_no_row(
+    plain_pair: TinyPair, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning logs an epoch's losses after its checkpoints: killed in between, they were in no file."""
+    run = tmp_path / "run"
+    where, name = {
+        "before the checkpoints": (ModelCheckpoint, "_save_checkpoint"),
+        "after them": (_LoggerConnector, "update_train_epoch_metrics"),
+    }[moment]
+    original = getattr(where, name)
+
+    def killed(self: Any, *args: Any) -> Any:
+        trainer = args[0] if args else self.trainer
+        if trainer.current_epoch == 1:
+            raise Killed
+        return original(self, *args)
+
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr(where, name, killed)
+        with pytest.raises(Killed):
+            fit(run)
+    assert fit(run, "--resume=true") == 0
+    ours, theirs = (RunDir(root).member("candidate") for root in (run, plain_pair.root))
+    assert ours.metrics.read_bytes() == theirs.metrics.read_bytes()
+    assert ours.encoder.read_bytes() == theirs.encoder.read_bytes()
+
+
+class Killed(BaseException):
+    """The end of the process, which nothing handles."""
 
 
 def test_a_finished_member_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

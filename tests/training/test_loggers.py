@@ -52,6 +52,33 @@ def test_a_new_metric_extends_the_header(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
+def test_a_sealed_row_survives_a_kill_while_it_is_logged_to_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill leaves what is on the disk when the writer's file is cut: here the write itself is made to fail."""
+    logger = MetricsCSV(tmp_path / "metrics.csv")
+    logger.log_metrics({"train/loss": 0.5, "val/loss": 0.25}, 3)
+    logger.seal()
+    sealed = logger.path.read_bytes()
+    with monkeypatch.context() as cut:
+        cut.setattr("csv.DictWriter.writerow", lambda writer, row: 1 / 0)
+        logger.log_metrics({"train/loss": 0.5}, 3)  # nothing new: nothing is written
+        with pytest.raises(ZeroDivisionError):
+            logger.log_metrics({"train/loss": 0.75}, 3)
+    assert logger.path.read_bytes() == sealed
+    logger.log_metrics({"train/loss": 0.75}, 3)
+    assert read_table(logger.path)["val/loss"].tolist() == [0.25]
+    assert read_table(logger.path)["train/loss"].tolist() == [0.75]
+
+
+def test_rows_after_the_checkpoint_are_dropped_whatever_is_logged_next(tmp_path: Path) -> None:
+    train(tmp_path / "metrics.csv", 0, 7)
+    logger = MetricsCSV(tmp_path / "metrics.csv")
+    logger.go_on_from(3)
+    logger.log_metrics({"train/loss": 0.5}, 9)
+    assert read_table(logger.path)["step"].tolist() == [0, 1, 2, 3, 9]
+
+
 def test_nothing_is_written_before_something_is_logged(tmp_path: Path) -> None:
     logger = MetricsCSV(tmp_path / "member" / "metrics.csv")
     logger.log_hyperparams({"a": 1})

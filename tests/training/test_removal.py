@@ -65,7 +65,7 @@ def scores_of(run: RunDir, layer: str) -> list[tuple[float, int]]:
 def test_each_arm_leaves_its_images_out(studied: RunDir) -> None:
     ranked = sorted(scores_of(studied, "layer8"))
     drawn = [permutation(0, trial, 16)[:REMOVED].tolist() for trial in (1, 2)]
-    candidates = read_json(studied.splits)["candidate"]
+    candidates = read_json(studied.splits, dict)["candidate"]
     expected = [
         [id_ for _, id_ in ranked[-REMOVED:]],
         [id_ for _, id_ in ranked[:REMOVED]],
@@ -84,7 +84,7 @@ def test_each_arm_leaves_its_images_out(studied: RunDir) -> None:
 
 def test_everything_else_is_equal(studied: RunDir) -> None:
     own = read_metadata(studied.member("candidate").encoder)
-    learned = comparable(read_yaml_config(studied.config))
+    learned = comparable(read_yaml_config(studied.config, dict))
     states = [encoder_state(studied.root)]
     for name in ARMS:
         arm = studied.removal(REMOVED).arm(name)
@@ -92,7 +92,7 @@ def test_everything_else_is_equal(studied: RunDir) -> None:
         record = made.pop("without")
         assert made == own
         assert (record["file"], record["count"]) == ("without.csv", REMOVED)
-        assert comparable(read_yaml_config(arm.config)) == learned
+        assert comparable(read_yaml_config(arm.config, dict)) == learned
         assert not list(arm.member("candidate").checkpoints.glob("epoch=*"))
         states.append(encoder_state(arm.root))
     assert not any(same_tensors(a, b) for i, a in enumerate(states) for b in states[:i])
@@ -115,7 +115,7 @@ def test_the_tables_say_what_each_arm_lost(studied: RunDir) -> None:
         assert effects["random"][row] == pytest.approx(table["drop"][3:].mean())
         assert effects["excess"][row] == pytest.approx(table["drop"][arm] - table["drop"][3:].mean())
         assert effects["draws"][row] == 2
-    summary = read_json(done.summary)
+    summary = read_json(done.summary, dict)
     assert summary["headline"]["excess/top"] == pytest.approx(float(effects["excess"][0]))
     assert sorted(summary["checkpoints"]) == ["candidate", *sorted(f"removal-{REMOVED}/{name}" for name in ARMS)]
 

@@ -3,20 +3,26 @@
 import shutil
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
 import yaml
 
 from memlight.cli import main
+from memlight.data import SequenceDataModule
 from memlight.errors import UserError
+from memlight.modules import SequenceDAM
 from memlight.modules.sequence.shares import IndependentMembers
 from memlight.runs.settings import sequence_settings
 from memlight.runs.wandb_keys import training_keys
+from memlight.sequences.evaluation import SequenceEvaluation
 from memlight.sequences.results import SequenceResults
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
+from memlight.training.continuing_sequences import require_sequence_checkpoint
 
 CONFIG = """
 seed_everything: 3
@@ -59,6 +65,11 @@ def same(one: SequenceResults, two: SequenceResults) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(two, name), equal_nan=True) for name in names)
 
 
+def checkpoint_of(run: Path, name: str = "last") -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return content
+
+
 def test_the_files_of_a_run(trained: Path) -> None:
     files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     assert files == {
@@ -72,7 +83,7 @@ def test_the_files_of_a_run(trained: Path) -> None:
     assert {name for named in results.weights.values() for name in named} == {"A_logits", "B_logits"}
     assert results.args["model"]["init_args"]["init_seed"] == 3 and results.args["data"]["init_args"]["seed"] == 3
     assert [event["kind"] for event in results.events] == ["snapshot", "data_switch"]
-    summary = read_json(trained / "summary.json")
+    summary = read_json(trained / "summary.json", dict)
     assert summary["sets"][0]["evaluated_at_step"] == 6 and summary["sets"][1]["evaluated_at_step"] == 12
     metrics = read_table(trained / "metrics.csv")
     assert {"train/loss", "train/loss/seed4", "set1/accuracy", "event/data_switch"} <= set(metrics)
@@ -87,8 +98,14 @@ def test_a_killed_run_goes_on_to_the_same_results(trained: Path, config: Path, t
         (run / name).unlink()
     again = ["fit", "--config", str(config), "--run", str(run), "--resume", "true"]
     assert main(again) == 0
-    assert same(SequenceResults.read(run), SequenceResults.read(trained))
-    assert (run / "metrics.csv").read_text() == (trained / "metrics.csv").read_text()
+    assert (run / "metrics.csv").read_bytes() == (trained / "metrics.csv").read_bytes()
+    results, whole = (vars(SequenceResults.read(root)) for root in (run, trained))
+    for results_of in (results, whole):
+        assert results_of["args"].pop("run") in (str(run), str(trained))
+    np.testing.assert_equal(results, whole)
+    ours, theirs = (checkpoint_of(root) for root in (run, trained))
+    assert ours["epoch"] == theirs["epoch"] == 3
+    assert ours["loops"] == theirs["loops"]
 
 
 def test_a_run_of_the_earlier_layout_goes_on(trained: Path, config: Path, tmp_path: Path) -> None:
@@ -193,3 +210,75 @@ def test_wandb_shows_one_run_an_experiment(trained: Path) -> None:
     keys = training_keys(RunDir(trained), "sequence", settings)
     assert (keys.name, keys.group, keys.job_type) == ("dam/sequence", "dam", "sequence")
     assert keys.config["method"] == "sequencedam" and keys.config["callbacks"]
+
+
+def test_an_arm_with_another_rate_is_trained_with_it(trained: Path, config: Path, tmp_path: Path) -> None:
+    past = trained / "checkpoints" / "switch_0.ckpt"
+    other = ["--model.learning_rate=0.5", "--model.weight_decay=0.25"]
+    assert main(["fit", "--config", str(config), "--run", str(tmp_path / "run"), f"--ckpt_path={past}", *other]) == 0
+    (state,) = checkpoint_of(tmp_path / "run")["optimizer_states"]
+    assert [(group["lr"], group["weight_decay"]) for group in state["param_groups"]] == [(0.5, 0.25)]
+    one, two = (SequenceResults.read(root).weights for root in (tmp_path / "run", trained))
+    assert np.array_equal(one[6]["A_logits"], two[6]["A_logits"])
+    assert not np.array_equal(one[12]["A_logits"], two[12]["A_logits"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--model.optimizer=sgd"], "was trained with another optimizer than sgd"),
+        (["--model.optimizer=adamw"], "was trained with another optimizer than adamw"),
+        (["--model.num_heads=3"], "holds the weights of another method, head or encoder (network.A_logits: 2 x 8 x 2"),
+        (["--model.replicas=3"], "--model.replicas 3: the checkpoint was trained with 2"),
+        (["--model=SequenceAttention", "--model.replicas=2"], "holds the weights of another method"),
+    ],
+)
+def test_an_arm_of_another_network_is_refused_before_anything_is_written(
+    flags: list[str], says: str, trained: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, past = tmp_path / "run", trained / "checkpoints" / "switch_0.ckpt"
+    assert main(["fit", "--config", str(config), "--run", str(run), f"--ckpt_path={past}", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert not (run / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("memlight_sequence", "frozen"), ["nothing"]),
+        (("memlight_sequence", "frozen"), 3),
+        (("memlight_sequence", "snapshots"), {"x": {}}),
+        (("memlight_sequence", "events"), [{}]),
+        (("memlight_sequence", "train_log"), [(3, "low")]),
+        (("memlight_sequence", "loss_sum"), 3),
+        (("memlight_sequence", "loss_steps"), "x"),
+        (("memlight_sequence", "identity"), []),
+        (("callbacks",), {}),
+        (("callbacks", "SequenceEvaluation"), 7),
+        (("callbacks", "SequenceEvaluation", "rows"), []),
+        (("callbacks", "SequenceEvaluation", "rows"), [{"step": 0}]),
+        (("callbacks", "SequenceEvaluation", "rows", 0, "loss"), torch.zeros(2)),
+        (("callbacks", "SequenceEvaluation", "drawn_SEK"), [3]),
+        (("callbacks", "SequenceEvaluation", "weights"), {6: {"A_logits": 1}}),
+        (("loops", "fit_loop", "epoch_loop.manual_optimization.optim_step_progress", "total", "completed"), 99),
+        (("optimizer_states",), []),
+    ],
+)
+def test_junk_in_an_experiments_checkpoint_is_a_sentence(trained: Path, keys: tuple[Any, ...], value: Any) -> None:
+    module, data = SequenceDAM(8, 2, 15, replicas=2, init_seed=3), SequenceDataModule(20, 8, batch_size=6, seed=3)
+    trainer = L.Trainer(
+        **{"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "max_epochs": -1, "max_steps": 12},
+        callbacks=[SequenceEvaluation(4)],
+    )
+    content = checkpoint_of(trained)
+    path = trained.parent / "junk.ckpt"
+    torch.save(content, path)
+    require_sequence_checkpoint(path, module, trainer, data)
+    inner: Any = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"^ckpt_path="):
+        require_sequence_checkpoint(path, module, trainer, data)

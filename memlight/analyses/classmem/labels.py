@@ -10,6 +10,8 @@ import numpy as np
 from memlight.data.sources import JoinedSource
 from memlight.data.splits import Ids
 from memlight.errors import UserError
+from memlight.storage.opening import read_limited
+from memlight.storage.tables import TABLE_BYTES, csv_rows
 
 _NAMED = 5
 
@@ -99,9 +101,8 @@ class LabelFile:
             UserError: there is no such file, or it is none of this kind.
         """
         try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            header, *rows = csv_rows(read_limited(path, TABLE_BYTES)) or [[]]
+        except (OSError, ValueError, csv.Error) as error:
             raise UserError("labels", path, f"cannot be read ({error})") from error
         key = next((name for name in ("id", "path") if name in header), None)
         if key is None or "label" not in header:

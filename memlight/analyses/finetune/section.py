@@ -9,6 +9,7 @@ from memlight.analyses.finetune.columns import FINETUNE_EFFECTS
 from memlight.display import page
 from memlight.display.page import Cell, decimals, word
 from memlight.display.parts import drawn, figures, heading, rows_of, section
+from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
@@ -28,7 +29,7 @@ def finetune_section(analysis: AnalysisDir) -> str:
     layers = ("layers", lambda row: word(row["layers"] or "none"))
     size = ("trained parameters", lambda row: Cell(f"{row['trained_parameters']:,.0f}", row["trained_parameters"]))
     compared = ["over_random"] if np.isfinite(effects["over_random"]).any() else []
-    words = page.paragraph(finetune_words(effects, read_json(analysis.summary)["headline"]))
+    words = page.paragraph(finetune_words(effects, read_json(analysis.summary, Summary)["headline"]))
     table = drawn(effects, FINETUNE_EFFECTS, "arm", layers, size, "top1", "gain", *compared)
     return heading(analysis) + words + table + figures(analysis)
 

@@ -40,6 +40,7 @@ from memlight.metrics.knn import embed
 from memlight.runs.flags import Logger
 from memlight.runs.log import AnalysisLog
 from memlight.runs.opened import OpenedRun
+from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
@@ -96,7 +97,7 @@ def _measured_units(opened: OpenedRun, measured: AnalysisDir, split: str) -> dic
     again = f"make it again with `python analyze.py unitmem --run {root}` and the same flags"
     if not measured.summary.is_file():
         raise UserError("run", root, f"no {measured.dir}, whose units this command looks at", again)
-    hashes = read_json(measured.summary)["checkpoints"]  # a callback measures before there is a file to hash
+    hashes = read_json(measured.summary, Summary)["checkpoints"]  # a callback measures before there is a file to hash
     if hashes and any(hashes.get(role) != digest for role, digest in opened.hashes.items()):
         raise UserError("run", root, f"{measured.dir} is of another encoder than the run has now", again)
     units = {split: read_table(measured.table(), UNITMEM_TABLE)}

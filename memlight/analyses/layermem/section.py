@@ -11,6 +11,7 @@ from memlight.display import page
 from memlight.display.page import Cell, decimals, word
 from memlight.display.parts import drawn, figures, heading, section
 from memlight.display.words import joined
+from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
@@ -82,7 +83,7 @@ def layermem_section(analysis: AnalysisDir) -> str:
     """HTML of the results of `analyze.py layermem`; empty where there are none."""
     table, tests = read_table(analysis.table(), LAYERMEM_TABLE), read_table(analysis.table("tests"), LAYERMEM_TESTS)
     html = heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
-    if by_block := blocks_words(read_json(analysis.summary)["headline"]):
+    if by_block := blocks_words(read_json(analysis.summary, Summary)["headline"]):
         html += page.paragraph(by_block)
     reading = ("reading", lambda row: contrast_verdict(row["contrast_low"], row["contrast_high"]))
     others = [name for name, column in LAYERMEM_TABLE.items() if column.title and name not in ("layer", "contrast")]

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from memlight.commands import CommandGroup
-from memlight.errors import UserError, at_least, named
+from memlight.errors import UserError, at_least, at_most, named
 from memlight.runs.flags import EncoderFlags, Results
+from memlight.storage.run_files import MOST_SIDE
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class PatchFlags:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:
+        if self.picture_size is not None:
+            at_most(MOST_SIDE, picture_size=self.picture_size)
         sizes = {"grid": self.grid, "limit": self.limit, "picture_size": self.picture_size}
         at_least(1, **{name: value for name, value in sizes.items() if value is not None})
         if self.picture_size is not None and self.mode == "token":

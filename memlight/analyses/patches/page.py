@@ -21,15 +21,17 @@ from memlight.analyses.patches.compare import compare_patches, require_same_sear
 from memlight.display import page
 from memlight.display.figures import spread_over
 from memlight.display.page import Cell, interval, number, word
-from memlight.display.parts import Shown, drawn, figures, rows_of
+from memlight.display.parts import Shown, consistent, drawn, figures, rows_of
 from memlight.errors import UserError, named
 from memlight.patches.grid import patch_boxes
 from memlight.patches.results import PatchResults, read_results
 from memlight.patches.store import PatchStore, open_store
 from memlight.runs.flags import Results
 from memlight.runs.log import AnalysisLog
-from memlight.storage.rundir import RunDir
+from memlight.storage.run_files import SearchFile, Summary
+from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_text
+from memlight.storage.writing import sweep
 
 SHOWN = 36
 """Images on the page, spread over their mean distances."""
@@ -143,6 +145,7 @@ def run_report(
         ) as log:
             log.headline({"held_out": baseline, "compared": list(searches)})
             compare_patches(searches, baseline, index.num_images, log)
+    sweep(directory.root)
     write_patches_page(directory, browser)
     print(f"report: {directory.report}")
 
@@ -204,11 +207,16 @@ def write_patches_page(run: RunDir, browser: str) -> None:
         UserError: a table or summary is damaged.
     """
     analysis = run.analysis("patches")
-    about = read_json(analysis.search)
+    with consistent(analysis.dir):
+        write_text(run.report, _page(run, analysis, browser))
+
+
+def _page(run: RunDir, analysis: AnalysisDir, browser: str) -> str:
+    about = read_json(analysis.search, SearchFile)
     table = read_table(analysis.table(), PATCHES_TABLE)
     compared = run.analysis("patches_compare")
     beside = read_table(compared.table(), PATCHES_COMPARE) if compared.summary.is_file() else None
-    held_out = read_json(compared.summary)["headline"].get("held_out") if beside is not None else None
+    held_out = read_json(compared.summary, Summary)["headline"].get("held_out") if beside is not None else None
     opening = page.paragraph(patches_words(table, about, beside, run.name, held_out), "lead")
     images = about["query_patches"] // about["grid"] ** 2
     sources = about["index_patches"] // about["grid"] ** 2
@@ -228,9 +236,9 @@ def write_patches_page(run: RunDir, browser: str) -> None:
         *([("Beside other images", figures(compared))] if beside is not None else []),
         ("Pictures", figures(analysis)),
         ("Most used sources", drawn(origins, PATCHES_ORIGINS, "name", "source", "patches", "images")),
-        ("How it was made", _made(about, read_json(analysis.summary))),
+        ("How it was made", _made(about, read_json(analysis.summary, Summary))),
     ]
-    write_text(run.report, page.page(f"Where the patches of {run.name} come from", opening, sections))
+    return page.page(f"Where the patches of {run.name} come from", opening, sections)
 
 
 def patches_words(
@@ -314,7 +322,7 @@ def _verdict(low: float, high: float) -> Cell:
     return word("not told apart", "no")
 
 
-def _made(about: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def _made(about: SearchFile, summary: Summary) -> str:
     extraction = about["extraction"]
     weights = extraction.get("weights_sha256")
     how = f"approximate, {about['approximate']}" if about["approximate"] else f"exact, {about['backend']}"

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memlight.analyses.sequence.plain_pickle import load_plain
 from memlight.errors import UserError
 from memlight.sequences.results import SequenceResults
+from memlight.storage.torch_files import read_torch
 
 Array = NDArray[Any]
 
@@ -43,7 +43,7 @@ def read_authors_results(path: Path) -> SequenceResults:
     Raises:
         UserError: it cannot be read, names something that could run code, or is another kind of file.
     """
-    record = load_plain(path)
+    record = read_torch(path, "path", [])
     if not isinstance(record, Mapping) or not isinstance(record.get("logs"), Sequence) or not record["logs"]:
         held = "no logs" if isinstance(record, Mapping) else f"a {type(record).__name__}"
         held += " (sequences alone? give the file without _all_sequences)" if hasattr(record, "ndim") else ""

@@ -12,6 +12,7 @@ from memlight.analyses.sequence import columns
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number
 from memlight.display.parts import Row, Shown, drawn, figures, heading, provenance, rows_of, section
+from memlight.storage.run_files import SequenceEvent, SequenceSummary, Summary
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.schema import Column, Schema
 from memlight.storage.tables import Table, read_json, read_table, table_of, write_text
@@ -37,7 +38,7 @@ def write_sequence_report(run: RunDir) -> Path:
     Raises:
         UserError: a table or summary is damaged.
     """
-    made = read_json(run.root / "summary.json")
+    made = read_json(run.root / "summary.json", SequenceSummary)
     measured = sequence_section(run) or page.paragraph(
         "Not measured yet. Make it with", "missing", code=f"python analyze.py sequence --run {run.root}"
     )
@@ -66,7 +67,7 @@ def sequence_section(analysis: AnalysisDir) -> str:
     sets = read_table(analysis.table("sets"), columns.SETS)
     savings = read_table(analysis.table("savings"), columns.SAVINGS)
     forgetting = read_table(analysis.table("forgetting"), columns.FORGETTING)
-    share = float(read_json(analysis.summary)["headline"]["learned_at"])
+    share = float(read_json(analysis.summary, Summary)["headline"]["learned_at"])
     html = heading(analysis) + page.paragraph(sequence_words(sets, savings, forgetting, share))
     names = ("run", "set", "begins", "ends", "members", "accuracy", "ceiling_accuracy", "loss", "ceiling_loss")
     html += drawn(sets, columns.SETS, *names, "retrieval", "last_accuracy", "bits_per_parameter")
@@ -186,10 +187,10 @@ def _weights(weights: Table) -> str:
     return page.folded("Weights in numbers", shown) if len(weights["run"]) else ""
 
 
-def _events(events: list[dict[str, object]]) -> str:
+def _events(events: list[SequenceEvent]) -> str:
     if not events:
         return page.paragraph("One set from beginning to end: no switch, no intervention.")
-    return drawn(table_of(EVENTS, [[event[name] for name in EVENTS] for event in events]), EVENTS)
+    return drawn(table_of(EVENTS, [[event["step"], event["kind"], event["words"]] for event in events]), EVENTS)
 
 
 def _made(summary: Any) -> list[tuple[str, str]]:

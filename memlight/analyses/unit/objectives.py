@@ -6,7 +6,6 @@ The run's own loss needs the whole training method of a finished member: its enc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from memlight.modules.optim import OptimConfig
 from memlight.random import permutation
 from memlight.runs.checkpoints import checkpoint_state
 from memlight.runs.opened import OpenedRun
+from memlight.storage.run_files import MethodConfig
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_yaml_config
 
@@ -175,7 +175,7 @@ def load_method(run: RunDir, role: str) -> SSLModule:
     if not last.is_file():
         why = f"no {role}/checkpoints/{last.name}, which holds the heads of the training's loss"
         raise UserError("run", run.root, why, ["train it again", "use `objective='activation'`"])
-    method = _build(run, read_yaml_config(run.config))
+    method = _build(run, read_yaml_config(run.config, MethodConfig))
     try:
         method.load_state_dict(checkpoint_state(last))
     except RuntimeError as error:
@@ -210,11 +210,13 @@ def method_of(opened: OpenedRun, member: str, encoder: nn.Module) -> SSLModule:
     return method
 
 
-def _build(run: RunDir, config: dict[str, Any]) -> SSLModule:
+def _build(run: RunDir, config: MethodConfig) -> SSLModule:
     """The class that the configuration names, with its arguments."""
     try:
-        package, _, name = str(config["model"]["class_path"]).rpartition(".")
+        package, _, name = config["model"]["class_path"].rpartition(".")
         kind = getattr(import_module(package), name)
+        if not (isinstance(kind, type) and issubclass(kind, SSLModule)):  # before it is called, whatever it is
+            raise UserError("run", run.root, f"{run.config}: {name} is not a training method of memlight")
         arguments = {**config["model"]["init_args"], "compile": False}
         if "optim" in arguments:
             arguments["optim"] = OptimConfig(**arguments["optim"])
@@ -222,6 +224,4 @@ def _build(run: RunDir, config: dict[str, Any]) -> SSLModule:
     except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
         why = f"{run.config.name} names no method that can be built ({error})"
         raise UserError("run", run.root, why, "train it again") from error
-    if not isinstance(method, SSLModule):
-        raise UserError("run", run.root, f"{name} is not a training method of memlight")
     return method

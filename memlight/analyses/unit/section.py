@@ -8,6 +8,7 @@ import numpy as np
 from memlight.analyses.unit.columns import UNIT_ACCURACY, UNIT_OTHERS, UNIT_TABLE
 from memlight.display import page
 from memlight.display.parts import drawn, figures, heading, section
+from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
@@ -22,7 +23,7 @@ def unit_section(analysis: AnalysisDir) -> str:
     """HTML of all results of ``analyze.py unit``; empty where there are none."""
     table = read_table(analysis.table(), UNIT_TABLE)
     others = read_table(analysis.table("units"), UNIT_OTHERS)
-    summary = read_json(analysis.summary)["headline"]
+    summary = read_json(analysis.summary, Summary)["headline"]
     html = heading(analysis) + page.paragraph(unit_words(summary, table, others)) + figures(analysis)
     shown = ("method", "epoch", "unitmem", "null_mean", "mu_max", "mu_rest", "max_id", "mu_of_ids", "rank")
     html += page.folded("Every measurement", drawn(table, UNIT_TABLE, *shown))

@@ -13,20 +13,23 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from memlight import dist
-from memlight.errors import UserError
-from memlight.metrics.functional import max_and_rest
+from memlight.errors import UserError, named
+from memlight.metrics.functional import BLOCK_ENTRIES, max_and_rest
 from memlight.metrics.unitmem import UnitMemPass
+from memlight.models.weight_files import open_safetensors, read_safetensors
+from memlight.storage.arrays import map_npy
+from memlight.storage.documents import parse_json
 from memlight.storage.records import difference
+from memlight.storage.run_files import Natural, Positive
 from memlight.storage.store import RowsFile
 from memlight.storage.writing import atomic_write, lacking, sync, writing
 
@@ -35,9 +38,6 @@ SAVE_SECONDS = 30.0
 
 PENDING_BYTES = 1 << 24
 """Rows of the table that may wait in memory."""
-
-_ENTRIES = 1 << 24
-"""Entries of the largest block of the table that is sorted."""
 
 FORMAT = 1
 
@@ -54,14 +54,14 @@ class MuTable:
     """
 
     def __init__(self, parts: Sequence[Path]) -> None:
-        self._parts: list[NDArray[np.float32]] = [np.load(part, mmap_mode="r") for part in parts]
+        self._parts: list[NDArray[np.float32]] = [map_npy(part) for part in parts]
         self.images, self.units = sum(len(part) for part in self._parts), self._parts[0].shape[1]
 
     def columns(self, units: slice) -> Tensor:
         """Mu of some units on all images, ``(N, u)`` float32, images in ascending order of id."""
         block = torch.empty(self.images, len(range(*units.indices(self.units))))
         for number, part in enumerate(self._parts):
-            block[number :: len(self._parts)] = torch.from_numpy(part[:, units].copy())
+            block.numpy()[number :: len(self._parts)] = part[:, units]
         return block
 
 
@@ -79,7 +79,7 @@ def rest_medians(table: MuTable, device: torch.device) -> Tensor:
     """
     share = -(-table.units // dist.world_size())
     first, last = (min((dist.rank() + more) * share, table.units) for more in (0, 1))
-    step = max(1, _ENTRIES // table.images)
+    step = max(1, BLOCK_ENTRIES // table.images)
     medians = [torch.empty(0, dtype=torch.float64, device=device)]
     for start in range(first, last, step):
         block = table.columns(slice(start, min(start + step, last)))
@@ -103,7 +103,7 @@ class UnitMemProgress:
         settings = {"format": FORMAT, "processes": dist.world_size(), **made_from}
         self.made_from: dict[str, Any] = json.loads(json.dumps(settings))
         for state in sorted(directory.glob("*.safetensors")):
-            before = json.loads(_header(state)["made_from"])
+            before = _header(state).made_from
             if before != self.made_from:
                 changed = difference("", before, self.made_from)
                 why = f"{directory} holds what an interrupted call has measured otherwise ({changed})"
@@ -158,18 +158,21 @@ class PassProgress:
         self._images, self._made_from, self._table = images, made_from, table
         self._pending: list[NDArray[np.float32]] = []
         self._saved = time.monotonic()
-        self.done = int(_header(self._state)["done"]) if self._state.is_file() else 0
+        self.done = _header(self._state).done if self._state.is_file() else 0
 
     def load(self) -> UnitMemPass | None:
         """The sums as they were saved last; None where nothing was."""
         if not self.done:
             return None
         header = _header(self._state)
-        running = UnitMemPass(json.loads(header["units"]), **json.loads(header["options"]))
-        with safe_open(self._state, framework="pt") as file:
-            ids = file.get_tensor("ids")
+        running = UnitMemPass(header.units, num_views=header.options["num_views"], topk=header.options["topk"])
+        with named(path="run"):
+            saved = read_safetensors(self._state)
+        try:
             for number, metric in enumerate(running.metrics):
-                metric.restore(file.get_tensor(f"{number}.top"), file.get_tensor(f"{number}.total"), ids)
+                metric.restore(saved[f"{number}.top"], saved[f"{number}.total"], saved["ids"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise _damaged(self._state, error) from error
         return running
 
     def add(self, running: UnitMemPass, mu_BU: Tensor) -> None:
@@ -234,7 +237,41 @@ class PassProgress:
         self._saved = time.monotonic()
 
 
-def _header(state: Path) -> dict[str, str]:
-    with safe_open(state, framework="pt") as file:
-        header: dict[str, str] = file.metadata()
-    return header
+class Options(TypedDict):
+    """How `UnitMemPass` was made."""
+
+    num_views: Positive
+    topk: Positive
+
+
+class Header(NamedTuple):
+    """What the saved state of a pass says of itself."""
+
+    made_from: dict[str, Any]
+    done: int
+    units: dict[str, int]
+    options: Options
+
+
+def _header(state: Path) -> Header:
+    """Read it.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    with named(path="run"), open_safetensors(state) as file:
+        texts = file.metadata() or {}
+    try:
+        return Header(
+            parse_json(texts["made_from"], dict[str, Any]),
+            parse_json(texts["done"], Natural),
+            parse_json(texts["units"], dict[str, Positive]),
+            parse_json(texts["options"], Options),
+        )
+    except (KeyError, ValueError) as error:
+        raise _damaged(state, error) from error
+
+
+def _damaged(state: Path, error: Exception) -> UserError:
+    why = f"{state}, which an interrupted call has left, is damaged ({error})"
+    return UserError("run", None, why, "delete it to measure again")

@@ -17,6 +17,7 @@ from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, word
 from memlight.display.parts import Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import joined
+from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
 
@@ -38,7 +39,7 @@ def unitmem_section(analysis: AnalysisDir) -> str:
     return (
         heading(analysis)
         + page.paragraph(unitmem_words(layers))
-        + page.paragraph(overall_words(read_json(analysis.summary)["headline"]))
+        + page.paragraph(overall_words(read_json(analysis.summary, Summary)["headline"]))
         + _layers(layers)
         + excess_html(analysis)
         + figures(analysis)

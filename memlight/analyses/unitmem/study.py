@@ -11,12 +11,11 @@ from memlight.analyses.unitmem.chart import unitmem_figures
 from memlight.analyses.unitmem.command import UnitMemOptions
 from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
 from memlight.analyses.unitmem.pictures import draw_units
-from memlight.analyses.unitmem.resume import MuTable, PassProgress, UnitMemProgress, rest_medians
+from memlight.analyses.unitmem.resume import PassProgress, UnitMemProgress, rest_medians
 from memlight.analyses.unitmem.tables import (
     ALL,
     Results,
     Scores,
-    joined_tables,
     unit_scores,
     unitmem_curve,
     unitmem_tables,
@@ -75,7 +74,7 @@ def study_unitmem(
         pair = _contrasts(passes, encoder, partner, results)
         curve = unitmem_curve(results, (*CURVE_SIZES, count))
     elif kept is not None and options.reference == "median":
-        curve = _curve(kept.table(options.split), results, (*CURVE_SIZES, count))
+        curve = unitmem_curve(results, (*CURVE_SIZES, count), columns=kept.table(options.split).columns)
     tables = unitmem_tables(results, held_out, pair, curve)
     for name, table in tables.items():
         log.table(name, table)
@@ -185,17 +184,6 @@ def _add_medians(results: Results, rest_U: Tensor) -> None:
         rest = rest_U[start : start + result.unitmem.numel()]
         result.mu_rest_median, result.unitmem_median = rest, unitmem_from_extremes(result.mu_max, rest)
         start += rest.numel()
-
-
-def _curve(mu: MuTable, results: Results, sizes: Sequence[int]) -> Table:
-    """`unitmem_curve` with the table of one layer at a time in memory."""
-    parts, start = [], 0
-    for layer, result in results.items():
-        end = start + result.unitmem.numel()
-        result.mu = mu.columns(slice(start, end)).to(result.unitmem.device)
-        parts.append(unitmem_curve({layer: result}, sizes))
-        result.mu, start = None, end
-    return joined_tables(parts)
 
 
 def _overall(tables: Mapping[str, Table], scores: Scores) -> dict[str, float]:

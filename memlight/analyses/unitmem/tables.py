@@ -1,7 +1,7 @@
 """Results of all layers as the tables that are written, drawn and reported."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from memlight.analyses.unitmem.columns import (
 )
 from memlight.analyses.unitmem.contrast import UnitContrast
 from memlight.analyses.unitmem.excess import layer_excess, layer_null, layer_null_draw
-from memlight.metrics.functional import unitmem_from_extremes
+from memlight.metrics.functional import BLOCK_ENTRIES, unitmem_from_extremes
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import as_array, mean_of, welch
@@ -225,31 +225,58 @@ def split_half(result: UnitMemResult) -> float:
     return float(stats.spearmanr(first, second).statistic)
 
 
-def unitmem_curve(results: Results, sizes: Sequence[int], seed: int = 0) -> Table:
+Columns = Callable[[slice], Tensor]
+"""Gives mu of some units on all images, ``(N, u)``, images in ascending order of id."""
+
+
+def unitmem_curve(results: Results, sizes: Sequence[int], seed: int = 0, columns: Columns | None = None) -> Table:
     """Mean UnitMem of living units against the number of images, on nested random subsets.
 
     The score of pure noise grows with the number of images, so two scores compare only at equal numbers.
 
     Args:
-        results: layer -> result with its table of mu (``keep_table=True``).
+        results: layer -> result.
         sizes: numbers of images, each at least 2; those beyond what there is are left out.
         seed: of the order in which images join.
+        columns: mu of the units of all layers, one after the other, for a table that is larger than the memory; the
+            results' own tables (``keep_table=True``) if None.
 
     Returns:
         Columns ``layer``, ``n`` and ``mean``.
     """
-    rows = [(layer, *point) for layer, result in results.items() for point in _means(result, sizes, seed)]
+    rows: list[tuple[str, int, float]] = []
+    first = 0
+    for layer, result in results.items():
+        own = columns_of(result.mu) if columns is None else columns
+        start = 0 if columns is None else first
+        rows += [(layer, *point) for point in _means(result, own, start, sizes, seed)]
+        first += result.unitmem.numel()
     return table_of(UNITMEM_CURVE, rows)
 
 
-def _means(result: UnitMemResult, sizes: Sequence[int], seed: int) -> list[tuple[int, float]]:
-    """Each size with the mean score on so many images."""
-    if result.mu is None:
+def columns_of(mu_NU: Tensor | None) -> Columns:
+    """A table in memory, by units."""
+    if mu_NU is None:
         raise ValueError("the table of mu is needed: measure with keep_table=True")
+    return lambda units: mu_NU[:, units]
+
+
+def _means(
+    result: UnitMemResult, columns: Columns, first: int, sizes: Sequence[int], seed: int
+) -> list[tuple[int, float]]:
+    """Each size with the mean score on so many images, of the units from ``first`` on; a block of them at a time."""
     taken = sorted({size for size in sizes if 2 <= size <= result.n})
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(result.n)).to(result.mu.device)
-    mu = result.mu[order][:, ~result.dead]
-    return [(size, float(_score(mu[:size]).mean())) for size in taken]
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(result.n))
+    scores: list[list[Tensor]] = [[] for _ in taken]
+    count, step = result.unitmem.numel(), max(1, BLOCK_ENTRIES // result.n)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        mu = columns(slice(first + start, first + stop))
+        alive = (~result.dead[start:stop]).nonzero().flatten().to(mu.device)
+        mu = mu[order.to(mu.device)[:, None], alive]
+        for kept, size in zip(scores, taken, strict=True):
+            kept.append(_score(mu[:size]))
+    return [(size, float(torch.cat(kept).mean())) for size, kept in zip(taken, scores, strict=True)]
 
 
 def _score(mu_NU: Tensor) -> Tensor:

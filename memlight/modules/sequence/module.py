@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import lightning.pytorch as L
@@ -17,7 +16,9 @@ from memlight.batch import SequenceBlock
 from memlight.dist import world_size
 from memlight.errors import UserError, at_least, below_one, positive
 from memlight.models.sequence_model import SequenceModel
+from memlight.modules.optim import keep_options
 from memlight.modules.sequence.shares import gathered, own_share, require_independent, taken
+from memlight.storage.torch_files import read_torch
 
 OptimizerName = Literal["adam", "adamw", "sgd"]
 
@@ -102,11 +103,25 @@ class SequenceModule(L.LightningModule, ABC):
         """The `SequenceDataModule` it is trained with."""
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What tells this training's members and sequences apart from others, by flag of train.py."""
-        data = {f"data.{name}": getattr(self.data, name) for name in _DATA}
-        return {"model.init_seed": self.seeds[0], "model.replicas": len(self.seeds), **data}
+    def identity(self, data: Any) -> dict[str, Any]:
+        """What tells a training's members and sequences apart from others, by flag of train.py."""
+        of_data = {f"data.{name}": getattr(data, name) for name in _DATA}
+        return {"model.init_seed": self.seeds[0], "model.replicas": len(self.seeds), **of_data}
+
+    def require_identity(self, saved: dict[str, Any], data: Any) -> None:
+        """Refuse a checkpoint of other sequences or members.
+
+        Args:
+            saved: the `identity` of the training that wrote it.
+            data: the `SequenceDataModule` that is trained with.
+
+        Raises:
+            UserError: names the first flag that differs.
+        """
+        for name, now in self.identity(data).items():
+            if saved.get(name) != now:
+                why = f"the checkpoint was trained with {saved.get(name)}"
+                raise UserError(name.rpartition(".")[2], now, why, ["give that", "choose another `run`"])
 
     def setup(self, stage: str) -> None:
         """Keep this process's share of the members, and say where the data are to be cut."""
@@ -325,15 +340,16 @@ class SequenceModule(L.LightningModule, ABC):
         return make(network.parameters(), lr=self.learning_rate, weight_decay=decay, fused=True)
 
     def configure_optimizers(self) -> Optimizer:
-        """Over what is not frozen."""
+        """Over what is not frozen; of a checkpoint it takes the moments, and keeps its own rates."""
         optimizer = self.make_optimizer(self.network)
         self._leave_out_frozen(optimizer)
+        keep_options(optimizer)
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is neither a weight nor a callback's, and make it a checkpoint of all members."""
         checkpoint[STATE_KEY] = {
-            "identity": self.identity,
+            "identity": self.identity(self.data),
             "frozen": sorted(self.frozen),
             "snapshots": self.snapshots,
             "events": self.events,
@@ -351,18 +367,26 @@ class SequenceModule(L.LightningModule, ABC):
         """
         if STATE_KEY not in checkpoint:
             raise UserError("ckpt_path", None, *_FOREIGN)
-        saved = checkpoint[STATE_KEY]["identity"]
-        for name, now in self.identity.items():
-            if saved.get(name) != now:
-                why = f"the checkpoint was trained with {saved.get(name)}"
-                raise UserError(name.rpartition(".")[2], now, why, ["give that", "choose another `run`"])
+        self.require_identity(checkpoint[STATE_KEY]["identity"], self.data)
         if world_size() > 1:
             checkpoint.update(taken(own_share(len(self.seeds)), checkpoint))
+        _complete_epoch(checkpoint)
         state = checkpoint[STATE_KEY]
         self.frozen = set(state["frozen"])
         self.snapshots, self.events = state["snapshots"], state["events"]
         self.train_log = [(step, loss_E) for step, loss_E in state["train_log"]]
         self._loss_sum_E, self._loss_steps = state["loss_sum"], state["loss_steps"]
+
+
+def _complete_epoch(checkpoint: dict[str, Any]) -> None:
+    """Count the epoch that ended with a checkpoint as completed.
+
+    Lightning does so itself where epochs are counted; where steps are, a training that goes on would be an epoch behind
+    one that was never interrupted.
+    """
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+    for counts in progress.values():
+        counts["completed"] = counts["processed"]
 
 
 @torch.no_grad()
@@ -385,16 +409,13 @@ def right_and_loss(network: SequenceModel, bits_EKN: Tensor) -> tuple[Tensor, Te
     return torch.cat(right, 1), torch.cat(loss, 1)
 
 
-def require_sequence_checkpoint(path: Path) -> None:
-    """Refuse a file that is not a whole checkpoint of a sequence training, before anything is written.
+def read_sequence_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of a sequence training, on the CPU; only tensors and plain values in it are read.
 
     Raises:
         UserError: it is missing, broken or another's.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError, ValueError) as error:
-        why = f"cannot be read ({str(error).splitlines()[0]})"
-        raise UserError("ckpt_path", path, why, "give another one") from error
+    checkpoint = read_torch(path, "ckpt_path", ["give another one"])
     if not isinstance(checkpoint, dict) or STATE_KEY not in checkpoint:
         raise UserError("ckpt_path", path, *_FOREIGN)
+    return checkpoint

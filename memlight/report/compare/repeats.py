@@ -14,6 +14,7 @@ from memlight.errors import UserError
 from memlight.report.compare.groups import Spread, default_keys, spread_of
 from memlight.report.compare.runs import COMPARE_GROUPS, REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS, ComparedRun
 from memlight.runs.settings import setting_text
+from memlight.storage.run_files import SplitsFile, Summary
 from memlight.storage.tables import Table, read_json, read_table, table_of
 
 
@@ -58,7 +59,7 @@ def repeats_of_headlines(runs: Sequence[ComparedRun]) -> Table:
     Raises:
         UserError: a summary is damaged.
     """
-    found = [{name: read_json(path)["headline"] for name, path in run.run.summaries().items()} for run in runs]
+    found = [{name: read_json(path, Summary)["headline"] for name, path in run.run.summaries().items()} for run in runs]
     rows: list[tuple[Any, ...]] = []
     for analysis in (name for name in found[0] if all(name in of_run for of_run in found)):
         headlines = [of_run[analysis] for of_run in found]
@@ -88,7 +89,7 @@ def same_splits(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
     groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
         if "layermem" in run.summaries:
-            groups.setdefault(str(read_json(run.run.splits).get("sha256")), []).append(run)
+            groups.setdefault(read_json(run.run.splits, SplitsFile)["sha256"], []).append(run)
     return list(groups.values())
 
 

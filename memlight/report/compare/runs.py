@@ -4,15 +4,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memlight.analyses.registry import ANALYSES, headline_columns, headline_words
+from memlight.display.parts import consistent
 from memlight.errors import UserError, named
 from memlight.runs.analysis import Analysis
 from memlight.runs.settings import Setting, differing, flat_settings, recorded_settings, setting_text
+from memlight.storage.run_files import Summary
 from memlight.storage.rundir import RunDir
 from memlight.storage.schema import Column, Schema, columns, interval
 from memlight.storage.tables import Table, read_json, read_table
@@ -72,7 +73,7 @@ class ComparedRun:
     settings: Mapping[str, Setting]
     numbers: Mapping[str, float | str]
     layers: Table
-    summaries: Mapping[str, Mapping[str, Any]]
+    summaries: Mapping[str, Summary]
 
     def number(self, name: str) -> float:
         """A headline number; NaN where it was not measured."""
@@ -209,14 +210,15 @@ def _compared() -> list[Analysis]:
 def _read(name: str, run: RunDir) -> ComparedRun:
     tables: dict[str, dict[str, Table]] = {}
     numbers: dict[str, float | str] = {}
-    summaries: dict[str, Mapping[str, Any]] = {}
+    summaries: dict[str, Summary] = {}
     for analysis in _compared():
         found = run.analysis(analysis.name)
         if found.summary.is_file():
             table = analysis.by_layer or "table"
             tables[analysis.name] = {table: read_table(found.table(table), analysis.schema(table))}
-            numbers |= analysis.headlines(tables[analysis.name])
-            summaries[analysis.name] = read_json(found.summary)
+            with consistent(found.dir):
+                numbers |= analysis.headlines(tables[analysis.name])
+            summaries[analysis.name] = read_json(found.summary, Summary)
     return ComparedRun(name, run, flat_settings(recorded_settings(run)), numbers, _layers(tables), summaries)
 
 

@@ -29,7 +29,7 @@ NAMES = ["ant", "bee", "cow"]
 @pytest.fixture(scope="module")
 def labelled(trained: RunDir) -> list[str]:
     """Flags: classes by id modulo 3 for the candidates and the external images."""
-    splits = read_json(trained.splits)
+    splits = read_json(trained.splits, dict)
     rows = [f"{id_},{NAMES[id_ % 3]}" for split in ("candidate", "external") for id_ in splits[split]]
     path = trained.root / "thirds.csv"
     path.write_text("\n".join(["id,label", *rows]) + "\n")
@@ -104,7 +104,7 @@ def test_tables_are_what_one_image_at_a_time_gives(trained: RunDir, done: Analys
         for column, value in expected.items():
             assert float(summary[column]) == pytest.approx(float(value), abs=SCORES["atol"]), column
         assert summary["null_mean"] > 0.01
-    summary = read_json(done.summary)
+    summary = read_json(done.summary, dict)
     assert summary["headline"]["held_out_mean/res6"] == float(tables["layers"]["held_out_mean"][1])
     assert list(summary["checkpoints"]) == ["candidate"]
 

@@ -171,7 +171,7 @@ def test_without_a_partner_layermem_is_left_out_and_accuracy_is_what_it_was(
 
 
 def test_the_summary_names_the_donor_and_the_extremes(exchanged: RunDir) -> None:
-    summary = read_json(exchanged.analysis("exchange", "plain").summary)
+    summary = read_json(exchanged.analysis("exchange", "plain").summary, dict)
     assert sorted(summary["checkpoints"]) == ["candidate", "donor candidate", "independent"]
     assert summary["checkpoints"]["donor candidate"] != summary["checkpoints"]["candidate"]
     effects = read_table(exchanged.analysis("exchange", "plain").table("effects"))

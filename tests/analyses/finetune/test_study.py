@@ -48,7 +48,7 @@ def test_table_has_the_head_and_each_arm_in_each_trial(tuned: RunDir) -> None:
 def test_summary_says_what_it_was_trained_and_tested_on(tuned: RunDir) -> None:
     analysis = tuned.analysis("finetune", "named")
     effects = read_table(analysis.table("effects"), FINETUNE_EFFECTS)
-    summary = read_json(analysis.summary)
+    summary = read_json(analysis.summary, dict)
     found = {"dataset": "digits", "classes": 10, "train_images": 64, "test_images": 20}
     found |= {f"top1/{arm}": top1 for arm, top1 in zip(effects["arm"], effects["top1"], strict=True)}
     found |= {f"gain/{arm}": gain for arm, gain in zip(effects["arm"][1:], effects["gain"][1:], strict=True)}

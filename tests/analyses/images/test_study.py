@@ -54,7 +54,7 @@ def owned_by(table: Table, id_: int, among: list[int]) -> int:
 def test_images_own_the_units_that_unitmem_gives_them(trained: RunDir, done: AnalysisDir) -> None:
     assert {path.stem for path in done.dir.glob("*.csv")} == set(TABLES)
     images = read_table(done.table("images"), IMAGES_TABLE)
-    splits = read_json(trained.splits)
+    splits = read_json(trained.splits, dict)
     path = trained.member("candidate").encoder
     data = ImageDataModule(**read_metadata(path)["data"])
     data.setup()

@@ -39,7 +39,7 @@ def test_tables_hold_every_split_and_layer_once(trained: RunDir) -> None:
     assert list(table) == list(LAYERMEM_TABLE)
     assert list(samples) == list(LAYERMEM_SAMPLES)
     assert table["layer"].tolist() == ["layer1", "res6"]
-    splits = read_json(trained.splits)
+    splits = read_json(trained.splits, dict)
     scored = {split: sorted(splits[split]) for split in ("candidate", "independent", "external", "shared")}
     scored["shared"] = sorted(set(samples["id"]) & set(splits["shared"]))  # as many as candidates
     for split, size in (("candidate", 16), ("independent", 16), ("external", 15), ("shared", 16)):
@@ -52,7 +52,7 @@ def test_tables_hold_every_split_and_layer_once(trained: RunDir) -> None:
             assert samples["score"][rows].mean() == pytest.approx(float(value[0]), abs=1e-7)
     expected = (table["layermem"] - table["control_independent"]) / 2
     assert table["contrast"] == pytest.approx(expected, abs=1e-7)
-    summary = read_json(done.summary)
+    summary = read_json(done.summary, dict)
     assert summary["headline"]["contrast/res6"] == pytest.approx(float(table["contrast"][1]))
     assert summary["images"] == 16 + 16 + 15 + 16
     assert sorted(summary["checkpoints"]) == sorted(ROLES)

@@ -42,7 +42,7 @@ def test_the_callback_gives_what_analyze_gives_and_logs_its_headline(pruned: Run
     during, after = (pruned.analysis("prune", tag) for tag in (f"independent-{KEPT}", "after"))
     assert_same_tables(during, after, ["effects", "table", "unitmem", "units"])
     metrics = read_table(pruned.member("independent").metrics)
-    headline = read_json(after.summary)["headline"]
+    headline = read_json(after.summary, dict)["headline"]
     assert {name for name in metrics if name.startswith("prune/")} == {f"prune/{name}" for name in headline}
     for name, value in headline.items():
         measured = np.flatnonzero(np.isfinite(metrics[f"prune/{name}"]))

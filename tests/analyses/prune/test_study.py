@@ -152,7 +152,7 @@ def test_effects_are_drops_against_the_draws_of_their_share(done: AnalysisDir) -
         assert effects["excess_high"][row] - effects["excess"][row] >= half - 1e-6
         verdict = "costs more" if effects["excess_low"][row] > 0 else "not decidable"
         assert effects["verdict"][row] == ("costs less" if effects["excess_high"][row] < 0 else verdict)
-    headline = read_json(done.summary)["headline"]
+    headline = read_json(done.summary, dict)["headline"]
     assert headline["probe_top1"] == table["probe_top1"][0]
     assert headline["drop/top/layer-0.1"] == table["drop"][1]
     assert headline["excess_high/low/model-0.2"] == effects["excess_high"][-1]
@@ -175,7 +175,7 @@ def test_without_random_draws_nothing_is_compared(trained: RunDir) -> None:
     effects = read_table(alone.table("effects"))
     assert effects["verdict"].tolist() == ["no random draws"]
     assert np.isnan(effects["excess"]).all() and np.isfinite(effects["drop_low"]).all()
-    assert not any(name.startswith("excess") for name in read_json(alone.summary)["headline"])
+    assert not any(name.startswith("excess") for name in read_json(alone.summary, dict)["headline"])
 
 
 def test_the_hidden_units_of_a_vit_are_pruned_and_the_encoder_is_left_as_it_was(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from memlight.analyses.sequence.plain_pickle import load_plain
 from memlight.analyses.sequence.reader import AVERAGED_STEPS, read_authors_results
 from memlight.errors import UserError
+from memlight.storage.torch_files import load_torch, read_torch
 
 BITS, HEADS, SEQUENCES = 6, 2, 40
 
@@ -144,8 +144,8 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
         "getattr": dumped(tmp_path / "getattr.pkl", Attribute()),
     }
     for path in files.values():
-        with pytest.raises(UserError, match=rf"path={path}: .*(could run code|holds more than)"):
-            load_plain(path)
+        with pytest.raises(UserError, match=rf"path={path}: .*(could run code|calls what is only named)"):
+            read_torch(path, "path", [])
     assert not mark.exists()
 
 
@@ -160,7 +160,7 @@ def test_tensors_arrays_and_containers_come_back_as_they_were(tmp_path: Path) ->
     for protocol in (2, 4, 5):
         with (tmp_path / "content.pkl").open("wb") as file:
             pickle.dump(content, file, protocol=protocol)
-        found = load_plain(tmp_path / "content.pkl")
+        found = load_torch(tmp_path / "content.pkl")
         assert torch.equal(found["tensor"], content["tensor"]) and np.array_equal(found["array"], content["array"])
         assert {name: found[name] for name in ("scalar", "counts", "namespace")} == {
             name: content[name] for name in ("scalar", "counts", "namespace")
@@ -171,8 +171,8 @@ def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
     whole = dumped(tmp_path / "whole.pkl", transformer_record("True"))
     (tmp_path / "cut.pkl").write_bytes(whole.read_bytes()[:500])
     for path, said in (
-        (tmp_path / "cut.pkl", "cannot be read"),
-        (tmp_path / "none.pkl", "cannot be read"),
+        (tmp_path / "cut.pkl", "truncated"),
+        (tmp_path / "none.pkl", "no such file"),
         (dumped(tmp_path / "x_all_sequences.pkl", torch.zeros(3, 4)), "without _all_sequences"),
         (dumped(tmp_path / "empty.pkl", {"args": {}}), "holds no logs"),
         (dumped(tmp_path / "other.pkl", {"args": {}, "logs": [{"loss": 1}]}), "not those of the authors' code"),

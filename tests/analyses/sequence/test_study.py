@@ -221,7 +221,7 @@ def test_the_command_leaves_every_table_and_figure(analysed: RunDir) -> None:
     for name in ("table", "sets", "members", "training", "ranks", "appearances", "rank_time", "learned", "positions",
                  "forgetting", "savings", "weights", "probes", "swaps"):  # fmt: skip
         read_table(analysis.table(name), getattr(columns, name.upper()))
-    summary = read_json(analysis.summary)
+    summary = read_json(analysis.summary, dict)
     drawn = {path.stem for path in analysis.figures.glob("*.png")}
     assert drawn == set(summary["figures"])
     assert drawn == {
@@ -321,7 +321,7 @@ def test_bad_input_names_its_flag(analysed: RunDir, tmp_path: Path, capsys: pyte
         (["--run", str(empty)], f"--run {empty}: no results.npz"),
         (["--run", run, "--compare", str(empty)], f"--compare {empty}: no results.npz"),
         (["--run", run, "--compare", str(tmp_path / "notes.txt")], "neither a run directory nor a result file"),
-        (["--run", run, "--compare", str(tmp_path / "gone.pkl")], "gone.pkl: cannot be read"),
+        (["--run", run, "--compare", str(tmp_path / "gone.pkl")], "gone.pkl: no such file"),
         (["--run", run, "--learned", "1.5"], "--learned 1.5: must be above 0 and at most 1"),
     ):
         assert main(["sequence", *flags, "--logger", "csv"]) == 2

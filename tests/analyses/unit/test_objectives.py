@@ -75,7 +75,7 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path: Path) -> None:
     for old, new, words in (
         ("output_dim: 8", "output_dim: 9", "last.ckpt is not of config.yaml"),
         ("output_dim", "outputs", "names no method that can be built"),
-        ("memlight.modules.DINO", "memlight.modules.optim.OptimConfig", "names no method that can be built"),
+        ("memlight.modules.DINO", "memlight.modules.optim.OptimConfig", "is not a training method"),
         ("memlight.modules.DINO", "nowhere", "names no method that can be built"),
     ):
         run.config.write_text(text.replace(old, new))

@@ -44,7 +44,7 @@ SHORT = [f"--views={VIEWS}", "--context=8", f"--layer={LAYER}"]
 @pytest.fixture(scope="module")
 def ids(trained: RunDir) -> list[int]:
     """A candidate image and a shared one, which the measured split lacks."""
-    splits = read_json(trained.splits)
+    splits = read_json(trained.splits, dict)
     return [splits["candidate"][5], splits["shared"][3]]
 
 
@@ -132,7 +132,7 @@ def test_no_other_unit_of_the_layer_changes(done: AnalysisDir, living: int) -> N
             same = rows[f"{score}_before"] == rows[f"{score}_after"]
             assert same[~rows["trained"]].all()
         assert rows["unitmem_before"][living] != rows["unitmem_after"][living]
-    headline = read_json(done.summary)["headline"]
+    headline = read_json(done.summary, dict)["headline"]
     assert (headline["others_changed/masked"], headline["others_changed/restore"]) == (0, 0)
 
 
@@ -142,7 +142,7 @@ def test_new_probes_and_where_the_chosen_images_come_from_are_reported(
     accuracy = read_table(done.table("accuracy"), UNIT_ACCURACY)
     assert accuracy["encoder"].tolist() == ["original", "masked", "restore"]
     assert (accuracy["n_train"].tolist(), accuracy["n_test"].tolist()) == ([48] * 3, [15] * 3)
-    headline = read_json(done.summary)["headline"]
+    headline = read_json(done.summary, dict)["headline"]
     assert headline["split_of_ids"] == {str(ids[0]): "candidate", str(ids[1]): "shared"}
     assert (headline["layer"], headline["unit"], headline["objective"]) == (LAYER, living, "training")
     assert headline["probe_top1/masked"] == accuracy["probe_top1"][1]

@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import distributed
 
-from memlight.analyses.unitmem import resume
+from memlight.analyses.unitmem import resume, tables
 from memlight.analyses.unitmem.resume import MuTable, rest_medians
+from memlight.analyses.unitmem.tables import unitmem_curve
+from memlight.metrics import functional
+from memlight.metrics.unitmem import UnitMem
 from tests.ddp import run_ddp
 
 N, U = 11, 7
@@ -32,13 +35,25 @@ def by_loops(mu: np.ndarray) -> list[float]:
 @pytest.mark.parametrize("entries", [1, 3 * N, 1 << 20])
 def test_blocks_of_any_size(parts: int, entries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mu, paths = write(tmp_path, parts)
-    monkeypatch.setattr(resume, "_ENTRIES", entries)
+    for module in (resume, functional, tables):
+        monkeypatch.setattr(module, "BLOCK_ENTRIES", entries)
     table = MuTable(paths)
     assert (table.images, table.units) == (N, U)
     np.testing.assert_array_equal(table.columns(slice(2, 5)), mu[:, 2:5])
     medians = rest_medians(table, torch.device("cpu"))
     assert medians.dtype == torch.float64
     np.testing.assert_array_equal(medians, by_loops(mu))
+    in_memory = UnitMem(U, keep_table=True)
+    in_memory.update(torch.from_numpy(mu), torch.arange(N))
+    result = in_memory.compute()
+    curve = unitmem_curve(
+        {"a": result.units(slice(0, 3)), "b": result.units(slice(3, U))}, [4, N], columns=table.columns
+    )
+    whole = unitmem_curve({"a": result.units(slice(0, 3)), "b": result.units(slice(3, U))}, [4, N])
+    np.testing.assert_allclose(curve["mean"], whole["mean"], rtol=1e-12)
+    order = np.random.default_rng(0).permutation(N)[:4]
+    scores = [(max(x) - (sum(x) - max(x)) / 3) / (max(x) + (sum(x) - max(x)) / 3) for x in mu[order][:, :3].T.tolist()]
+    np.testing.assert_allclose(whole["mean"][0], np.mean(scores), rtol=1e-6)
 
 
 def _medians(directory: str) -> np.ndarray:

@@ -90,7 +90,7 @@ def test_the_pair_columns_come_with_a_member_on_its_own_images_only(trained: Run
         done = trained.analysis("unitmem", tag)
         layers, table = read_table(done.table("layers")), read_table(done.table())
         assert PAIR & set(layers) == (PAIR if tag in with_pair else set())
-        assert set(table["max_id"].tolist()) <= set(read_json(trained.splits)[split])
+        assert set(table["max_id"].tolist()) <= set(read_json(trained.splits, dict)[split])
         assert np.isnan(layers["held_out_mean"]).all() == (split == "external")
     own = [read_table(trained.analysis("unitmem", tag).table("layers")) for tag in with_pair]
     for column in ("unit_contrast", "own_max_share"):  # they are the pair's, whichever member is asked

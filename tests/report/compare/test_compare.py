@@ -187,7 +187,7 @@ def test_a_damaged_run_leaves_the_comparison_before(
     table.write_text(table.read_text()[:-5])
     assert "--runs: " in (line := error_of(capsys, "--runs", *paths, "--out", str(out))) and "cut short" in line
     RunDir(Path(paths[0])).config.write_text("model: {}\n")
-    assert "configuration was edited or is damaged" in error_of(capsys, "--runs", *paths, "--out", str(out))
+    assert "config.yaml: field model.class_path is missing" in error_of(capsys, "--runs", *paths, "--out", str(out))
     assert (out / "compare.html").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "r1_s0", "r1_s1"]
 

@@ -30,6 +30,7 @@ from tests.compared_runs import (
     make_study,
 )
 from tests.report.test_page import Reader
+from tests.synthetic_run import released_file, splits_file, weights_record
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +99,10 @@ def test_a_run_without_a_pair_has_unitmem_alone(tmp_path: Path) -> None:
 
 def test_an_encoder_from_elsewhere_is_compared_by_what_is_recorded_of_it(tmp_path: Path) -> None:
     runs = []
-    for name, weights in (("resnet18", {"file": "simclr.pth"}), ("resnet50", None)):
+    for name, weights in (("resnet18", weights_record("simclr.pth")), ("resnet50", None)):
         run = RunDir(tmp_path / name)
-        write_json(run.splits, {})
-        views = {"name": "simclr", "size": 224}
-        write_json(run.released, {"encoder": name, "weights": weights, "images": "photos", "views": views})
+        write_json(run.splits, splits_file())
+        write_json(run.released, released_file(encoder=name, weights=weights))
         add_unitmem(run, [0.3, 0.4], layers=(f"{name}.stem", f"{name}.top"), contrast=None)
         runs.append(str(run.root))
     opened = open_runs(runs)

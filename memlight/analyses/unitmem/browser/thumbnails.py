@@ -1,7 +1,6 @@
 """Small pictures of the images that drive units, so that a page far from the data set can show them."""
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memlight.errors import UserError
+from memlight.storage.arrays import DAMAGED, read_npz
 from memlight.storage.tables import Table
 from memlight.storage.writing import atomic_write
 
@@ -59,15 +59,17 @@ class Thumbnails:
             UserError: the file is damaged.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                ids, sizes, webp = stored["ids"], stored["sizes"], stored["webp"].tobytes()
+            stored = read_npz(path, ("ids", "sizes", "webp"))
+            ids, sizes, webp = (stored[name] for name in ("ids", "sizes", "webp"))
+            whole = all(array.ndim == 1 and array.dtype.kind in "iu" for array in (ids, sizes, webp))
+            if not whole or len(ids) != len(sizes) or (sizes < 0).any() or sizes.sum() != webp.nbytes:
+                raise ValueError(f"{ids.shape} ids, {sizes.shape} sizes, {webp.nbytes} bytes")
             ends = sizes.cumsum()
-            if len(ids) != len(sizes) or sizes.sum() != len(webp):
-                raise ValueError(f"{len(ids)} ids, {len(sizes)} sizes, {len(webp)} bytes")
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             why = f"{path} cannot be read ({error})"
             raise UserError("run", None, why, "run the command that makes it again") from error
-        return cls(ids, [webp[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)])
+        data = webp.tobytes()
+        return cls(ids, [data[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)])
 
 
 def driving_rows(top: Table) -> Table:

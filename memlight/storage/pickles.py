@@ -1,0 +1,469 @@
+"""Pickles read without running anything that is in them: plain values, containers, arrays and tensors alone.
+
+Whatever a pickle names is looked up here and nowhere else, and every array is made anew by a constructor of ours from
+its type, shape and bytes: a forged one costs an error. Names that are not listed are refused, not imported.
+"""
+
+import argparse
+import collections
+import io
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEPTH = 100
+"""Containers within each other, at most."""
+
+REPEATED = 10_000_000
+"""Values of a file counted where they stand, each as often as it is referred to; more than are written, at most."""
+
+_KEY_PARTS = 1000
+"""Values in a tuple that is a key of a dictionary."""
+
+_PLAIN_DTYPE = re.compile(r"[<>=|]?(?:[?bBhHiIlLqQefdFD]|[biufcSU]\d{1,6})")
+
+_LINE = 1 << 20
+"""Characters of a line in a pickle of the old text form."""
+
+
+class Refused(pickle.UnpicklingError):
+    """A pickle names something that is not read.
+
+    Attributes:
+        name: ``module.name`` of it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"names {name}, which could run code; only tensors, arrays and plain containers are read")
+        self.name = name
+
+
+MALFORMED = (
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError),
+    *(OverflowError, MemoryError, RecursionError, RuntimeError),
+)
+"""Everything that a damaged pickle makes `PlainUnpickler` raise."""
+
+
+class Maker:
+    """What a pickle may call; it can neither look into it nor change it."""
+
+    __slots__ = ("_make",)
+    _make: Callable[..., Any]
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_make", make)
+
+    def __call__(self, *args: Any) -> Any:
+        """Make what the pickle asks for."""
+        return self._make(*args)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise pickle.UnpicklingError(f"changes {name} of a constructor")
+
+
+class PlainUnpickler(pickle._Unpickler):
+    """Reads one pickle; Python's readable form of it, each step of which can be refused.
+
+    Args:
+        file: where it begins.
+        size: bytes that are left in the file; what claims to be longer is refused before room is made for it.
+        more: further names that it may use, and what they are.
+        outside: gives what the pickle refers to and does not hold; None where there is nothing of that kind.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+    stack: list[Any]
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        size: int,
+        more: Mapping[tuple[str, str], Any] | None = None,
+        outside: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__(_Limited(file, size), encoding="latin1")
+        self._size = size
+        self._known = {**_KNOWN, **(more or {})}
+        self._outside = outside
+
+    def persistent_load(self, key: Any) -> Any:
+        """What lies outside of the pickle."""
+        if self._outside is None:
+            raise pickle.UnpicklingError("names something outside of it")
+        return self._outside(key)
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name stands for; raises `Refused`."""
+        try:
+            return self._known[module, name]
+        except KeyError:
+            raise Refused(f"{module}.{name}") from None
+
+    def get_extension(self, code: int) -> None:
+        """Refuse what the process registered under a number."""
+        raise Refused(f"extension {code}")
+
+    def load_reduce(self) -> None:
+        """Call a constructor of ours."""
+        args = self.stack.pop()
+        if not isinstance(self.stack[-1], Maker) or not isinstance(args, tuple):
+            raise pickle.UnpicklingError(f"calls a {type(self.stack[-1]).__name__}")
+        self.stack[-1] = self.stack[-1](*args)
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
+
+    def load_newobj(self) -> None:
+        """Objects are made as by a call."""
+        self.load_reduce()
+
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
+
+    def load_newobj_ex(self) -> None:
+        """Objects whose constructor takes named arguments: none of ours does."""
+        raise pickle.UnpicklingError("makes an object with named arguments")
+
+    dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
+
+    def _instantiate(self, klass: Any, args: Any) -> None:
+        if not isinstance(klass, Maker):
+            raise pickle.UnpicklingError(f"calls a {type(klass).__name__}")
+        self.append(klass(*args))
+
+    def load_build(self) -> None:
+        """Give an object its state: arrays and their types, options, what dictionaries carry beside their entries."""
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, _Dtype):
+            target.build(state)
+        elif type(target) is np.ndarray:
+            _fill(target, state)
+        elif isinstance(target, argparse.Namespace | collections.OrderedDict) and isinstance(state, dict):
+            vars(target).update({str(name): value for name, value in state.items()})
+        else:
+            raise pickle.UnpicklingError(f"gives a {type(target).__name__} a state")
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+    def load_setitem(self) -> None:
+        """One entry of a dictionary."""
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set(self.stack[-1], key, value)
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+
+    def load_setitems(self) -> None:
+        """Several entries of a dictionary."""
+        items = self.pop_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self._set(self.stack[-1], key, value)
+
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
+    def load_dict(self) -> None:
+        """A whole dictionary."""
+        items = self.pop_mark()
+        found: dict[Any, Any] = {}
+        self.append(found)
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self._set(found, key, value)
+
+    dispatch[pickle.DICT[0]] = load_dict
+
+    def _set(self, target: Any, key: Any, value: Any) -> None:
+        if not isinstance(target, dict):
+            raise pickle.UnpicklingError(f"sets an item of a {type(target).__name__}")
+        target[_key(key)] = value
+
+    def load_append(self) -> None:
+        """One entry of a list."""
+        value = self.stack.pop()
+        self._extend(self.stack[-1], [value])
+
+    dispatch[pickle.APPEND[0]] = load_append
+
+    def load_appends(self) -> None:
+        """Several entries of a list."""
+        items = self.pop_mark()
+        self._extend(self.stack[-1], items)
+
+    dispatch[pickle.APPENDS[0]] = load_appends
+
+    def _extend(self, target: Any, values: list[Any]) -> None:
+        if type(target) is not list:
+            raise pickle.UnpicklingError(f"appends to a {type(target).__name__}")
+        target.extend(values)
+
+    def load_additems(self) -> None:
+        """Several entries of a set."""
+        items = self.pop_mark()
+        if type(self.stack[-1]) is not set:
+            raise pickle.UnpicklingError(f"adds to a {type(self.stack[-1]).__name__}")
+        self.stack[-1].update(map(_key, items))
+
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+
+    def load_frozenset(self) -> None:
+        """A whole frozen set."""
+        items = self.pop_mark()
+        self.append(frozenset(map(_key, items)))
+
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
+
+    def load_bytearray8(self) -> None:
+        """Bytes that can be changed: no room is made for more than the file has."""
+        (size,) = np.frombuffer(self.read(8), dtype="<u8").tolist()
+        if size > self._size:
+            raise EOFError("the file ends before")
+        self.append(bytearray(self.read(size)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+
+class _Limited:
+    """A file from which no more is asked for than there is."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, size
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self._left:
+            raise EOFError("the file ends before")
+        self._left -= size
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        line = self._file.readline(max(0, min(self._left, _LINE)))
+        self._left -= len(line)
+        return line
+
+
+def require_tree(value: object, *, leaf: Callable[[object], bool] = lambda value: False) -> None:
+    """Refuse containers that hold themselves, nest too deep, or repeat one another without end.
+
+    Args:
+        value: what was read.
+        leaf: whether something is looked into no further.
+
+    Raises:
+        ValueError: says which of these it does.
+    """
+    sizes: dict[int, int] = {}
+    depths: dict[int, int] = {}
+    open_now: set[int] = set()
+    stack: list[tuple[object, bool]] = [(value, False)]
+    while stack:
+        item, done = stack.pop()
+        if done:
+            inner = _inside(item)
+            sizes[id(item)] = 1 + sum(sizes.get(id(one), 1) for one in inner)
+            depths[id(item)] = 1 + max((depths.get(id(one), 0) for one in inner), default=0)
+            open_now.discard(id(item))
+            if depths[id(item)] > DEPTH:
+                raise ValueError(f"its containers nest deeper than {DEPTH}")
+            if sizes[id(item)] > REPEATED + 16 * len(sizes):
+                raise ValueError("its containers repeat one another, and hold too much")
+        elif id(item) in open_now:
+            raise ValueError("it holds itself")
+        elif id(item) not in sizes and not leaf(item) and (inner := _inside(item)):
+            open_now.add(id(item))
+            stack.append((item, True))
+            stack.extend((one, False) for one in inner if id(one) not in sizes and _holds(one))
+
+
+def _holds(value: object) -> bool:
+    return isinstance(value, dict | list | tuple | set | frozenset | argparse.Namespace)
+
+
+def _inside(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    return list(vars(value).values()) if isinstance(value, argparse.Namespace) else []
+
+
+def _key(key: Any) -> Any:
+    """A key of a dictionary or member of a set: hashing and comparing it takes no time to speak of."""
+    left, stack = _KEY_PARTS, [key]
+    while stack:
+        item = stack.pop()
+        left -= 1
+        if left < 0:
+            raise pickle.UnpicklingError("a key of a dictionary is too large")
+        if isinstance(item, tuple):
+            stack.extend(item)
+    return key
+
+
+class _Dtype:
+    """The type of an array while it is read."""
+
+    def __init__(self, code: object, align: object = False, copy: object = True) -> None:
+        if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
+            raise pickle.UnpicklingError(
+                f"an array of type {code!r}; only plain numbers, truth values and words are read"
+            )
+        self.dtype = np.dtype(code)
+
+    def build(self, state: Any) -> None:
+        """The order of bytes is all that a plain type has of its own."""
+        if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("an array of records; only plain numbers are read")
+        if state[1] not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("an array of an unknown order of bytes")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+def _array(dtype: object, shape: object, data: object, order: str) -> NDArray[Any]:
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray | str):
+        raise pickle.UnpicklingError("an array without a plain type or without bytes")
+    raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
+    sides = (shape,) if isinstance(shape, int) else shape
+    if not isinstance(sides, tuple) or not all(type(side) is int and side >= 0 for side in sides) or len(sides) > 32:
+        raise pickle.UnpicklingError(f"an array of shape {shape!r}")
+    needed = dtype.dtype.itemsize
+    for side in sides:
+        needed *= side
+    if needed != len(raw):
+        raise pickle.UnpicklingError(f"an array of {needed} bytes in {len(raw)}")
+    if needed == 0:
+        return np.zeros(sides, dtype.dtype)
+    return np.frombuffer(raw, dtype.dtype).reshape(sides, order=order).copy(order=order)  # type: ignore[call-overload,no-any-return]
+
+
+def _fill(array: NDArray[Any], state: Any) -> None:
+    """Give an array that `_reconstruct` made its shape, type and numbers."""
+    if not isinstance(state, tuple) or len(state) != 5:
+        raise pickle.UnpicklingError("an array without its numbers")
+    _, shape, dtype, fortran, data = state
+    made = _array(dtype, shape, data, "F" if fortran else "C")
+    state = (1, made.shape, made.dtype, bool(fortran), made.tobytes("F" if fortran else "C"))
+    array.__setstate__(state)
+
+
+def _reconstruct(kind: object, shape: object, code: object) -> NDArray[Any]:
+    if kind is not _NDARRAY:
+        raise pickle.UnpicklingError("an array of a class of its own")
+    return np.empty((0,), np.int8)
+
+
+def _from_buffer(data: object, dtype: object, shape: object, order: object, axes: Any = None) -> NDArray[Any]:
+    made = _array(dtype, shape, data, "F" if order == "F" else "C")
+    return made if axes is None else made.transpose(axes)
+
+
+def _scalar(dtype: object, data: object = b"") -> Any:
+    return _array(dtype, (), data, "C")[()]
+
+
+def _encode(text: object, encoding: object) -> bytes:
+    """How old pickles spell bytes."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError(f"encodes bytes as {encoding}")
+    return text.encode("latin1")
+
+
+def _never(*args: object) -> Any:
+    raise pickle.UnpicklingError("calls what is only named in such files")
+
+
+def _container(kind: Callable[[Any], Any], *args: Any) -> Any:
+    """A container from a list, or an empty one."""
+    if len(args) > 1 or not all(isinstance(values, list | tuple) for values in args):
+        raise pickle.UnpicklingError("makes a container of something else")
+    return kind([_key(value) for value in args[0]] if args else [])
+
+
+def _mapping(kind: Callable[..., Any], *args: Any) -> Any:
+    """A dictionary from pairs or from another one, or an empty one."""
+    made = kind()
+    pairs = args[0].items() if len(args) == 1 and isinstance(args[0], dict) else args[0] if args else ()
+    for key, value in pairs:
+        made[_key(key)] = value
+    return made
+
+
+def _default(*args: Any) -> Any:
+    """A dictionary with a default, which is not kept: nothing that is read here is asked for what it does not hold."""
+    return collections.defaultdict(None)
+
+
+def _byte_array(*args: Any) -> bytearray:
+    if len(args) == 2 and args[1] == "latin-1":
+        return bytearray(_encode(args[0], "latin1"))
+    if len(args) > 1 or not all(isinstance(data, bytes) for data in args):
+        raise pickle.UnpicklingError("makes bytes of something else")
+    return bytearray(*args)
+
+
+def _number(kind: type, *args: Any) -> Any:
+    if len(args) > 2 or not all(isinstance(part, int | float) for part in args):
+        raise pickle.UnpicklingError("makes a number of something else")
+    return kind(*args)
+
+
+def _namespace(*args: Any) -> argparse.Namespace:
+    if args:
+        raise pickle.UnpicklingError("options with unnamed values")
+    return argparse.Namespace()
+
+
+def _reconstructor(kind: object, base: object, state: object) -> argparse.Namespace:
+    """How pickles of the first protocols make an object."""
+    if not isinstance(kind, Maker) or kind._make is not _namespace or state is not None:
+        raise pickle.UnpicklingError("makes an object of an unknown kind")
+    return argparse.Namespace()
+
+
+_NDARRAY = Maker(_never)
+
+
+def _of_builtins() -> dict[str, Maker]:
+    containers = {kind.__name__: Maker(partial(_container, kind)) for kind in (list, tuple, set, frozenset)}
+    numbers = {kind.__name__: Maker(partial(_number, kind)) for kind in (int, float, bool, complex)}
+    never = {name: Maker(_never) for name in ("str", "object")}
+    return {
+        **containers,
+        **numbers,
+        **never,
+        "dict": Maker(partial(_mapping, dict)),
+        "bytearray": Maker(_byte_array),
+        "long": numbers["int"],
+    }
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    **{(module, name): maker for module in ("builtins", "__builtin__") for name, maker in _of_builtins().items()},
+    ("collections", "OrderedDict"): Maker(lambda *args: _mapping(collections.OrderedDict, *args)),
+    ("collections", "Counter"): Maker(lambda *args: _mapping(collections.Counter, *args)),
+    ("collections", "defaultdict"): Maker(_default),
+    ("argparse", "Namespace"): Maker(_namespace),
+    **{(module, "_reconstructor"): Maker(_reconstructor) for module in ("copyreg", "copy_reg")},
+    ("_codecs", "encode"): Maker(_encode),
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): Maker(_Dtype),
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): Maker(_reconstruct) for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): Maker(_scalar) for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): Maker(_from_buffer) for core in ("core", "_core")},
+}
+
+
+def load_pickle(data: bytes) -> Any:
+    """One pickle without tensors.
+
+    Raises:
+        Refused: it names something that is not read.
+        ValueError and the others of ``MALFORMED``: it is damaged.
+    """
+    value = PlainUnpickler(io.BytesIO(data), len(data)).load()
+    require_tree(value)
+    return value

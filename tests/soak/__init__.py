@@ -1,0 +1,1 @@
+"""`make soak`: kills, concurrent commands, full disks, malformed files, ranks and repetitions, as long campaigns."""

@@ -1,0 +1,48 @@
+"""`python -m tests.soak`: runs the campaigns and prints how often each tried, and how often all was well."""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": ""}
+
+import torch
+
+from tests.soak.campaigns import Place, campaigns
+from tests.soak.children import call
+from tests.soak.commands import make_bases
+
+
+def main() -> int:
+    """Run what was chosen; 1 if anything failed."""
+    known = campaigns()
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--points", type=int, default=50, help="kills of each command (default: 50)")
+    parser.add_argument("--seed", type=int, default=0, help="of random moments and of malformed files (default: 0)")
+    parser.add_argument("--only", nargs="+", choices=known, metavar="CAMPAIGN", help=f"of {', '.join(known)}")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # a process that has started threads cannot be forked
+    root = Path(tempfile.mkdtemp(prefix="memlight-soak-"))
+    place = Place(root, options.points, options.seed)
+    if call(lambda: make_bases(place.bases), root, root / "bases.log"):
+        print(f"the directories to begin from could not be made; see {root / 'bases.log'}", file=sys.stderr)
+        return 1
+    failed, begun = 0, time.monotonic()
+    print(f"{'campaign':34} {'tried':>6} {'passed':>6} {'seconds':>8}", flush=True)
+    for name in options.only or known:
+        start = time.monotonic()
+        tried = known[name](place)
+        passed = tried.count - min(tried.count, len(tried.failures))
+        print(f"{tried.name:34} {tried.count:6} {passed:6} {time.monotonic() - start:8.0f}  {tried.note}", flush=True)
+        for line in tried.failures:
+            print(f"    {line}", flush=True)
+        failed += len(tried.failures)
+    print(f"{'in all':34} {'':13} {time.monotonic() - begun:8.0f}  {failed} failures; what failed is kept in {root}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
