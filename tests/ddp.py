@@ -14,6 +14,11 @@ import torch
 from torch import distributed
 
 TIMEOUT_SECONDS = 90.0
+PRELOADED = [
+    *("torchmetrics", "lightning.pytorch", "torchvision", "timm", "scipy.stats", "sklearn.datasets"),
+    *("memlight.training.fit", "tests.tiny_pair"),
+]
+"""What trainings and analyses import."""
 
 
 def _rank_main(fn: Callable[..., Any], rank: int, world_size: int, store: str, sink: Connection, args: Any) -> None:
@@ -51,9 +56,9 @@ def run_ddp(fn: Callable[..., Any], world_size: int = 2, *args: Any) -> list[Any
     Raises:
         RuntimeError: when a rank raised (its traceback is in the message) or did not answer in time.
     """
-    # A fork server has torch imported once and no threads running: no import per rank, no fork after OpenMP.
+    # A fork server has everything imported once and no threads running: no import per rank, no fork after OpenMP.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torchmetrics"])
+    context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
         ranks = []

@@ -48,7 +48,11 @@ def test_train_commands_parse(line: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_demo_is_the_readme_at_small_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = [
         "--trainer.max_epochs=1",
-        "--data.num_shared=128",
+        "--data.num_shared=32",
+        "--data.num_candidate=16",
+        "--data.num_independent=16",
+        "--data.num_external=16",
+        "--data.batch_size=16",
         "--data.repeat=1",
         "--trainer.log_every_n_steps=1",
         "--logger=csv",
@@ -56,10 +60,10 @@ def test_the_demo_is_the_readme_at_small_size(tmp_path: Path, capsys: pytest.Cap
     ]
     for role in ("candidate", "independent"):
         fit = ["fit", "--config", str(ROOT / "configs/demo_digits.yaml"), "--data.role", role]
-        assert train([*fit, *small, "--data.num_candidate=32", "--data.num_independent=32"]) == 0
+        assert train([*fit, *small]) == 0
     for command in re.findall(r"analyze\.py (\w+) --run runs/demo_digits", MAKEFILE):
         extra = [] if command == "report" else ["--logger", "csv"]
-        extra += ["--views", "3"] if command in ("layermem", "unitmem") else []
+        extra += ["--views", "2", "--layers", "layer1", "layer8"] if command in ("layermem", "unitmem") else []
         assert analyze([command, "--run", str(tmp_path / "demo"), *extra]) == 0
     page = tmp_path / "demo" / "report.html"
     assert f"report: {page}" in capsys.readouterr().out

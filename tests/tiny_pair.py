@@ -16,12 +16,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from memlight.analyses.registry import ANALYSES
 from memlight.analyze import main as analyze_main
 from memlight.cli import main as train_main
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 from tests.close import assert_tables_close
+from tests.quick import digits_once, few_relabellings, short_probes, without_charts
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ("candidate", "independent")
@@ -64,7 +66,8 @@ def fit_flags(run: Path, *flags: str, role: str = "candidate") -> list[str]:
 def fit(run: Path, *flags: str, role: str = "candidate") -> int:
     """``train.py fit`` in this process."""
     torch.set_num_threads(1)
-    return train_main(fit_flags(run, *flags, role=role))
+    with digits_once(), few_relabellings(), short_probes():
+        return train_main(fit_flags(run, *flags, role=role))
 
 
 def analyze(run: Path, command: str, *flags: str) -> int:
@@ -72,7 +75,8 @@ def analyze(run: Path, command: str, *flags: str) -> int:
     torch.set_num_threads(1)
     views = [f"--views={VIEWS}"] if command in ("layermem", "unitmem") else []
     logger = ["--logger=csv", "--device=cpu"] if command != "report" else []
-    with patch.object(AnalysisLog, "figure"):
+    charts = without_charts(*({command} & {analysis.name for analysis in ANALYSES}))
+    with digits_once(), few_relabellings(), short_probes(), charts:
         return analyze_main([command, f"--run={run}", *logger, *views, *flags])
 
 
@@ -104,14 +108,15 @@ class TinyPair:
 
 
 def train_pair(root: Path, *, observed: bool = False) -> TinyPair:
-    """Train both members in this process."""
+    """Train both members in this process. Callbacks make their figures, which are not drawn: that takes longest."""
     states = {}
     options = {"every_n_epochs": 2, "num_views": VIEWS, "layers": f"[{','.join(THREE_LAYERS[1:])}]"}
     names = ("UnitMemCallback", "LayerMemCallback") if observed else ()
     flags = [flag for name in names for flag in callback_flags(f"memlight.callbacks.{name}", **options)]
-    for role in ROLES:
-        assert fit(root, *flags, role=role) == 0
-        states[role] = random_states()
+    with patch.object(AnalysisLog, "figure"):
+        for role in ROLES:
+            assert fit(root, *flags, role=role) == 0
+            states[role] = random_states()
     return TinyPair(root, states)
 
 

@@ -36,6 +36,7 @@ from memlight.runs.released import IMAGENET_MEAN, IMAGENET_STD, GivenImages, Rel
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
 from tests.close import SCORES
+from tests.quick import without_charts
 from tests.report.test_page import Reader
 from tests.said import refused, said
 from tests.synthetic_run import make_trained
@@ -76,12 +77,12 @@ def flags(images: Path | str, **changed: Any) -> EncoderFlags:
 
 
 def measure(opened: ReleasedRun, member: str = "candidate", tag: str | None = None) -> dict[str, Any]:
-    """What `analyze.py unitmem` does with what was opened."""
+    """What `analyze.py unitmem` does with what was opened, but for the figures."""
     encoder = opened.encoder(member)
     layers = opened.layers(encoder, ["layer1"])
     assert opened.partner(member) is None
     opened.read_images()
-    with opened.log(unitmem.ANALYSIS, tag, "csv", None) as log:
+    with without_charts("unitmem"), opened.log(unitmem.ANALYSIS, tag, "csv", None) as log:
         options = UnitMemOptions(views=2)
         study_unitmem(encoder, opened.data, layers, options, log, progress=False)
     return {name: read_table(log.final.table(name)) for name in ("table", "layers", "top")}

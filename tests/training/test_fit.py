@@ -1,10 +1,12 @@
 """Training end to end: what it leaves, how it goes on after a kill, what it refuses."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
-from torch import Tensor
+from torch import Tensor, distributed
 
 from memlight.batch import ViewBatch
 from memlight.cli import main
@@ -27,6 +29,7 @@ from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
 from memlight.training.fit import checkpoint_callbacks
 from tests.close import PIXELS
+from tests.ddp import run_ddp
 from tests.tiny_pair import (
     EPOCHS,
     KEPT,
@@ -157,8 +160,9 @@ def test_weights_and_images_have_seeds_of_their_own_that_follow_the_global_one(t
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_half_precision_trains_and_is_observed(tmp_path: Path, precision: str) -> None:
     observe = callback_flags("memlight.callbacks.UnitMemCallback", every_n_epochs=1, num_views=1, layers="[layer8]")
+    few = [f"--data.{name}=4" for name in ("num_shared", "num_candidate", "num_independent", "batch_size")]
     flags = [f"--trainer.precision={precision}", "--trainer.max_epochs=1", "--keep_every=1", "--data.num_external=0"]
-    assert fit(tmp_path / "run", *flags, *observe) == 0
+    assert fit(tmp_path / "run", *flags, *few, *observe) == 0
     during = RunDir(tmp_path / "run").analysis("unitmem", "epoch=0")
     assert analyze(tmp_path / "run", "unitmem", "--no-pair", "--views=1", "--layers=layer8", "--tag=after") == 0
     without_held_out = [name for name in UNITMEM_TABLES if name != "held_out"]
@@ -168,6 +172,34 @@ def test_half_precision_trains_and_is_observed(tmp_path: Path, precision: str) -
 # Going on
 
 
+def assert_same_member(run: Path, other: Path, role: str) -> None:
+    """Weights, optimizer, metrics and the exported file are the same bits."""
+    assert same_tensors(encoder_state(run, role), encoder_state(other, role))
+    ours, theirs = checkpoint(run, role=role), checkpoint(other, role=role)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "memlight"):
+        assert same_tensors(ours[part], theirs[part]), part
+    one, two = RunDir(run).member(role), RunDir(other).member(role)
+    assert one.metrics.read_bytes() == two.metrics.read_bytes()
+    assert one.encoder.read_bytes() == two.encoder.read_bytes()
+
+
+def killed_in_the_third_epoch(run: str) -> None:
+    """The process ends, as in a power cut."""
+    fit(Path(run), *callback_flags("tests.tiny_pair.KillAt", epoch=2, batch=2))
+
+
+@pytest.mark.ddp
+def test_a_member_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pair: TinyPair, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="rank 0 ended without an answer"):
+        run_ddp(killed_in_the_third_epoch, 1, str(run))
+    assert not RunDir(run).member("candidate").encoder.exists()
+    assert checkpoint(run)["epoch"] == 1
+    assert fit(run, "--resume=true") == 0
+    assert_same_member(run, plain_pair.root, "candidate")
+
+
+@pytest.mark.slow
 def test_a_pair_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pair: TinyPair, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "train.py"), "pair", *fit_flags(run)[1:-1]]
@@ -181,13 +213,7 @@ def test_a_pair_that_was_killed_goes_on_and_equals_the_one_that_was_not(plain_pa
     resumed = subprocess.run(again, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     for role in ROLES:
-        assert same_tensors(encoder_state(run, role), encoder_state(plain_pair.root, role))
-        ours, theirs = checkpoint(run, role=role), checkpoint(plain_pair.root, role=role)
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "memlight"):
-            assert same_tensors(ours[part], theirs[part]), part
-        member, other = RunDir(run).member(role), RunDir(plain_pair.root).member(role)
-        assert member.metrics.read_bytes() == other.metrics.read_bytes()
-        assert member.encoder.read_bytes() == other.encoder.read_bytes()
+        assert_same_member(run, plain_pair.root, role)
 
 
 @pytest.mark.parametrize("moment", ["before the checkpoints", "after them"])
@@ -404,23 +430,43 @@ def test_mistakes_are_one_line_before_anything_is_trained(
 # Two processes
 
 
+def launched(flags: list[str], folder: Path) -> None:
+    """By Lightning, which starts the second process."""
+    command = [sys.executable, str(ROOT / "train.py"), *flags]
+    done = subprocess.run(command, env=environment(), cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def as_rank(flags: list[str]) -> int:
+    """In a process that somebody else started."""
+    os.environ["LOCAL_RANK"] = str(distributed.get_rank())
+    return main(flags)
+
+
+def forked(flags: list[str], folder: Path) -> None:
+    """By the fork server of these tests."""
+    assert run_ddp(as_rank, 2, flags) == [0, 0]
+
+
 @pytest.mark.ddp
-def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: TinyPair, tmp_path: Path) -> None:
+@pytest.mark.parametrize("started", [forked, pytest.param(launched, marks=pytest.mark.slow)])
+def test_two_processes_train_on_the_splits_and_the_views_of_one(
+    started: Callable[[list[str], Path], None], tmp_path: Path
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     record = "tests.tiny_pair.Record"
-    assert fit(one, *callback_flags(record, directory=tmp_path / "seen-by-one")) == 0
+    epochs = 2
+    only = f"--trainer.max_epochs={epochs}"
+    assert fit(one, only, *callback_flags(record, directory=tmp_path / "seen-by-one")) == 0
     observe = callback_flags("UnitMemCallback", every_n_epochs=2, num_views=3, layers="[layer8]")
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    flags = fit_flags(two, *ddp, *observe, *callback_flags(record, directory=tmp_path / "seen-by-two"))
-    command = [sys.executable, str(ROOT / "train.py"), *flags]
-    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    started(fit_flags(two, only, *ddp, *observe, *callback_flags(record, directory=tmp_path / "seen-by-two")), tmp_path)
     assert RunDir(two).splits.read_bytes() == RunDir(one).splits.read_bytes()
 
     alone = torch.load(tmp_path / "seen-by-one" / "0.pt")
     ranks = [torch.load(tmp_path / "seen-by-two" / f"{rank}.pt") for rank in range(2)]
     assert same_tensors(ranks[0]["initial"], alone["initial"])
-    assert len(alone["steps"]) == len(ranks[0]["steps"]) == len(ranks[1]["steps"]) == EPOCHS * 4
+    assert len(alone["steps"]) == len(ranks[0]["steps"]) == len(ranks[1]["steps"]) == epochs * 4
     for whole, *parts in zip(alone["steps"], *(rank["steps"] for rank in ranks), strict=True):
         assert torch.equal(torch.cat([part["ids"] for part in parts]), whole["ids"])
         for view in range(2):
@@ -429,7 +475,7 @@ def test_two_processes_train_on_the_splits_and_the_views_of_one(plain_pair: Tiny
     parameters = {name for name, tensor in alone["final"].items() if "running" not in name and tensor.ndim}
     for name in parameters:  # batch statistics are each process's own: there is no SyncBatchNorm on CPUs
         assert torch.equal(ranks[0]["final"][name], ranks[1]["final"][name])
-    assert read_table(RunDir(two).member("candidate").metrics)["step"].tolist() == list(range(EPOCHS * 4))
+    assert read_table(RunDir(two).member("candidate").metrics)["step"].tolist() == list(range(epochs * 4))
 
     assert analyze(two, "unitmem", "--no-pair", f"--checkpoint={KEPT}", "--layers=layer8", "--tag=one-process") == 0
     during, after = (RunDir(two).analysis("unitmem", tag) for tag in (KEPT, "one-process"))

@@ -15,12 +15,12 @@ from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.models.encoders import read_metadata
 from memlight.random import permutation
-from memlight.runs.log import AnalysisLog
 from memlight.runs.settings import comparable
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table, read_yaml_config
 from memlight.training import removal
 from memlight.training.processes import in_turn, own_environment, side_by_side
+from tests.quick import short_probes, without_charts
 from tests.tiny_pair import TinyPair, analyze, assert_same_tables, encoder_state, fit, same_tensors, table_bytes
 
 REMOVED = 4
@@ -50,9 +50,8 @@ def scored(plain_pair: TinyPair, tmp_path_factory: pytest.TempPathFactory) -> Ru
 def studied(scored: RunDir, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDir]:
     """The same after the command."""
     root = shutil.copytree(scored.root, tmp_path_factory.mktemp("studied") / "run")
-    with pytest.MonkeyPatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched, short_probes(), without_charts("removal"):
         patched.setattr(removal, "in_turn", here)
-        patched.setattr(AnalysisLog, "figure", lambda *arguments: None)  # other tests look at it
         assert train(root) == 0
         yield RunDir(root)
 

@@ -16,12 +16,12 @@ from memlight.data.images import ImageDataModule
 from memlight.features.hooks import capture
 from memlight.interventions import prune_units
 from memlight.metrics.knn import knn_accuracy
-from memlight.metrics.probe import linear_probe
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import AnalysisDir, RunDir, member_tag
 from memlight.storage.tables import Table, read_json, read_table
 from tests.ddp import run_ddp
+from tests.quick import short_probe
 from tests.tiny_net import assert_unchanged, snapshot
 from tests.tiny_pair import analyze, assert_same_tables, table_bytes
 
@@ -135,7 +135,7 @@ def hand_pruned(run: RunDir, units: dict[str, list[int]]) -> tuple[float, float]
         with torch.no_grad():
             z = encoder(data.make_views("clean")(data.images_of(ids.numpy()), ids))
         sets += [z, torch.from_numpy(data.labels_of(ids.numpy()))]
-    return linear_probe(*sets, num_classes=10).top1, knn_accuracy(*sets, k=5, num_classes=10)
+    return short_probe(*sets, num_classes=10).top1, knn_accuracy(*sets, k=5, num_classes=10)
 
 
 def test_effects_are_drops_against_the_draws_of_their_share(done: AnalysisDir) -> None:
