@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint types bench clean
+.PHONY: demo test slow soak lint types bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ test: $(VENV)/.installed-dev lint types
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.soak
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from memlight.analyze import main as analyze
+from tests.fuzz.campaign import fuzz
 from tests.soak.children import call, side_by_side, start, wait
 from tests.soak.commands import CASES, CSV, SHORT, Case
 from tests.soak.trees import differences
@@ -251,10 +252,8 @@ def ranks(place: Place) -> Tried:
 
 def malformed(place: Place, count: int = 2000) -> Tried:
     """Mutations of valid files of every format that a command reads."""
-    from tests.fuzz import fuzz
-
     tried, failures = fuzz(count, place.seed)
-    return Tried("malformed files", tried, failures)
+    return Tried("malformed files", tried, [str(failure) for failure in failures])
 
 
 Campaign = Callable[[Place], Tried]
