@@ -125,6 +125,13 @@ def splits_file(dataset: str = "cifar10", **ids: list[int]) -> dict[str, Any]:
     return {**described, "dataset": dataset, "sha256": "ab" * 32, **every, **ids}
 
 
+def summary_file(**changed: Any) -> dict[str, Any]:
+    """What the ``summary.json`` of an analysis holds."""
+    made = {"command_line": "analyze.py", "device": "CPU", "git_commit": None, "finished": "2026-11-20", "versions": {}}
+    numbers = {"seed": 0, "seconds": 1.0, "images": 1, "images_per_second": 1.0, "split_sha256": "ab" * 32}
+    return {**made, **numbers, "checkpoints": {}, "headline": {}, "figures": {}, **changed}
+
+
 def weights_record(file: str) -> dict[str, Any]:
     """What ``encoder.json`` says of weights."""
     return {"file": file, "sha256": "ab" * 32, "prefix": "", "words": "all of it"}

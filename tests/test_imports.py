@@ -28,7 +28,7 @@ STARTS_AT_ONCE = [
     in {"analyze", "cli", "columns", "commands", "display", "endings", "errors", "report", "stats", "storage"}
     or path.stem.startswith(("__init__", "command", "section", "chart", "columns", "page", "browser"))
     or path.stem in {"headlines", "launch", "settings", "sweep", "wandb_keys", "flags"}
-    or path.stem in {"arguments", "pair", "plain_pickle", "processes", "reader", "results", "removal", "agreement"}
+    or path.stem in {"arguments", "pair", "processes", "reader", "results", "removal", "agreement"}
 ]
 """What a command line or a page needs: torch takes seconds to import, so it comes after the check of the flags."""
 

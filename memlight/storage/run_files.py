@@ -40,7 +40,6 @@ class Summary(TypedDict):
     git_commit: str | None
     finished: str
     seconds: Number
-    images: Number
     images_per_second: Number
     figures: dict[PlainName, str]
 

@@ -7,7 +7,7 @@ from memlight.analyses.registry import ANALYSES, as_markdown, curves, headline_c
 from memlight.analyze import COMMANDS
 from memlight.report import page
 from memlight.storage.tables import write_json
-from tests.synthetic_run import make_trained
+from tests.synthetic_run import make_trained, summary_file
 from tests.tiny_pair import ROOT
 
 FOLDERS = {path.parent.name for path in (ROOT / "memlight" / "analyses").glob("*/__init__.py")}
@@ -45,7 +45,7 @@ def test_a_number_by_layer_comes_from_a_column_of_its_table() -> None:
 def test_how_every_result_was_made_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_trained(tmp_path / "run")
     for analysis in ANALYSES:
-        write_json(run.analysis(analysis.name).summary, MADE)
+        write_json(run.analysis(analysis.name).summary, summary_file(**MADE))
     monkeypatch.setattr(page, "ANALYSES", [replace(analysis, section=None) for analysis in ANALYSES])
     monkeypatch.setattr(page, "_opening", lambda run: "")
     html = page.write_report(run).read_text()

@@ -8,6 +8,7 @@ from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_json, write_table
 from tests.finetuned_tables import one_trial, tables
 from tests.report.test_page import Reader
+from tests.synthetic_run import summary_file
 
 HEADLINE = {"dataset": "fish & <chips>", "classes": 3, "train_images": 2000, "test_images": 100}
 
@@ -46,7 +47,7 @@ def test_the_verdict_needs_an_interval_on_one_side_of_zero() -> None:
 def write(run: RunDir, tag: str | None, effects: Table) -> None:
     analysis = run.analysis("finetune", tag)
     write_table(analysis.table("effects"), effects, FINETUNE_EFFECTS)
-    write_json(analysis.summary, {"figures": {}, "headline": HEADLINE})
+    write_json(analysis.summary, summary_file(headline=HEADLINE))
 
 
 def test_the_section_has_every_arm_of_every_result(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from memlight.analyses.prune.section import order, prune_section, prune_words
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_json, write_table
 from tests.pruned_tables import copies, effects
+from tests.synthetic_run import summary_file
 
 
 def test_words_say_what_fell_what_rose_and_what_became_of_the_order() -> None:
@@ -56,7 +57,7 @@ def write(run: RunDir, tag: str | None, table: Table, compared: Table) -> None:
     analysis = run.analysis("prune", tag)
     write_table(analysis.table(), table, PRUNE_TABLE)
     write_table(analysis.table("effects"), compared, PRUNE_EFFECTS)
-    write_json(analysis.summary, {"figures": {}})
+    write_json(analysis.summary, summary_file())
 
 
 def test_the_section_has_every_copy_and_every_effect(tmp_path: Path) -> None:

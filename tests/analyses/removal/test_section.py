@@ -9,6 +9,7 @@ from memlight.analyses.removal.section import removal_section, removal_words
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import write_json, write_table
 from tests.removal_tables import arms, effects, table
+from tests.synthetic_run import summary_file
 
 
 def test_words_say_what_fell_and_what_rose() -> None:
@@ -37,7 +38,7 @@ def test_the_section_has_every_arm_and_every_effect(tmp_path: Path) -> None:
         write_table(analysis.table(), table(), REMOVAL_TABLE)
         write_table(analysis.table("effects"), effects(), REMOVAL_EFFECTS)
         write_table(analysis.table("arms"), arms(), REMOVAL_ARMS)
-        write_json(analysis.summary, {"figures": {}})
+        write_json(analysis.summary, summary_file())
     html = removal_section(run)
     assert html.count("4 candidates left out, by their score at layer8") == 2
     assert html.count('<td class="word" data-value="random">') == 2 * 2
