@@ -172,7 +172,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = (
-    *(f"(os error {code})" for code in _FULL),
+    *(f"(os {word} {code})" for code in _FULL for word in ("error", "code")),  # safetensors, by release
     "No space left",
     " requested and ",  # NumPy: as many items were to be written, and as many could be
     "PytorchStreamWriter failed",
