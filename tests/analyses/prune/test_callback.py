@@ -65,14 +65,14 @@ def test_training_is_left_as_it_was(pruned: RunDir, plain_pair: TinyPair) -> Non
         ({"layers": "[res6]"}, "--trainer.callbacks.layers res6: its units are not rows of one layer's weights"),
         ({"trials": 0}, "--trainer.callbacks.trials 0: must be 1 or more"),
         ({"num_views": 0}, "--trainer.callbacks.num_views 0: must be 1 or more"),
-        ({}, "--data.num_external 1: PruneCallback needs 2 or more"),
+        ({}, "--data.num_external 0: PruneCallback needs 2 or more"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
 def test_what_cannot_be_pruned_is_refused_before_training(
     options: dict[str, object], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [] if options else ["--data.num_external=1"]
+    flags = [] if options else ["--data.num_external=0"]
     assert fit(tmp_path / "run", *callback_flags(PRUNE, **options), *flags) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.rglob("*.ckpt"))
