@@ -72,6 +72,11 @@ def rows_grid(
     return _draw([list(row) for row in images], captions, title, row_labels)
 
 
+def drawable(name: str) -> str:
+    """The name of a file or class as text of a figure: bytes that are not UTF-8 as escapes, dollars as dollars."""
+    return name.encode(errors="backslashreplace").decode().replace("$", r"\$")
+
+
 def _draw(
     rows: Sequence[Sequence[Picture | None]],
     captions: Sequence[Sequence[str]],
@@ -91,7 +96,7 @@ def _draw(
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
 
     def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
-        figure.text(x / width, 1 - y / height, text, fontsize=size, **style)
+        figure.text(x / width, 1 - y / height, drawable(text), fontsize=size, **style)
 
     if title:
         write(GAP, GAP, title, 10, va="top", weight="bold")

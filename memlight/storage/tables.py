@@ -32,6 +32,9 @@ TABLE_BYTES = 1 << 33
 
 _AGAIN = "run the command that makes it again"
 
+_BYTES = "surrogateescape"
+"""How bytes that are not UTF-8, which the names of files may have, come back as they were."""
+
 T = TypeVar("T")
 
 _CELL = 2**31 - 1
@@ -53,7 +56,7 @@ def write_text(path: Path, text: str) -> None:
     if path.is_dir():
         raise UserError("run", path, "a directory, where a file is to be written", "remove it")
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # of file names that are not UTF-8
 
 
 def write_table(path: Path, table: Table, schema: Schema) -> None:
@@ -79,7 +82,7 @@ def write_table(path: Path, table: Table, schema: Schema) -> None:
         raise ValueError(
             f"{path.name}: {wrong} where { ({name: schema[name].kind.__name__ for name in wrong}) } belong"
         )
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=_BYTES) as file:
         words = chain.from_iterable(values.tolist() for values in present.values() if values.dtype.kind in "UO")
         quoted = any("\r" in str(word) for word in words)  # which the writer does not quote by itself
         quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL
@@ -123,10 +126,10 @@ def csv_rows(content: bytes) -> list[list[str]]:
     """The rows of a CSV file, whose cells may be of any length and hold line ends.
 
     Raises:
-        ValueError: it is not UTF-8 text, or has NUL characters.
+        ValueError: it has NUL characters.
         csv.Error: it is not CSV.
     """
-    text = content.decode("utf-8-sig")
+    text = content.decode("utf-8-sig", errors=_BYTES)
     if "\0" in text:
         raise ValueError("it has NUL characters")
     csv.field_size_limit(_CELL)

@@ -1,6 +1,8 @@
 """Grids of images: every pixel of a small image is a block of equal pixels on the page."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from memlight.display.pictures import CELL, channels_last, image_grid, rows_grid
+from memlight.display.pictures import CELL, channels_last, drawable, image_grid, rows_grid
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
@@ -77,3 +79,10 @@ def test_captions_that_do_not_fit_are_refused() -> None:
         image_grid(images, ["one"])
     with pytest.raises(ValueError, match="labels"):
         rows_grid(images[None], ["a", "b"], [["1", "2"]])
+
+
+def test_any_name_can_be_drawn(tmp_path: Path) -> None:
+    """Dollars are no formula, and bytes that are not UTF-8 are escapes."""
+    name = os.fsdecode(b"$\xff_{$")
+    image_grid(np.zeros((1, 8, 8, 3), np.uint8), [name], title=name).savefig(tmp_path / "a.png")
+    assert drawable(name) == r"\$\udcff_{\$"

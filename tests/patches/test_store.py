@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,3 +166,12 @@ def test_a_full_disk_is_noticed_before(tmp_path: Path, images: Path, monkeypatch
     made.require_room([2])
     with pytest.raises(UserError, match="280 bytes are needed and 100 bytes are free"):
         made.require_room(made.layout.missing())
+
+
+def test_names_in_another_order_are_refused(tmp_path: Path, images: Path) -> None:
+    root = filled(tmp_path / "store", images)
+    listed = json.loads((root / "images.json").read_text())
+    listed["names"][:2] = listed["names"][1::-1]
+    (root / "images.json").write_text(json.dumps(listed))
+    with pytest.raises(UserError, match="names other images, or in another order, than the patches are of"):
+        open_store(root)

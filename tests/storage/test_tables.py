@@ -14,7 +14,7 @@ from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.analyses.unitmem.columns import UNITMEM_LAYERS, UNITMEM_TABLE
 from memlight.errors import UserError
-from memlight.storage.schema import Column
+from memlight.storage.schema import Column, columns
 from memlight.storage.tables import read_json, read_table, read_yaml_config, write_json, write_table, write_text
 from memlight.storage.writing import atomic_write
 from tests.synthetic_run import probe_table, unitmem_layers, unitmem_table
@@ -149,3 +149,13 @@ def test_damaged_json_and_yaml_are_refused(tmp_path: Path) -> None:
         read_yaml_config(path, dict)
     path.write_text("a: {b: 1}")
     assert read_yaml_config(path, dict) == {"a": {"b": 1}}
+
+
+def test_names_that_are_not_utf8_come_back_as_they_were(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff\xfe \xe2\x80\xa8.png")
+    schema = columns(name=Column(str))
+    write_table(tmp_path / "a.csv", {"name": np.array([name, "\n"])}, schema)
+    assert read_table(tmp_path / "a.csv", schema)["name"].tolist() == [name, "\n"]
+    assert os.fsencode(name) in (tmp_path / "a.csv").read_bytes()
+    write_text(tmp_path / "page.html", f"<p>{name}</p>")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "<p>\\udcff\\udcfe \u2028.png</p>"

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
+from memlight.display.pictures import drawable
 from memlight.storage.tables import Table
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#332288", "#882255")
@@ -280,7 +281,7 @@ def patch_maps(images: Sequence[PatchedImage], highest: float, title: str) -> Fi
         axes = [figure.add_subplot(grid[row, column]) for column in range(len(MAP_PANELS))]
         _row(axes, image, scale)
         axes[0].text(
-            -0.06, 0.5, f"{image.name}\nmean\n{image.distances.mean():.3g}", transform=axes[0].transAxes,
+            -0.06, 0.5, f"{drawable(image.name)}\nmean\n{image.distances.mean():.3g}", transform=axes[0].transAxes,
             ha="right", va="center", fontsize=8.5,
         )  # fmt: skip
         if row == 0:

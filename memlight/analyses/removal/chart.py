@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from memlight.display.figures import BLUE, GREEN, GREY, STYLE, value_and_error
+from memlight.display.pictures import drawable
 from memlight.storage.tables import Table
 
 ARMS = {"top": "most\nmemorised", "random": "random", "low": "least\nmemorised"}
@@ -90,5 +91,5 @@ def _classes(ax: Axes, classes: Table, names: list[str]) -> None:
     ax.set_title("Classes of the images left out")
     ax.set_ylabel("images")
     turned = 30 if sum(map(len, names)) > MOST_LETTERS else 0
-    ax.set_xticks(x, names, rotation=turned)
+    ax.set_xticks(x, [drawable(name) for name in names], rotation=turned)
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12 if turned == 0 else -0.35), ncols=4)
