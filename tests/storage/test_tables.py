@@ -14,7 +14,7 @@ from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.analyses.unitmem.columns import UNITMEM_LAYERS, UNITMEM_TABLE
 from memlight.errors import UserError
-from memlight.storage.schema import Column, columns
+from memlight.storage.schema import Column
 from memlight.storage.tables import read_json, read_table, read_yaml_config, write_json, write_table, write_text
 from memlight.storage.writing import atomic_write
 from tests.synthetic_run import probe_table, unitmem_layers, unitmem_table
@@ -131,7 +131,7 @@ def test_names_with_any_line_separator_and_of_any_length_come_back(tmp_path: Pat
         assert found["depth"].tolist() == list(range(len(names)))
 
 
-@pytest.mark.parametrize("content", [b"\0\n" * 5, b"a,b\n\xff,1\n", b"", b'a,b\n"\n'])
+@pytest.mark.parametrize("content", [b"\0\n" * 5, b"", b'a,b\n"\n'])
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "table.csv").write_bytes(content)
     for schema in (PROBE_TABLE, None):
@@ -153,7 +153,7 @@ def test_damaged_json_and_yaml_are_refused(tmp_path: Path) -> None:
 
 def test_names_that_are_not_utf8_come_back_as_they_were(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff\xfe \xe2\x80\xa8.png")
-    schema = columns(name=Column(str))
+    schema = {"name": Column(str)}
     write_table(tmp_path / "a.csv", {"name": np.array([name, "\n"])}, schema)
     assert read_table(tmp_path / "a.csv", schema)["name"].tolist() == [name, "\n"]
     assert os.fsencode(name) in (tmp_path / "a.csv").read_bytes()
