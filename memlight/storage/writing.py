@@ -34,8 +34,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-_TEMPORARY = re.compile(r"\.\d+(-[0-9a-f]{8})?\..+")
-"""Names of the temporary files of `atomic_write`, of earlier releases too."""
+_OURS = "csv|html|json|npy|npz|safetensors|txt|yaml"
+_TEMPORARY = re.compile(rf"\.\d{{1,7}}(-[0-9a-f]{{8}}\..+|\.[^.]+\.({_OURS}))")
+"""Names of the temporary files of `atomic_write`, and of earlier releases, whose names had less of their own."""
 
 
 def sweep(directory: Path) -> None:
