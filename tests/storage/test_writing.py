@@ -113,7 +113,8 @@ def test_temporary_files_of_the_dead_are_swept_and_of_the_living_stay(tmp_path: 
     made(tmp_path / "sub", "")
     for path in (written_by_dead, tmp_path / ".7.old-release.json"):
         path.write_text("half")
-    for name in (".hidden", ".7", "7.csv", ".2026.backup", ".2026.notes.old"):
+    kept = [".2026.backup", ".2026.notes.old", ".7", ".hidden", "7.csv"]
+    for name in kept:
         (tmp_path / name).write_text("kept")
     with atomic_write(tmp_path / "sub" / "new") as living:
         sweep(tmp_path)
