@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": ""}
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred launched trainings need not compile the package each
 
 import torch
 
