@@ -164,7 +164,7 @@ def two_at_once(place: Place, name: str, trials: int = 6) -> Tried:
             tried.failures.append(f"{name}, trial {number}: {statuses}, {min(found, key=len)[:4]}")
         else:
             shutil.rmtree(here)
-    tried.note = f"{refused} of the second were refused, the others came one after the other"
+    tried.note = f"one was refused {refused} times; else one came after the other"
     return tried
 
 
