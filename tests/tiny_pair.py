@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,22 @@ def fit(run: Path, *flags: str, role: str = "candidate") -> int:
         return train_main(fit_flags(run, *flags, role=role))
 
 
-def analyze(run: Path, command: str, *flags: str) -> int:
-    """``analyze.py`` in this process, its tables only: drawing takes longest and other tests look at the figures."""
+def analyze(run: Path, command: str, *flags: str, short: bool = True) -> int:
+    """``analyze.py`` in this process, its tables only: drawing takes longest and other tests look at the figures.
+
+    Args:
+        run: the run directory.
+        command: of analyze.py.
+        flags: of the command.
+        short: relabel less often and end probes early; not where the tables are compared with another process's.
+    """
     torch.set_num_threads(1)
     views = [f"--views={VIEWS}"] if command in ("layermem", "unitmem") else []
     logger = ["--logger=csv", "--device=cpu"] if command != "report" else []
     charts = without_charts(*({command} & {analysis.name for analysis in ANALYSES}))
-    with digits_once(), few_relabellings(), short_probes(), charts:
+    with ExitStack() as quick:
+        for saving in (digits_once(), charts, *((few_relabellings(), short_probes()) if short else ())):
+            quick.enter_context(saving)
         return analyze_main([command, f"--run={run}", *logger, *views, *flags])
 
 

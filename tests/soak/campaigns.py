@@ -236,9 +236,9 @@ def rounds(place: Place, times: int = 20) -> Tried:
 
 
 def ranks(place: Place) -> Tried:
-    """The tests in which two processes give what one gives."""
+    """The tests in which two processes give what one gives; `make slow` has those that torchrun and srun start."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "ddp", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", "-m", "ddp and not slow", "-p", "no:cacheprovider"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from PIL import Image
 from memlight.analyze import main as analyze
 from memlight.cli import main as train
 from tests.soak.children import Command
-from tests.tiny_pair import FLAGS, ROLES, ROOT, THREE_LAYERS
+from tests.tiny_pair import FLAGS, ROLES, ROOT
 
 CSV = ["--logger=csv", "--device=cpu"]
 SHORT = ["--trainer.max_epochs=2", "--keep_every=1", "--trainer.enable_progress_bar=false"]
@@ -72,7 +72,7 @@ _SEQUENCE = [
     "--trainer.accelerator=cpu",
 ]
 _LAYERMEM = ["layermem", "--run=run", *CSV]
-_UNITMEM = ["unitmem", "--run=run", "--views=3", *THREE_LAYERS, *CSV]
+_UNITMEM = ["unitmem", "--run=run", "--views=2", "--layers", "layer1", "layer8", *CSV]
 _SEARCH = ["patches", "search", "--queries=store", "--index=index", "--out=run", *CSV]
 
 CASES = {

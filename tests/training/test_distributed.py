@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
+from tests import tiny_pair
 from tests.tiny_pair import (
     EPOCHS,
     KEPT,
@@ -26,7 +28,6 @@ from tests.tiny_pair import (
     THREE_LAYERS,
     UNITMEM_TABLES,
     VIEWS,
-    analyze,
     assert_same_tables,
     callback_flags,
     checkpoint,
@@ -39,6 +40,7 @@ from tests.tiny_pair import (
 
 pytestmark = pytest.mark.ddp
 
+analyze = partial(tiny_pair.analyze, short=False)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 EVALUATE = callback_flags("OnlineEvaluation", every_n_epochs=1)
 
