@@ -106,7 +106,7 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
     """
     with readable(path):
         content = read_limited(path, TABLE_BYTES)
-        rows = csv_rows(content)
+        rows = csv_rows(content, errors=_BYTES)
     if not content.endswith(b"\n") or any(len(row) != len(rows[0]) for row in rows):
         raise UserError("run", None, f"{path} is cut short or was edited", _AGAIN)
     header, *body = rows
@@ -122,14 +122,18 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
         raise UserError("run", None, f"{path} was edited ({error})", _AGAIN) from error
 
 
-def csv_rows(content: bytes) -> list[list[str]]:
+def csv_rows(content: bytes, errors: str = "strict") -> list[list[str]]:
     """The rows of a CSV file, whose cells may be of any length and hold line ends.
 
+    Args:
+        content: of the file.
+        errors: what becomes of bytes that are not UTF-8, as for `bytes.decode`.
+
     Raises:
-        ValueError: it has NUL characters.
+        ValueError: it is not UTF-8 text, or has NUL characters.
         csv.Error: it is not CSV.
     """
-    text = content.decode("utf-8-sig", errors=_BYTES)
+    text = content.decode("utf-8-sig", errors)
     if "\0" in text:
         raise ValueError("it has NUL characters")
     csv.field_size_limit(_CELL)
