@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ ENCODER_PREFIX = "encoder."
 
 _GIVE = "give a checkpoint that `train.py fit` wrote"
 
-METADATA_KEY = "memlight"
+METADATA_KEY: Final = "memlight"
 """Where a training module puts its encoder's metadata in a checkpoint."""
 
 
@@ -116,7 +116,7 @@ def encoder_from_checkpoint(
         UserError: no such file, truncated, holds code, holds no encoder, or one of another architecture.
     """
     checkpoint = _read_checkpoint(ckpt_path, argument)
-    prefixes = checkpoint.get("memlight", {}).get("prefixes", {"encoder": ENCODER_PREFIX})
+    prefixes = checkpoint.get(METADATA_KEY, {}).get("prefixes", {"encoder": ENCODER_PREFIX})
     if network is not None and network not in prefixes:
         raise UserError("network", network, f"{ckpt_path} has no such network", f"it has {', '.join(prefixes)}")
     prefix = prefixes[network] if network is not None else next(iter(prefixes.values()))
@@ -129,7 +129,7 @@ def encoder_from_checkpoint(
         raise UserError(argument, ckpt_path, f"holds no tensor named {prefix}*", _GIVE)
     with named(path=argument):
         if like is None:
-            encoder = build_from_metadata(checkpoint.get("memlight", {}), seed=0, path=ckpt_path)
+            encoder = build_from_metadata(checkpoint.get(METADATA_KEY, {}), seed=0, path=ckpt_path)
         else:
             encoder = deepcopy(like).cpu()
         load_state(encoder, state, path=ckpt_path)
@@ -146,7 +146,7 @@ def checkpoint_metadata(ckpt_path: Path, *, argument: str = "run") -> dict[str, 
     Raises:
         UserError: no such file, truncated, or holds code.
     """
-    return {**_read_checkpoint(ckpt_path, argument).get("memlight", {})}
+    return {**_read_checkpoint(ckpt_path, argument).get(METADATA_KEY, {})}
 
 
 def checkpoint_state(ckpt_path: Path, *, argument: str = "run") -> dict[str, Tensor]:
