@@ -1,5 +1,7 @@
 """Rank, world size and gathering, with one process as the ordinary case."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, distributed
 
@@ -25,18 +27,25 @@ def barrier() -> None:
         distributed.barrier()
 
 
-def raise_together(error: Exception | None) -> None:
-    """Raise on every process what only the first could find out; nothing where it found nothing.
+def on_first(do: Callable[[], object], refusal: type[Exception]) -> None:
+    """Do something on the first process alone; what is refused there is refused on every process.
 
     Args:
-        error: of the first process; that of others is not looked at.
+        do: what only one process may do; not called on the others.
+        refusal: the kind of error by which ``do`` refuses; it is raised on every process, and must be picklable.
     """
+    refused: Exception | None = None
+    if rank() == 0:
+        try:
+            do()
+        except refusal as error:
+            refused = error
     if is_distributed():
-        found = [error]
+        found = [refused]
         distributed.broadcast_object_list(found, src=0)
-        error = found[0]
-    if error is not None:
-        raise error
+        refused = found[0]
+    if refused is not None:
+        raise refused
 
 
 def gather_cat(tensor: Tensor) -> Tensor:

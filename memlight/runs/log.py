@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import memlight
-from memlight.dist import raise_together, rank
+from memlight.dist import on_first, rank
 from memlight.errors import UserError
 from memlight.runs.analysis import Analysis, rows_by_depth
 from memlight.runs.sweep import outside_sweep
@@ -138,18 +138,18 @@ class AnalysisLog:
 
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
-        refused: UserError | None = None
-        if rank() == 0:
-            try:
-                lock = self._lock.enter_context(writer_of(self.final.dir, wait=self._wait))
-                sweep(self._run.root)
-                partial = self._replacing.enter_context(replacing(self.final.dir, lock))
-                self.partial = replace(self.final, dir=partial)
-            except UserError as error:
-                self._lock.close()
-                refused = error
-        raise_together(refused)
+        try:
+            on_first(self._begin, UserError)
+        except UserError:
+            self._lock.close()
+            raise
         return self
+
+    def _begin(self) -> None:
+        lock = self._lock.enter_context(writer_of(self.final.dir, wait=self._wait))
+        sweep(self._run.root)
+        partial = self._replacing.enter_context(replacing(self.final.dir, lock))
+        self.partial = replace(self.final, dir=partial)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -158,18 +158,16 @@ class AnalysisLog:
             if kind is not None:
                 self._replacing.__exit__(kind, error, trace)
                 return
-            refused, summary = None, self._summary()
-            if rank() == 0:
-                try:
-                    with self._replacing:
-                        write_json(self.partial.summary, summary)
-                except UserError as removed_or_full:
-                    refused = removed_or_full
-            raise_together(refused)
+            summary = self._summary()
+            on_first(lambda: self._put_in_place(summary), UserError)
             for finish in self._afterwards:
                 finish()
             if rank() == 0 and self._logger != "csv":
                 self._upload(summary)
+
+    def _put_in_place(self, summary: Mapping[str, Any]) -> None:
+        with self._replacing:
+            write_json(self.partial.summary, summary)
 
     def _summary(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self._start

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, SupportsIndex, TypedDict
 
@@ -345,13 +346,8 @@ class StoreWriter:
 
         root, every = self.layout.root, self.layout.shards
         with ExitStack() as held:
-            refused: UserError | None = None
-            if dist.rank() == 0:
-                try:
-                    lock = held.enter_context(WriterLock(root / LOCK, root, argument="out"))
-                except UserError as error:
-                    refused = error
-            dist.raise_together(refused)
+            lock = WriterLock(root / LOCK, root, argument="out")
+            dist.on_first(partial(held.enter_context, lock), UserError)
             missing = self.layout.missing()
             self.require_room(missing)
             dist.barrier()  # nobody writes before everybody has looked
