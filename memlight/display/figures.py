@@ -40,13 +40,24 @@ LONGEST_TICK = 22
 NOTE_BOX = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
 
 
+POINTWISE, SIMULTANEOUS = "each layer by itself (pointwise 95 %)", "all layers at once (simultaneous 95 %)"
+"""What a legend calls the inner and the outer interval of numbers by layer."""
+
+
 def _interval(ax: Axes, x: NDArray[Any], table: Table, name: str, colour: str) -> None:
-    """A line through ``name`` with its interval as bars, and as a band."""
+    """A line through ``name``, its own interval as bars and band, and around it the band of all layers at once.
+
+    The outer band is left out where the table has none, as one that was written before there were such bands.
+    """
     middle, error = value_and_error(table, name)
+    low, high = (table.get(f"{name}_simultaneous_{end}") for end in ("low", "high"))
+    if low is not None and high is not None:
+        ax.fill_between(x, low, high, color=colour, alpha=0.12, lw=0, label=SIMULTANEOUS)
     ax.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.2, lw=0)
     every = marker_spacing(x)
     ax.plot(x, middle, color=colour)
-    ax.errorbar(x, middle, error, fmt="o", color=colour, capsize=2.5, elinewidth=1, errorevery=every, markevery=every)
+    bars: dict[str, Any] = {"fmt": "o", "color": colour, "capsize": 2.5, "elinewidth": 1, "label": POINTWISE}
+    ax.errorbar(x, middle, error, **bars, errorevery=every, markevery=every)
 
 
 def value_and_error(

@@ -9,8 +9,16 @@ from memlight import dist
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, layer_agreement
 from memlight.analyses.layermem.chart import agreement_between_layers, layermem_by_block, layermem_by_depth
 from memlight.analyses.layermem.command import LayerMemOptions
-from memlight.analyses.layermem.tables import (
+from memlight.analyses.layermem.membership import (
     Results,
+    Scores,
+    membership_table,
+    placebo_table,
+    probe_aucs,
+    scores_of,
+)
+from memlight.analyses.layermem.membership_chart import membership_by_depth
+from memlight.analyses.layermem.tables import (
     control_tests,
     layermem_blocks,
     layermem_intervals,
@@ -21,8 +29,9 @@ from memlight.analyses.layermem.tables import (
 from memlight.batch import ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.display.pictures import image_grid
-from memlight.features.passes import images_at_once
+from memlight.features.passes import device_of, images_at_once
 from memlight.metrics.layermem import LayerMemResult, measure_layermem
+from memlight.runs.analysis import numbers_by_layer
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array
 from memlight.storage.tables import Table
@@ -79,32 +88,50 @@ def study_layermem(
             distance=options.distance,
             pairs=options.pairs,
             scale=options.scale,
+            traces=True,
             max_forward=max_forward,
             progress=progress,
             title=f"LayerMem {split}",
         )
         log.images += len(batches.ids)
     table, intervals = layermem_table(results), layermem_intervals(results)
+    scores = scores_of(results, device_of(encoder_f))
     log.table("table", table)
-    log.table("samples", layermem_samples(results, data.labels_of))
+    log.table("samples", layermem_samples(results, scores, data.labels_of))
     log.table("tests", control_tests(results))
     log.table("intervals", intervals)
-    caption = "Contrast, published LayerMem with its controls, and delta; bands are 95 % intervals over images."
+    caption = (
+        "Contrast, published LayerMem with its controls, and delta. Bands are 95 % over images: of the contrast the "
+        "inner one for each layer by itself (pointwise), the outer one for all layers at once (simultaneous)."
+    )
     log.figure("by_depth", layermem_by_depth(table, intervals), caption)
+    membership = _membership(results, scores, log)
     _blocks(table, results, log)
     _agreement(results, log)
     _pictures(results["candidate"][layers[-1]], layers[-1], data, log)
-    log.headline(layermem_headline(table))
+    log.headline({**layermem_headline(table), **numbers_by_layer(membership, "auc_pair")})
     return table
 
 
 def layermem_headline(table: Table) -> dict[str, float]:
     """One number a layer for W&B and the summary: ``contrast/<layer>`` and ``layermem/<layer>``."""
-    return {
-        f"{name}/{layer}": float(value)
-        for name in ("contrast", "layermem")
-        for layer, value in zip(table["layer"], table[name], strict=True)
-    }
+    return numbers_by_layer(table, "contrast", "layermem")
+
+
+def _membership(results: Results, scores: Scores, log: AnalysisLog) -> Table:
+    """Which layers give away what was trained on, and the placebos."""
+    layers = list(results["candidate"])
+    membership = membership_table(layers, scores, probe_aucs(results))
+    placebos = placebo_table(layers, scores)
+    log.table("membership", membership)
+    log.table("placebos", placebos)
+    caption = (
+        "Left: the chance that a candidate scores higher than an independent image, with the 95 % bands of each layer "
+        "by itself (inner) and of all layers at once (outer), and the attack with one reference. Right: what other "
+        "numbers give away, and halves of the shared and of the external images, which are chance."
+    )
+    log.figure("membership", membership_by_depth(membership, placebos), caption)
+    return membership
 
 
 def _blocks(table: Table, results: Results, log: AnalysisLog) -> None:
@@ -115,8 +142,8 @@ def _blocks(table: Table, results: Results, log: AnalysisLog) -> None:
     log.table("blocks", blocks)
     log.figure("by_block", layermem_by_block(blocks), "Attention, MLP and both residual sums, block by block.")
     if (difference := mlp_minus_attention(results)) is not None:
-        names = ("mlp_minus_attention", "mlp_minus_attention_low", "mlp_minus_attention_high")
-        log.headline(dict(zip(names, difference, strict=True)))
+        ends = {"": difference.contrast, "_low": difference.low, "_high": difference.high, "_p": difference.p_adjusted}
+        log.headline({f"mlp_minus_attention{end}": float(values[0]) for end, values in ends.items()})
 
 
 def _agreement(results: Results, log: AnalysisLog) -> None:
