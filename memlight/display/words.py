@@ -36,7 +36,8 @@ def layers_apart(table: Any, name: str) -> tuple[list[str], list[str]]:
         name: of the number.
     """
     values, p = table[name], table[f"{name}_p_adjusted"]
-    return tuple(table["layer"][named_above(sign * values, p)].tolist() for sign in (1, -1))
+    above, below = (table["layer"][named_above(sign * values, p)].tolist() for sign in (1, -1))
+    return above, below
 
 
 def together(count: int, what: str = "layers") -> str:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from memlight.stats.intervals import permutation_interval
+
 Floats = NDArray[np.float64]
 
 SMALL_GROUP = 200
@@ -19,6 +21,9 @@ SMALL_GROUP = 200
 
 HEAVY_TAIL = 3.0
 """Excess kurtosis (that of a Laplace distribution) from which tails count as heavy, and the same is done."""
+
+_ROUNDING = 1e-12
+"""Standard deviation of relabelled statistics of order 1 that rounding alone makes."""
 
 _ENTRIES = 1 << 22
 """Labels of relabelled images held at once."""
@@ -188,6 +193,61 @@ def critical_value(null_PL: ArrayLike, confidence: float = 0.95) -> float:
     largest = np.sort(np.abs(np.asarray(null_PL, dtype=np.float64)).max(axis=1))
     place = int(np.ceil(confidence * (1 + len(largest)) - 1e-9)) - 1
     return float(largest[place]) if place < len(largest) else float("inf")
+
+
+class Claim(NamedTuple):
+    """One number of a family with what may be said of it.
+
+    Attributes:
+        value: the number.
+        low: lower end of its own 95 % interval (pointwise).
+        high: upper end of it.
+        p_adjusted: the least family-wise error rate at which the number is claimed to differ from what is expected.
+        simultaneous_low: lower end of the band that holds the whole family at once in 95 of 100 cases.
+        simultaneous_high: upper end of it.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_adjusted: float
+    simultaneous_low: float
+    simultaneous_high: float
+
+
+def claims(values_L: ArrayLike, null_PL: ArrayLike, expected: float = 0.0, confidence: float = 0.95) -> list[Claim]:
+    """What may be said of statistics that were made anew under every relabelling, tested together.
+
+    Layers are brought to one scale by the standard deviation of their own relabelled statistics; then step-down max-T
+    and its critical value (`step_down`, `critical_value`). A layer's own interval inverts its permutation test
+    (`memlight.stats.permutation_interval`).
+
+    Args:
+        values_L: ``(L,)`` statistics under the true labels, scores or shares of order 1: less spread than `_ROUNDING`
+            counts as none.
+        null_PL: ``(P, L)`` the same under each relabelling, one relabelling for all layers.
+        expected: their value where labels carry no information.
+        confidence: of the intervals and the band.
+
+    Returns:
+        One for each layer; all but the value NaN where relabelling changes nothing, and where there is no value.
+    """
+    values, null = np.asarray(values_L, dtype=np.float64), np.asarray(null_PL, dtype=np.float64)
+    scale = null.std(axis=0)
+    made = np.isfinite(values) & (scale > _ROUNDING)
+    p, c = np.full(values.shape, np.nan), np.nan
+    if made.any():
+        t = (null[:, made] - expected) / scale[made]
+        p[made], c = step_down((values[made] - expected) / scale[made], t), critical_value(t, confidence)
+    found = []
+    for layer, value in enumerate(values.tolist()):
+        if not made[layer]:
+            found.append(Claim(value, *[float("nan")] * 5))
+            continue
+        own = permutation_interval(value, null[:, layer], expected, confidence)
+        half = c * float(scale[layer])
+        found.append(Claim(*own, float(p[layer]), value - half, value + half))
+    return found
 
 
 def bootstrap_t(

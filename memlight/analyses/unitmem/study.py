@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from memlight import dist
 from memlight.analyses.unitmem.chart import unitmem_figures
 from memlight.analyses.unitmem.command import UnitMemOptions
-from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
+from memlight.analyses.unitmem.contrast import Results, UnitContrast, unit_contrasts
+from memlight.analyses.unitmem.excess import ExcessOverOther, excess_over_other
 from memlight.analyses.unitmem.pictures import draw_units
 from memlight.analyses.unitmem.resume import PassProgress, UnitMemProgress, rest_medians
 from memlight.analyses.unitmem.tables import (
     ALL,
-    Results,
     Scores,
     unit_scores,
     unitmem_curve,
@@ -67,15 +67,15 @@ def study_unitmem(
     passes = _Passes(data, layers, options, log, max_forward, progress, alone, keep_mu=partner is not None)
     results = passes.measure(encoder, options.split)
     count = len(data.split.ids(options.split))
-    held_out, pair, curve = None, None, None
+    held_out, pair, over_other, curve = None, None, None, None
     if options.split != "external" and len(data.split.external) > 1:
         held_out = passes.measure(encoder, "external", limit=count)
     if partner is not None:
-        pair = _contrasts(passes, encoder, partner, results)
+        pair, over_other = _contrasts(passes, encoder, partner, results)
         curve = unitmem_curve(results, (*CURVE_SIZES, count))
     elif kept is not None and options.reference == "median":
         curve = unitmem_curve(results, (*CURVE_SIZES, count), columns=kept.table(options.split).columns)
-    tables = unitmem_tables(results, held_out, pair, curve)
+    tables = unitmem_tables(results, held_out, pair, curve, over_other)
     for name, table in tables.items():
         log.table(name, table)
     scores = unit_scores(results, tables["excess"], held_out)
@@ -166,16 +166,16 @@ class _Passes:
         return replace(batches, ids=mine[keeper.done :], rank=0, world_size=1), keeper
 
 
-def _contrasts(passes: _Passes, encoder: nn.Module, partner: nn.Module, results: Results) -> dict[str, UnitContrast]:
-    """The unit contrast of every layer: both members on the images of both."""
+def _contrasts(
+    passes: _Passes, encoder: nn.Module, partner: nn.Module, results: Results
+) -> tuple[dict[str, UnitContrast], dict[str, ExcessOverOther]]:
+    """Every layer's unit contrast and excess over the other's images: both members on the images of both."""
     split = passes.options.split
     partner_on_own = passes.measure(partner, PARTNERS[split])
     on_others = passes.measure(encoder, PARTNERS[split])
     partner_on_others = passes.measure(partner, split)
-    return {
-        layer: unit_contrast(result, on_others[layer], partner_on_others[layer], partner_on_own[layer])
-        for layer, result in results.items()
-    }
+    contrasts = unit_contrasts(results, on_others, partner_on_others, partner_on_own)
+    return contrasts, excess_over_other(results, on_others)
 
 
 def _add_medians(results: Results, rest_U: Tensor) -> None:
