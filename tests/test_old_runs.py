@@ -44,7 +44,7 @@ RELEASED = (
 )
 
 OTHERWISE = ("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high")
-"""Columns that have other numbers now: the code of then looked at every tenth sequence, and not at all of them."""
+"""What has other numbers now: the code of then looked at every tenth sequence, and not at all of them."""
 
 Unpack = Callable[..., Path]
 
@@ -112,6 +112,8 @@ def assert_same_analysis(old: Path, new: Path) -> None:
     before, after = (read_json(where / "summary.json", dict)["headline"] for where in (old, new))
     assert list(after) == list(before)
     for name, value in before.items():
+        if name.partition("/")[0] in OTHERWISE:
+            continue
         known = value is not None and not isinstance(value, str)
         assert after[name] == (pytest.approx(value, rel=1e-3, abs=1e-4) if known else value), f"{old} {name}"
 
