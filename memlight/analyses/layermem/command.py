@@ -15,7 +15,7 @@ class LayerMemOptions:
         views: views of each image.
         distance: between the features of two views.
         pairs: all pairs of views, or each view against the untouched image (clean, as in the authors' code).
-        scale: ratio (paper, eq 2), range (authors' code) or none (eq 1).
+        scale: ratio (paper, eq 2), range (authors' code; here one range over the images of all splits) or none (eq 1).
         view_set: augmentation set; the one that was trained with if unset.
         seed: of the views; the training's if unset.
     """
@@ -55,7 +55,9 @@ def layermem(
 
     with open_run(run, place, network=trained.network) as opened:
         opened.require_images("candidate", "independent")
-        make_views = opened.data.view_maker(opened.views(options.view_set), seed=options.seed)
+        make_views = opened.data.view_maker(
+            opened.views(options.view_set), seed=options.seed, clean_first=options.pairs == "clean"
+        )
         f, g = opened.pair(trained.checkpoint)
         names = opened.layers(f, layers)
         opened.read_images()

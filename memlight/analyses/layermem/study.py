@@ -22,7 +22,7 @@ from memlight.batch import ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.display.pictures import image_grid
 from memlight.features.passes import images_at_once
-from memlight.metrics.layermem import LayerMemResult, measure_layermem
+from memlight.metrics.layermem import LayerMemResult, in_one_unit, measure_layermem
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array
 from memlight.storage.tables import Table
@@ -84,6 +84,7 @@ def study_layermem(
             title=f"LayerMem {split}",
         )
         log.images += len(batches.ids)
+    results = in_one_unit(results, options.scale)
     table, intervals = layermem_table(results), layermem_intervals(results)
     log.table("table", table)
     log.table("samples", layermem_samples(results, data.labels_of))
