@@ -31,7 +31,7 @@ def layer_null_draw(result: UnitMemResult, seed: int) -> NDArray[np.float64]:
 def _living(result: UnitMemResult) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
     """Which units live, ``(U,)``; of those mu of the strongest images, ``(T, L)``, and the mean of others, ``(L,)``."""
     alive = ~as_array(result.dead)
-    return alive, as_array(result.tail_mu)[:, alive], as_array(result.mu_rest)[alive]
+    return alive, as_array(result.tail_mu)[:, alive], as_array(result.mu_rest_mean)[alive]
 
 
 def layer_excess(result: UnitMemResult) -> Interval:
@@ -40,7 +40,7 @@ def layer_excess(result: UnitMemResult) -> Interval:
     Units that have their strongest image in common are not independent: the interval clusters them by that image.
     """
     alive = ~as_array(result.dead)
-    excess = (as_array(result.unitmem) - layer_null(result)[0])[alive]
+    excess = (as_array(result.unitmem_mean) - layer_null(result)[0])[alive]
     return clustered_mean(excess, as_array(result.max_id)[alive])
 
 
