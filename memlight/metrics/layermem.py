@@ -1,6 +1,6 @@
 """LayerMem: how much better the encoder that saw an image aligns its views, layer by layer ([P] eq 1-4)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
 from memlight.features.passes import Reading, device_of, read_together
-from memlight.metrics.functional import Distance, Pairs, Scale, alignment, sslmem
+from memlight.metrics.functional import Distance, Pairs, Scale, alignment, sslmem, sslmem_of_sets
 from memlight.metrics.ids import ImageMetric, distinct
 from memlight.metrics.traces import Traces, TracesPass, tracer
 
@@ -25,13 +25,34 @@ class LayerMemResult:
         traces: what else each encoder's layer leaves of the images; None unless it was asked for.
     """
 
-    def __init__(self, align_f: Tensor, align_g: Tensor, ids: Tensor, scale: Scale) -> None:
+    def __init__(
+        self, align_f: Tensor, align_g: Tensor, ids: Tensor, scale: Scale, scores: Tensor | None = None
+    ) -> None:
         self.traces: tuple[Traces, Traces] | None = None
         self.ids = ids
         self.align_f = align_f
         self.align_g = align_g
-        self.scores = sslmem(align_f, align_g, scale)
+        self.scores = sslmem(align_f, align_g, scale) if scores is None else scores
         self.layermem = self.scores.mean(dtype=torch.float64)
+
+
+def in_one_unit(
+    results: Mapping[str, Mapping[str, LayerMemResult]], scale: Scale
+) -> dict[str, dict[str, LayerMemResult]]:
+    """The results of several splits, layer by layer in one unit; see `memlight.metrics.functional.sslmem_of_sets`.
+
+    Args:
+        results: split -> layer -> result; the splits have the same layers.
+        scale: of the scores.
+    """
+    scored: dict[str, dict[str, LayerMemResult]] = {split: {} for split in results}
+    for layer in next(iter(results.values()), {}):
+        of_splits = {split: of_layers[layer] for split, of_layers in results.items()}
+        scores = sslmem_of_sets([(result.align_f, result.align_g) for result in of_splits.values()], scale)
+        for (split, result), own in zip(of_splits.items(), scores, strict=True):
+            scored[split][layer] = LayerMemResult(result.align_f, result.align_g, result.ids, scale, own)
+            scored[split][layer].traces = result.traces
+    return scored
 
 
 class LayerMem(ImageMetric):
@@ -105,7 +126,8 @@ def measure_layermem(
         num_views: V, at least 2.
         distance: ``l2``, ``l1``, ``cosine`` or ``angular``; see `memlight.metrics.functional.alignment`.
         normalize: divide every representation by its l2 norm first.
-        pairs: ``all`` pairs of views, or ``clean``: view 0 against the others.
+        pairs: ``all`` pairs of views, or ``clean``: view 0 against the others, where ``make_views`` gives the untouched
+            image as view 0 (``ImageDataModule.view_maker(clean_first=True)`` does).
         scale: ``ratio``, ``range`` or ``none``; see `memlight.metrics.functional.sslmem`.
         traces: also keep norm, sketch and units of each image for membership; see `memlight.metrics.traces`.
         max_forward: most views in one forward.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import nn
 
 from memlight import dist
@@ -26,11 +27,11 @@ from memlight.analyses.layermem.tables import (
     layermem_table,
     mlp_minus_attention,
 )
-from memlight.batch import ViewMaker
 from memlight.data.images import ImageDataModule
+from memlight.data.loading import Batches
 from memlight.display.pictures import image_grid
 from memlight.features.passes import device_of, images_at_once
-from memlight.metrics.layermem import LayerMemResult, measure_layermem
+from memlight.metrics.layermem import LayerMemResult, in_one_unit, measure_layermem
 from memlight.runs.analysis import numbers_by_layer
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array
@@ -45,37 +46,32 @@ def study_layermem(
     encoder_f: nn.Module,
     encoder_g: nn.Module,
     data: ImageDataModule,
-    make_views: ViewMaker,
     layers: Sequence[str],
     options: LayerMemOptions,
     log: AnalysisLog,
     *,
     max_forward: int = 1024,
     progress: bool = True,
-) -> Table:
+) -> dict[str, float]:
     """Score the images of every split on every layer, and write tables and figures.
-
-    Of the shared images as many are scored as there are candidates: they are a control, and there are many more.
 
     Args:
         encoder_f: the encoder that saw the candidates.
         encoder_g: the encoder that saw the independent images.
         data: splits and images.
-        make_views: ``(batch, view index) -> (B, 3, h, w)``.
         layers: module paths in execution order.
-        options: how the images are scored; its set of views and their seed are those of ``make_views``.
+        options: how the images are scored, and on which views.
         log: where the results go.
         max_forward: most views in one forward.
         progress: show bars.
 
     Returns:
-        The table by layer (``LAYERMEM_TABLE``).
+        What `write_layermem` gives.
     """
     results: dict[str, dict[str, LayerMemResult]] = {}
+    make_views = options.view_maker(data)
     for split in SPLITS:
-        limit = len(data.split.candidate) if split == "shared" else None
-        at_once = images_at_once(max_forward, options.views)
-        batches = data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
+        batches = batches_of(split, data, images_at_once(max_forward, options.views))
         if len(batches.ids) == 0:
             continue
         results[split] = measure_layermem(
@@ -94,8 +90,37 @@ def study_layermem(
             title=f"LayerMem {split}",
         )
         log.images += len(batches.ids)
+    return write_layermem(results, data, options, log, device_of(encoder_f))
+
+
+def batches_of(split: str, data: ImageDataModule, at_once: int) -> Batches:
+    """This process's share of the images of a split that LayerMem scores.
+
+    Of the shared images as many are scored as there are candidates: they are a control, and there are many more.
+    """
+    limit = len(data.split.candidate) if split == "shared" else None
+    return data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
+
+
+def write_layermem(
+    results: Results, data: ImageDataModule, options: LayerMemOptions, log: AnalysisLog, device: torch.device
+) -> dict[str, float]:
+    """Write the tables and figures of what was measured.
+
+    Args:
+        results: of every split that has images, with traces.
+        data: splits and images.
+        options: how the images were scored.
+        log: where the results go.
+        device: where distances between images are computed.
+
+    Returns:
+        Numbers for W&B and the summary: ``contrast/<layer>``, ``layermem/<layer>`` and ``auc_pair/<layer>``.
+    """
+    results = in_one_unit(results, options.scale)
+    layers = list(results["candidate"])
     table, intervals = layermem_table(results), layermem_intervals(results)
-    scores = scores_of(results, device_of(encoder_f))
+    scores = scores_of(results, device)
     log.table("table", table)
     log.table("samples", layermem_samples(results, scores, data.labels_of))
     log.table("tests", control_tests(results))
@@ -109,13 +134,9 @@ def study_layermem(
     _blocks(table, results, log)
     _agreement(results, log)
     _pictures(results["candidate"][layers[-1]], layers[-1], data, log)
-    log.headline({**layermem_headline(table), **numbers_by_layer(membership, "auc_pair")})
-    return table
-
-
-def layermem_headline(table: Table) -> dict[str, float]:
-    """One number a layer for W&B and the summary: ``contrast/<layer>`` and ``layermem/<layer>``."""
-    return numbers_by_layer(table, "contrast", "layermem")
+    numbers = {**numbers_by_layer(table, "contrast", "layermem"), **numbers_by_layer(membership, "auc_pair")}
+    log.headline(numbers)
+    return numbers
 
 
 def _membership(results: Results, scores: Scores, log: AnalysisLog) -> Table:

@@ -206,7 +206,8 @@ def test_unitmem_table(reference: str) -> None:
     assert list(table) == columns
     assert table["layer"].tolist() == ["a"] * 30 + ["b"] * 4 and table["unit"].tolist() == [*range(30), *range(4)]
     assert table["depth"][-1] == 1 and table["dead"].sum() == 2
-    np.testing.assert_array_equal(table["unitmem"][30:], results["b"].unitmem)
+    np.testing.assert_array_equal(table["unitmem"][30:], results["b"].unitmem_mean)
+    np.testing.assert_array_equal(table[columns[-2] if reference == "median" else "unitmem"][30:], results["b"].unitmem)
 
 
 def test_unitmem_top_lists_living_units() -> None:
@@ -361,7 +362,7 @@ def test_mean_and_median_forms_by_layer_and_over_all_units() -> None:
     forms = []
     for layer, result in RESULTS.items():
         alive = [unit for unit in range(UNITS[layer]) if unit != 4]
-        both = np.stack([result.unitmem.numpy()[alive], result.unitmem_median.numpy()[alive]])
+        both = np.stack([result.unitmem_mean.numpy()[alive], result.unitmem_median.numpy()[alive]])
         row = list(RESULTS).index(layer)
         assert medians["median"][row] == pytest.approx(both[1].mean())
         null, _ = unitmem_null(result.tail_mu.numpy()[:, alive], result.mu_rest_median.numpy()[alive], 60)
