@@ -80,9 +80,9 @@ def with_interval(shift: Callable[[Table], np.ndarray]) -> Table:
 
 def test_the_headline_names_where_memorisation_is_and_is_not_measured() -> None:
     assert contrast_words(layermem_table()) == (
-        "Memorisation is measured in 4 of 10 layers, most in res6: its contrast is 0.0655, where 0 is nothing memorised "
-        "(95 % band over all layers 0.0635 to 0.0675; adjusted p 0.0001, all layers tested together). No memorisation is "
-        "measured in layer1, layer2, layer3, layer4, res2 and layer5."
+        "Memorisation is measured in 4 of 10 layers, most in res6: its contrast is 0.0655, where 0 is nothing "
+        "memorised (95 % band over all layers 0.0635 to 0.0675; adjusted p 0.0001, all layers tested together). No "
+        "memorisation is measured in layer1, layer2, layer3, layer4, res2 and layer5."
     )
 
 
