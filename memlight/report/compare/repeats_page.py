@@ -151,8 +151,8 @@ def contrast_words(means: Table) -> str:
         mean, low, high = (decimals(means[name][top]) for name in ends)
         most = f", most in {layers[top]}" if len(named) > 1 else ""
         text += (
-            f"Memorisation is measured in {joined(named)}{most}: contrast {mean}, interval {low} to {high}, which holds "
-            "all layers at once."
+            f"Memorisation is measured in {joined(named)}{most}: contrast {mean}, interval {low} to {high}, which "
+            "holds all layers at once."
         )
     else:
         text += "In no layer is memorisation measured; few runs can show little."
