@@ -43,6 +43,9 @@ RELEASED = (
     f"--max-forward 2 {CPU} --run runs/released"
 )
 
+OTHERWISE = ("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high")
+"""What has other numbers now: the code of then looked at every tenth sequence, and not at all of them."""
+
 Unpack = Callable[..., Path]
 
 
@@ -89,10 +92,12 @@ def train(words: str) -> None:
 
 
 def assert_same_csv(old: Path, new: Path) -> None:
-    """Words, ids and counts are equal, other numbers to a thousandth."""
+    """Words, ids and counts are equal, other numbers to a thousandth; columns that are new stand behind the old ones."""
     a, b = read_table(old), read_table(new)
-    assert list(a) == list(b), old
+    assert list(b)[: len(a)] == list(a), old
     for column, values in a.items():
+        if column in OTHERWISE:
+            continue
         if values.dtype.kind == "f":
             np.testing.assert_allclose(b[column], values, rtol=1e-3, atol=1e-4, err_msg=f"{old} {column}")
         else:
@@ -100,13 +105,15 @@ def assert_same_csv(old: Path, new: Path) -> None:
 
 
 def assert_same_analysis(old: Path, new: Path) -> None:
-    """Equal tables under equal names, and the same headline."""
-    assert {path.name for path in new.glob("*.csv")} == {path.name for path in old.glob("*.csv")}
+    """Equal tables under equal names, and the same headline; there may be more of both now."""
+    assert {path.name for path in new.glob("*.csv")} >= {path.name for path in old.glob("*.csv")}
     for path in old.glob("*.csv"):
         assert_same_csv(path, new / path.name)
     before, after = (read_json(where / "summary.json", dict)["headline"] for where in (old, new))
-    assert list(after) == list(before)
+    assert [name for name in after if name in before] == list(before)
     for name, value in before.items():
+        if name.partition("/")[0] in OTHERWISE:
+            continue
         known = value is not None and not isinstance(value, str)
         assert after[name] == (pytest.approx(value, rel=1e-3, abs=1e-4) if known else value), f"{old} {name}"
 

@@ -9,7 +9,7 @@ from memlight.analyses.finetune.claims import gains_claimed
 from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.display import page
 from memlight.display.page import Cell, decimals, p_value, word
-from memlight.display.parts import drawn, figures, heading, rows_of, section
+from memlight.display.parts import Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import FAMILY_WISE, named_above, together
 from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
@@ -33,7 +33,7 @@ def finetune_section(analysis: AnalysisDir) -> str:
     layers = ("layers", lambda row: word(row["layers"] or "none"))
     size = ("trained parameters", lambda row: Cell(f"{row['trained_parameters']:,.0f}", row["trained_parameters"]))
     gain, over_random = (("p, adjusted", _p(name)) for name in ("gain", "over_random"))
-    compared = ["over_random", over_random] if np.isfinite(effects["over_random"]).any() else []
+    compared: list[Shown] = ["over_random", over_random] if np.isfinite(effects["over_random"]).any() else []
     words = page.paragraph(finetune_words(effects, read_json(analysis.summary, Summary)["headline"]))
     table = drawn(effects, FINETUNE_EFFECTS, "arm", layers, size, "top1", "gain", gain, *compared)
     return heading(analysis) + words + table + figures(analysis)

@@ -33,7 +33,7 @@ def layer_null_draw(result: UnitMemResult, seed: int) -> NDArray[np.float64]:
 def _living(result: UnitMemResult) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
     """Which units live, ``(U,)``; of those mu of the strongest images, ``(T, L)``, and the mean of others, ``(L,)``."""
     alive = ~as_array(result.dead)
-    return alive, as_array(result.tail_mu)[:, alive], as_array(result.mu_rest)[alive]
+    return alive, as_array(result.tail_mu)[:, alive], as_array(result.mu_rest_mean)[alive]
 
 
 def layer_excess(result: UnitMemResult) -> Interval:
@@ -44,7 +44,7 @@ def layer_excess(result: UnitMemResult) -> Interval:
     exchangeable, so no claim rests on it; see `excess_over_other`.
     """
     alive = ~as_array(result.dead)
-    excess = (as_array(result.unitmem) - layer_null(result)[0])[alive]
+    excess = (as_array(result.unitmem_mean) - layer_null(result)[0])[alive]
     return clustered_mean(excess, as_array(result.max_id)[alive])
 
 

@@ -24,7 +24,6 @@ from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS
 from memlight.features.passes import device_of, images_at_once
-from memlight.metrics.functional import unitmem_from_extremes
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.runs.analysis import numbers_by_layer
 from memlight.runs.log import AnalysisLog
@@ -181,9 +180,8 @@ def _contrasts(
 def _add_medians(results: Results, rest_U: Tensor) -> None:
     start = 0
     for result in results.values():
-        rest = rest_U[start : start + result.unitmem.numel()]
-        result.mu_rest_median, result.unitmem_median = rest, unitmem_from_extremes(result.mu_max, rest)
-        start += rest.numel()
+        result.set_median(rest_U[start : start + result.mu_max.numel()])
+        start += result.mu_max.numel()
 
 
 def _overall(tables: Mapping[str, Table], scores: Scores) -> dict[str, float]:

@@ -86,10 +86,14 @@ def unit_columns(units: Mapping[str, int]) -> Table:
 
 
 def unitmem_table(results: Results) -> Table:
-    """Every unit of every layer: the columns of ``unitmem/table.csv``, with the median form where it was asked for."""
-    table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
+    """Every unit of every layer: the columns of ``unitmem/table.csv``.
+
+    ``unitmem`` is the form against the mean, and the form against the median stands beside it where it was asked for.
+    """
+    table = unit_columns({layer: result.mu_max.numel() for layer, result in results.items()})
+    attributes = {"unitmem": "unitmem_mean", "mu_rest": "mu_rest_mean"}
     for name in ("unitmem", "mu_max", "mu_rest", "max_id", "dead", "unitmem_median", "mu_rest_median"):
-        columns = [getattr(result, name) for result in results.values()]
+        columns = [getattr(result, attributes.get(name, name)) for result in results.values()]
         if columns[0] is not None:
             table[name] = np.concatenate([as_array(column) for column in columns])
     return table
@@ -114,12 +118,12 @@ def joined_tables(parts: Sequence[Table]) -> Table:
 
 def excess_table(results: Results, held_out: Results | None = None) -> Table:
     """Every unit beside its null: ``unitmem/excess.csv``; NaN for dead units, and without held-out images."""
-    table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
+    table = unit_columns({layer: result.mu_max.numel() for layer, result in results.items()})
     nulls = [layer_null(result) for result in results.values()]
-    table["unitmem"] = np.concatenate([as_array(result.unitmem) for result in results.values()])
+    table["unitmem"] = np.concatenate([as_array(result.unitmem_mean) for result in results.values()])
     table["null"], table["null_p95"] = (np.concatenate(values) for values in zip(*nulls, strict=True))
     table["excess"] = table["unitmem"] - table["null"]
-    unseen = [as_array(held_out[layer].unitmem) for layer in results] if held_out else []
+    unseen = [as_array(held_out[layer].unitmem_mean) for layer in results] if held_out else []
     table["held_out"] = np.concatenate(unseen) if unseen else np.full(len(table["unit"]), np.nan)
     drawn = [layer_null_draw(result, depth) for depth, result in enumerate(results.values())]
     table["null_draw"] = np.concatenate(drawn)
@@ -141,7 +145,7 @@ def null_table(
     rows = []
     for layer, result in results.items():
         alive = as_array(~result.dead)
-        scores, (null, p95) = as_array(result.unitmem)[alive], (values[alive] for values in layer_null(result))
+        scores, (null, p95) = as_array(result.unitmem_mean)[alive], (values[alive] for values in layer_null(result))
         above = (scores > p95)[np.isfinite(p95)]
         unseen = layer_excess(held_out[layer]) if held_out else none
         rows.append((layer, mean_of(scores), mean_of(null), *layer_excess(result), *unseen, mean_of(above)))
@@ -210,7 +214,7 @@ def score_summary(dead_U: NDArray[np.bool_], scores: NDArray[np.float64]) -> dic
 
 def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[str, float]:
     dead = as_array(result.dead)
-    scores = np.sort(as_array(result.unitmem)[~dead])
+    scores = np.sort(as_array(result.unitmem_mean)[~dead])
     bottom, top = tenths(scores)
     null_mean, null_p95 = (mean_of(values[~dead]) for values in layer_null(result))
     test = welch(top, bottom)
@@ -220,7 +224,7 @@ def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[st
         "bottom_mean": mean_of(bottom),
         "null_mean": null_mean,
         "null_p95": null_p95,
-        "held_out_mean": mean_of(as_array(held_out.unitmem[~held_out.dead])) if held_out is not None else np.nan,
+        "held_out_mean": mean_of(as_array(held_out.unitmem_mean[~held_out.dead])) if held_out is not None else np.nan,
         **test._asdict(),
     }
 
@@ -270,7 +274,7 @@ def unitmem_curve(results: Results, sizes: Sequence[int], seed: int = 0, columns
         own = columns_of(result.mu) if columns is None else columns
         start = 0 if columns is None else first
         rows += [(layer, *point) for point in _means(result, own, start, sizes, seed)]
-        first += result.unitmem.numel()
+        first += result.mu_max.numel()
     return table_of(UNITMEM_CURVE, rows)
 
 
@@ -288,7 +292,7 @@ def _means(
     taken = sorted({size for size in sizes if 2 <= size <= result.n})
     order = torch.from_numpy(np.random.default_rng(seed).permutation(result.n))
     scores: list[list[Tensor]] = [[] for _ in taken]
-    count, step = result.unitmem.numel(), max(1, BLOCK_ENTRIES // result.n)
+    count, step = result.mu_max.numel(), max(1, BLOCK_ENTRIES // result.n)
     for start in range(0, count, step):
         stop = min(start + step, count)
         mu = columns(slice(first + start, first + stop))
@@ -323,7 +327,7 @@ def unit_scores(results: Results, excess: Table, held_out: Results | None = None
 
 
 def _living(results: Results) -> NDArray[np.float64]:
-    return np.concatenate([np.where(as_array(r.dead), np.nan, as_array(r.unitmem)) for r in results.values()])
+    return np.concatenate([np.where(as_array(r.dead), np.nan, as_array(r.unitmem_mean)) for r in results.values()])
 
 
 def highest_units(table: Table, excess: Table, count: int = 20) -> Table:
@@ -406,9 +410,9 @@ def _both_forms(result: UnitMemResult) -> NDArray[np.float64]:
         raise ValueError("the median form is needed: measure with reference='median'")
     alive = as_array(~result.dead)
     tail = as_array(result.tail_mu)[:, alive]
-    rests = (as_array(result.mu_rest)[alive], as_array(result.mu_rest_median)[alive])
+    rests = (as_array(result.mu_rest_mean)[alive], as_array(result.mu_rest_median)[alive])
     nulls = [unitmem_null(tail, rest, result.n)[0] for rest in rests]
-    return np.stack([as_array(result.unitmem)[alive], as_array(result.unitmem_median)[alive], *nulls])
+    return np.stack([as_array(result.unitmem_mean)[alive], as_array(result.unitmem_median)[alive], *nulls])
 
 
 def _correlations(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
