@@ -118,9 +118,9 @@ def test_words_follow_the_numbers() -> None:
         "Accuracy fell in 2 of 2 exchanges and rose in 0 (8 comparisons tested together at a family-wise 5 %, "
         "intervals too); exchanging layer2 changed it by -2.0 points (-2.9 to -1.2), exchanging layer1 changed it by "
         "-1.0 points (-1.9 to -0.2). On shoes & hats the unexchanged encoder classifies 70.0 % of the test images "
-        "correctly, the donor 40.0 %. Accuracy fell in 0 of 2 exchanges and rose in 1 (8 comparisons tested together at "
-        "a family-wise 5 %, intervals too); exchanging layer1 changed it by +0.5 points (-0.4 to 1.3), exchanging layer2 changed it "
-        "by +1.0 points (0.1 to 1.8)."
+        "correctly, the donor 40.0 %. Accuracy fell in 0 of 2 exchanges and rose in 1 (8 comparisons tested "
+        "together at a family-wise 5 %, intervals too); exchanging layer1 changed it by +0.5 points (-0.4 to 1.3), "
+        "exchanging layer2 changed it by +1.0 points (0.1 to 1.8)."
     )
 
 
