@@ -239,7 +239,7 @@ def unitmem_excess(null: Table, excess: Table) -> Figure:
     axes["B"].set(title="Every unit: 1 in 20 lies above by chance", ylabel="UnitMem minus its null")
     if pair:
         _interval(axes["C"], x, null, "over_other", PURPLE)
-        axes["C"].set(title="Own minus other's images: 0 if nothing is memorised", ylabel="difference of excesses")
+        axes["C"].set(title="Own minus other's images", ylabel="difference of excesses\n(0 if nothing is memorised)")
     for ax in axes.values():
         ax.axhline(0, color="black", lw=0.8)
         bottom, top = ax.get_ylim()
