@@ -106,7 +106,7 @@ def sslmem_of_sets(sets: Sequence[tuple[Tensor, Tensor]], scale: Scale = "ratio"
         ``(B,)`` of each set.
     """
     align_f, align_g = (torch.cat(parts) for parts in zip(*sets, strict=True))
-    return list(sslmem(align_f, align_g, scale).split([len(of_f) for of_f, _ in sets]))
+    return list(torch.split(sslmem(align_f, align_g, scale), [len(of_f) for of_f, _ in sets]))
 
 
 def delta(layermem_L: Tensor, references: Sequence[int | None] | None = None) -> Tensor:

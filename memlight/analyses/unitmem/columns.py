@@ -34,6 +34,7 @@ UNITMEM_EXCESS: Schema = {
     **columns(int, "depth", "unit"),
     **columns(float, "unitmem", "null", "null_p95", "excess", "held_out"),
     **columns(float, "null_draw", optional=True),
+    **columns(bool, "p95_calibrated", optional=True),
 }
 
 UNITMEM_NULL: Schema = {
@@ -43,6 +44,9 @@ UNITMEM_NULL: Schema = {
     "held_out_excess": Column(float, "held-out excess"),
     **columns(float, "held_out_low", "held_out_high"),
     "above_null_p95": Column(float, "units above null 95 %", digits=3),
+    "held_out_above_null_p95": Column(float, "the same, held-out", digits=3, optional=True),
+    "tail_shape": Column(float, "shape of tails", digits=2, optional=True),
+    "p95_calibrated": Column(bool, "calibrated", optional=True),
 }
 
 UNITMEM_HIGHEST: Schema = {

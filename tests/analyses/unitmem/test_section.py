@@ -6,6 +6,7 @@ import numpy as np
 
 from memlight.analyses.unitmem.columns import UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_NULL, UNITMEM_TESTS
 from memlight.analyses.unitmem.section import (
+    calibration_words,
     excess_html,
     excess_words,
     medians_words,
@@ -80,7 +81,7 @@ def test_older_results_show_what_they_have(tmp_path: Path) -> None:
 
 
 def null(low: list[float], held_out_high: list[float]) -> Table:
-    columns = {name: np.zeros(2) for name in [*UNITMEM_NULL][1:]}
+    columns = {name: np.zeros(2, UNITMEM_NULL[name].kind) for name in [*UNITMEM_NULL][1:]}
     columns |= {"excess": np.array(low) + 0.01, "excess_low": np.array(low), "held_out_high": np.array(held_out_high)}
     return {"layer": np.array(["early", "late"]), **columns}
 
@@ -93,6 +94,26 @@ def test_words() -> None:
     assert "score in late; in late its excess lies above that of held-out images" in beyond
     alone = null([0.01, 0.02], [np.nan, np.nan]) | {"held_out_excess": np.full(2, np.nan)}
     assert "no held-out images" in excess_words(alone)
+
+
+def test_words_say_where_the_95th_percentile_is_calibrated() -> None:
+    table = null([0.01, 0.02], [0.0, 0.0])
+    for trusted, words in (
+        ([True, True], "By chance about 5 % of the units lie above the 95th percentile of their null."),
+        ([True, False], "null where it is calibrated. It is not in late: units' tails differ"),
+        ([False, False], "It is not in any layer: "),
+    ):
+        assert words in calibration_words({**table, "p95_calibrated": np.array(trusted)})
+    older = {name: column for name, column in table.items() if name != "p95_calibrated"}
+    assert "made before it was tested" in calibration_words(older)
+
+
+def test_an_older_table_is_shown_without_the_newer_columns(tmp_path: Path) -> None:
+    analysis = RunDir(tmp_path).analysis("unitmem")
+    older = {name: column for name, column in null([0.01, 0.02], [0.0, 0.0]).items() if not UNITMEM_NULL[name].optional}
+    write_table(analysis.table("null"), older, {name: UNITMEM_NULL[name] for name in older})
+    shown = excess_html(analysis)
+    assert "units above null 95 %" in shown and "shape of tails" not in shown and "made before" in shown
 
 
 def test_a_result_without_the_table_has_no_section(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_TOP,
 )
 from memlight.analyses.unitmem.contrast import UnitContrast
-from memlight.analyses.unitmem.excess import layer_excess, layer_null
+from memlight.analyses.unitmem.excess import layer_excess, layer_null, tail_of
 from memlight.analyses.unitmem.tables import (
     ALL,
     excess_table,
@@ -169,20 +169,32 @@ def test_excess_and_null_tables() -> None:
             ("null_mean", excess["null"][living]),
             ("excess", excess["unitmem"][living] - excess["null"][living]),
             ("above_null_p95", excess["unitmem"][living] > excess["null_p95"][living]),
+            (
+                "held_out_above_null_p95",
+                excess["held_out"][living] > layer_null(held_out[layer])[1][~np.isnan(expected)],
+            ),
         ):
             assert null[column][row] == pytest.approx(values.mean()), column
         assert null["excess_low"][row] < null["excess"][row] < null["excess_high"][row]
         assert null["held_out_excess"][row] == layer_excess(held_out[layer]).value
         np.testing.assert_array_equal(excess["held_out"][excess["layer"] == layer], held_out[layer].unitmem)
+        assert null["p95_calibrated"][row] == tail_of(results[layer]).calibrated
+        assert (excess["p95_calibrated"][living] == null["p95_calibrated"][row]).all()
+        assert null["tail_shape"][row] == tail_of(results[layer]).shape
+    assert not excess["p95_calibrated"][~np.isfinite(excess["null"])].any()
+    wide = unitmem_results(units=80)
+    assert summaries.null_table(wide)["p95_calibrated"].tolist() == [True, False]  # the other has four units
+    assert summaries.excess_table(wide)["p95_calibrated"].tolist() == [True, False, *[True] * 78, *[False] * 4]
     alone = summaries.excess_table(results), summaries.null_table(results)
     assert np.isnan(alone[0]["held_out"]).all() and np.isnan(alone[1]["held_out_excess"]).all()
+    assert np.isnan(alone[1]["held_out_above_null_p95"]).all()
 
 
-def unitmem_results(reference: str = "mean", seed: int = 0) -> dict[str, UnitMemResult]:
+def unitmem_results(reference: str = "mean", seed: int = 0, units: int = 30) -> dict[str, UnitMemResult]:
     results = {}
-    for layer, units in (("a", 30), ("b", 4)):
-        metric = UnitMem(units, reference, topk=3)
-        mu = torch.from_numpy(np.random.default_rng(seed).gamma(2.0, size=(50, units)))
+    for layer, width in (("a", units), ("b", 4)):
+        metric = UnitMem(width, reference, topk=3)
+        mu = torch.from_numpy(np.random.default_rng(seed).gamma(2.0, size=(50, width)))
         mu[:, 1] = 0
         metric.update(mu, torch.arange(50))
         results[layer] = metric.compute()
@@ -247,7 +259,7 @@ def test_a_layer_of_dead_units_is_counted_and_gives_nan() -> None:
     assert table["dead"].tolist() == [3]
     assert np.isnan([table[name][0] for name in ("mean", "p95", "max", "top_mean", "null_mean")]).all()
     null = summaries.null_table({"dead": metric.compute()})
-    assert np.isnan([null[name][0] for name in [*UNITMEM_NULL][1:]]).all()
+    assert np.isnan([null[name][0] for name in [*UNITMEM_NULL][1:-1]]).all() and not null["p95_calibrated"][0]
     assert summaries.unitmem_top({"dead": metric.compute()})["id"].size == 0
 
 
