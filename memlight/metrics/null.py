@@ -52,11 +52,20 @@ def unitmem_null(tail_KU: ArrayLike, mu_rest_U: ArrayLike, n: int) -> tuple[NDAr
     tail, rest = np.asarray(tail_KU, dtype=np.float64), np.asarray(mu_rest_U, dtype=np.float64)
     if n < 4 or tail.shape[1] == 0:
         return np.full_like(rest, np.nan), np.full_like(rest, np.nan)
-    expected = _score(tail[1] + _scale(tail, n) * _NODES[:, None], rest)
     spacings_JU, rank_J = _spacings(tail, n)
     shape = _shape(spacings_JU, rank_J)
     scale = (spacings_JU / _expected_spacing(shape, rank_J)[:, None]).mean(0)
-    return _WEIGHTS @ expected, _score(tail[1] + scale * _simulated(shape, len(rank_J)).quantile, rest)
+    p95 = _score(tail[1] + scale * _simulated(shape, len(rank_J)).quantile, rest)
+    return expected_unitmem(tail, rest, n), p95
+
+
+def expected_unitmem(tail_KU: ArrayLike, mu_rest_U: ArrayLike, n: int) -> NDArray[np.float64]:
+    """The expected score of `unitmem_null` alone, ``(U,)``: all that a mean excess needs, at a fraction of the time."""
+    tail, rest = np.asarray(tail_KU, dtype=np.float64), np.asarray(mu_rest_U, dtype=np.float64)
+    if n < 4 or tail.shape[1] == 0:
+        return np.full_like(rest, np.nan)
+    expected: NDArray[np.float64] = _WEIGHTS @ _score(tail[1] + _scale(tail, n) * _NODES[:, None], rest)
+    return expected
 
 
 class LayerTail(NamedTuple):
@@ -154,12 +163,10 @@ def _shape(spacings_JU: NDArray[np.float64], rank_J: NDArray[np.int64]) -> float
     varying_JU = spacings_JU[:, spacings_JU.mean(0) > 0]
     if varying_JU.shape[1] == 0:
         return 0.0
-    likelihood = []
-    for shape in _SHAPES:
-        expected_J = _expected_spacing(shape, rank_J)
-        scale_U = (varying_JU / expected_J[:, None]).mean(0)
-        likelihood.append(-np.log(expected_J).mean() - np.log(scale_U).mean())
-    return float(_SHAPES[int(np.argmax(likelihood))])
+    expected_SJ = np.stack([_expected_spacing(shape, rank_J) for shape in _SHAPES])
+    scale_SU = (1 / expected_SJ) @ varying_JU / len(rank_J)
+    likelihood_S = -np.log(expected_SJ).mean(1) - np.log(scale_SU).mean(1)
+    return float(_SHAPES[int(likelihood_S.argmax())])
 
 
 class _Tails(NamedTuple):

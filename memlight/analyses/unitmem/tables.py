@@ -19,19 +19,24 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_TESTS,
     UNITMEM_TOP,
 )
-from memlight.analyses.unitmem.contrast import UnitContrast
-from memlight.analyses.unitmem.excess import layer_excess, layer_null, layer_null_draw, share_above, tail_of
+from memlight.analyses.unitmem.contrast import Results, UnitContrast
+from memlight.analyses.unitmem.excess import (
+    ExcessOverOther,
+    layer_excess,
+    layer_null,
+    layer_null_draw,
+    share_above,
+    tail_of,
+)
 from memlight.metrics.functional import BLOCK_ENTRIES, unitmem_from_extremes
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem import UnitMemResult
-from memlight.stats import as_array, mean_of, welch
+from memlight.stats import Claim, as_array, mean_of, welch
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, table_of
 
 ALL = "all"
 """Stands for the layer in a row of all layers together."""
-
-Results = Mapping[str, UnitMemResult]
-"""Layer -> what was found of its units; layers in execution order."""
 
 Scores = dict[str, NDArray[np.float64]]
 """Scores of every unit, ``(U,)`` over all layers: ``scored``, ``null``, ``held_out``; see `unit_scores`."""
@@ -42,6 +47,7 @@ def unitmem_tables(
     held_out: Results | None = None,
     pair: Mapping[str, UnitContrast] | None = None,
     curve: Table | None = None,
+    over_other: Mapping[str, ExcessOverOther] | None = None,
 ) -> dict[str, Table]:
     """Every table of a study by its name, in the order in which they are written.
 
@@ -50,6 +56,7 @@ def unitmem_tables(
         held_out: the same units on as many images that no member was trained on; None where there are none.
         pair: layer -> contrast of the pair; None without a partner.
         curve: columns ``UNITMEM_CURVE``; None where mu of every image was not kept.
+        over_other: layer -> excess beside that on the other member's images; None without a partner.
     """
     table, excess = unitmem_table(results), excess_table(results, held_out)
     scores = unit_scores(results, excess, held_out)
@@ -59,7 +66,7 @@ def unitmem_tables(
         "layers": unitmem_layers(results, held_out, pair),
         "held_out": unitmem_table(held_out) if held_out is not None else None,
         "excess": excess,
-        "null": null_table(results, held_out),
+        "null": null_table(results, held_out, over_other),
         "top": unitmem_top(results),
         "reliability": table_of(UNITMEM_RELIABILITY, halves),
         "curve": curve,
@@ -132,14 +139,18 @@ def excess_table(results: Results, held_out: Results | None = None) -> Table:
     return table
 
 
-def null_table(results: Results, held_out: Results | None = None) -> Table:
+def null_table(
+    results: Results, held_out: Results | None = None, over_other: Mapping[str, ExcessOverOther] | None = None
+) -> Table:
     """Mean excess over the null of each layer's living units: the columns of ``unitmem/null.csv``.
 
     ``held_out_excess`` is that of the same units on held-out images over the null of those: no encoder was trained
     on them, so it shows what the null's misfit alone makes of the layer; NaN without any. ``above_null_p95`` is the
     share of units above the 95th percentile of their own null, about .05 where images are exchangeable and
     ``p95_calibrated`` holds (see `memlight.metrics.null.layer_tail`); ``held_out_above_null_p95`` is that of the same
-    units on held-out images.
+    units on held-out images. Of a pair, ``other_excess`` is that on the images that only the other member was trained
+    on, and ``over_other`` how far the excess lies above it, tested over all layers by relabelling; the columns are left
+    out when missing.
     """
     none = (np.nan, np.nan, np.nan)
     rows = []
@@ -147,9 +158,29 @@ def null_table(results: Results, held_out: Results | None = None) -> Table:
         alive = as_array(~result.dead)
         scores, null = as_array(result.unitmem_mean)[alive], layer_null(result)[0][alive]
         unseen = layer_excess(held_out[layer]) if held_out else none
-        shares = share_above(result), share_above(held_out[layer]) if held_out else np.nan
-        rows.append((layer, mean_of(scores), mean_of(null), *layer_excess(result), *unseen, *shares, *tail_of(result)))
-    return table_of(UNITMEM_NULL, rows)
+        rows.append((layer, mean_of(scores), mean_of(null), *layer_excess(result), *unseen, share_above(result)))
+    table = table_of(required(UNITMEM_NULL), rows)
+    unseen_shares = [share_above(held_out[layer]) if held_out else np.nan for layer in results]
+    table["held_out_above_null_p95"] = np.array(unseen_shares)
+    tails = [tail_of(result) for result in results.values()]
+    table["tail_shape"], table["p95_calibrated"] = (np.array(values) for values in zip(*tails, strict=True))
+    if over_other is not None:
+        found = [over_other[layer] for layer in results]
+        table["other_excess"] = np.array([of_layer.other for of_layer in found])
+        table |= claim_columns("over_other", [of_layer.over_other for of_layer in found])
+    return table
+
+
+def claim_columns(name: str, found: Sequence[Claim], short: str | None = None) -> Table:
+    """A number of every layer with its interval, its band over all layers and its adjusted p-value.
+
+    Args:
+        name: of the number's column.
+        found: of every layer.
+        short: what the other columns' names begin with; the number's name if None.
+    """
+    columns = {field: np.array([getattr(claim, field) for claim in found]) for field in Claim._fields}
+    return {name: columns.pop("value"), **{f"{short or name}_{field}": values for field, values in columns.items()}}
 
 
 def unitmem_layers(
@@ -173,9 +204,8 @@ def unitmem_layers(
     rows = [_layer_row(result, held_out[layer] if held_out else None) for layer, result in results.items()]
     table = layer_columns(list(results), rows)
     if pair is not None:
-        intervals = np.array([[*pair[layer].contrast, *pair[layer].own_max_share] for layer in results])
-        table["unit_contrast"], table["unit_contrast_low"], table["unit_contrast_high"] = intervals[:, :3].T
-        table["own_max_share"], table["own_max_low"], table["own_max_high"] = intervals[:, 3:].T
+        table |= claim_columns("unit_contrast", [pair[layer].contrast for layer in results])
+        table |= claim_columns("own_max_share", [pair[layer].own_max_share for layer in results], "own_max")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Tests and intervals: thin over scipy, on 1-D samples."""
+"""Tests and intervals of one sample or two: thin over scipy, on 1-D samples."""
 
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
