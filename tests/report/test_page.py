@@ -106,9 +106,10 @@ def test_the_most_memorising_layer_is_one_that_is_claimed() -> None:
 
 def test_unit_words_follow_the_pair_contrast() -> None:
     layers = unitmem_layers(unitmem_table(np.random.default_rng(0)))
-    assert unitmem_words(layers).endswith("is above 0 in layer7, layer8 and res6.")
-    layers["unit_contrast_low"][:] = -1
-    assert unitmem_words(layers).endswith("is not above 0 in any layer.")
+    among = "(10 layers tested together at a family-wise 5 %)."
+    assert unitmem_words(layers).endswith(f"is above 0 in layer7, layer8 and res6 {among}")
+    layers["unit_contrast_p_adjusted"][:] = 0.2
+    assert unitmem_words(layers).endswith(f"is not above 0 in any layer {among}")
     del layers["unit_contrast"]
     assert "contrast" not in unitmem_words(layers)
 

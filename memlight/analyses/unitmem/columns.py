@@ -46,12 +46,12 @@ UNITMEM_NULL: Schema = {
     "held_out_excess": Column(float, "held-out excess"),
     **columns(float, "held_out_low", "held_out_high"),
     "above_null_p95": Column(float, "units above null 95 %", digits=3),
-    "other_excess": Column(float, "other's images", optional=True),
-    **interval("over_other", title="excess over theirs", optional=True),
-    **claimed("over_other"),
     "held_out_above_null_p95": Column(float, "the same, held-out", digits=3, optional=True),
     "tail_shape": Column(float, "shape of tails", digits=2, optional=True),
     "p95_calibrated": Column(bool, "calibrated", optional=True),
+    "other_excess": Column(float, "other's images", optional=True),
+    **interval("over_other", title="excess over theirs", optional=True),
+    **claimed("over_other"),
 }
 
 UNITMEM_HIGHEST: Schema = {

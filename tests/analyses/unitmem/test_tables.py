@@ -24,7 +24,7 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_TOP,
 )
 from memlight.analyses.unitmem.contrast import UnitContrast
-from memlight.analyses.unitmem.excess import layer_excess, layer_null, tail_of
+from memlight.analyses.unitmem.excess import ExcessOverOther, layer_excess, layer_null, tail_of
 from memlight.analyses.unitmem.tables import (
     ALL,
     excess_table,
@@ -41,7 +41,8 @@ from memlight.metrics.functional import unitmem
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem import UnitMem, UnitMemResult
-from memlight.stats import Interval, bootstrap_means, family, welch
+from memlight.stats import Claim, bootstrap_means, family, welch
+from memlight.storage.schema import required
 
 SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}
 
@@ -166,7 +167,8 @@ def test_layermem_intervals() -> None:
 def test_excess_and_null_tables() -> None:
     results, held_out = unitmem_results(), unitmem_results(seed=1)
     excess, null = summaries.excess_table(results, held_out), summaries.null_table(results, held_out)
-    assert list(excess) == list(UNITMEM_EXCESS) and list(null) == list(UNITMEM_NULL)
+    assert list(excess) == list(UNITMEM_EXCESS) and [*null] == [*UNITMEM_NULL][: len(null)]
+    assert [*null][-3:] == ["held_out_above_null_p95", "tail_shape", "p95_calibrated"]
     assert np.isnan(excess["null"][[1, 31]]).all() and excess["unitmem"][1] == 0
     for row, layer in enumerate(results):
         living = (excess["layer"] == layer) & np.isfinite(excess["null"])
@@ -194,6 +196,10 @@ def test_excess_and_null_tables() -> None:
     wide = unitmem_results(units=80)
     assert summaries.null_table(wide)["p95_calibrated"].tolist() == [True, False]  # the other has four units
     assert summaries.excess_table(wide)["p95_calibrated"].tolist() == [True, False, *[True] * 78, *[False] * 4]
+    claim = Claim(0.01, 0.0, 0.02, 0.2, -0.01, 0.03)
+    pair = summaries.null_table(results, held_out, {layer: ExcessOverOther(0.004, claim) for layer in results})
+    assert list(pair) == list(UNITMEM_NULL) and pair["other_excess"].tolist() == [0.004] * 2
+    assert [pair[name][0] for name in [*UNITMEM_NULL][-6:]] == [*claim]
     alone = summaries.excess_table(results), summaries.null_table(results)
     assert np.isnan(alone[0]["held_out"]).all() and np.isnan(alone[1]["held_out_excess"]).all()
     assert np.isnan(alone[1]["held_out_above_null_p95"]).all()
@@ -234,8 +240,8 @@ def test_unitmem_top_lists_living_units() -> None:
 
 def test_unitmem_layers() -> None:
     results, held_out = unitmem_results(), unitmem_results(seed=1)
-    interval = Interval(0.1, 0.05, 0.2)
-    pair = {layer: UnitContrast(interval, Interval(0.6, 0.5, 0.7)) for layer in results}
+    claim = Claim(0.1, 0.05, 0.2, 0.03, 0.02, 0.25)
+    pair = {layer: UnitContrast(claim, Claim(0.6, 0.5, 0.7, 0.2, 0.45, 0.75)) for layer in results}
     table = summaries.unitmem_layers(results, held_out, pair)
     assert set(table) == set(UNITMEM_LAYERS)
     scores = np.sort(np.delete(results["a"].unitmem.numpy(), 1))
@@ -252,6 +258,8 @@ def test_unitmem_layers() -> None:
         "own_max_share": 0.6,
         "own_max_low": 0.5,
         "unit_contrast_high": 0.2,
+        "unit_contrast_p_adjusted": 0.03,
+        "own_max_simultaneous_low": 0.45,
     }
     for name, value in expected.items():
         np.testing.assert_allclose(table[name][0], value, rtol=1e-9, err_msg=name)
@@ -268,7 +276,7 @@ def test_a_layer_of_dead_units_is_counted_and_gives_nan() -> None:
     assert table["dead"].tolist() == [3]
     assert np.isnan([table[name][0] for name in ("mean", "p95", "max", "top_mean", "null_mean")]).all()
     null = summaries.null_table({"dead": metric.compute()})
-    assert np.isnan([null[name][0] for name in [*UNITMEM_NULL][1:-1]]).all() and not null["p95_calibrated"][0]
+    assert np.isnan([null[name][0] for name in required(UNITMEM_NULL)[1:]]).all() and not null["p95_calibrated"][0]
     assert summaries.unitmem_top({"dead": metric.compute()})["id"].size == 0
 
 
