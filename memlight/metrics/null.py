@@ -16,7 +16,7 @@ _SHARE = 5
 FEWEST_UNITS = 32
 """Of so many units the shape of a layer's tails is known well enough for their 95th percentile."""
 
-_SHAPES = np.linspace(-2.0, 1.5, 71)
+_SHAPES = np.round(np.linspace(-2.0, 1.5, 71), 2)
 """Shapes of tails that are tried: -1 is that of a uniform distribution, 0 of an exponential, 1/3 of a t with 3."""
 
 _SIMULATED = 40_000
@@ -74,7 +74,7 @@ class LayerTail(NamedTuple):
     Attributes:
         shape: of a generalised Pareto distribution, common to all units: below 0 for a bounded tail, 0 for an
             exponential, above 0 for a heavy one; NaN without units or with fewer than 4 images.
-        calibrated: where images are exchangeable, the percentile of `unitmem_null` is exceeded by about 5 % of the
+        calibrated: where images are exchangeable, the percentile of `unitmem_null` is exceeded by 5 to 9 % of the
             units. False where there are too few units to know the shape, where some do not vary (most images do not
             fire them), or where the units' tails differ by more than those of one shape would in 99 % of cases.
     """
@@ -188,7 +188,7 @@ def _simulated(shape: float, spacings: int) -> _Tails:
     """Simulate the tails of units of one shape; the same ones at every call."""
     generator, rank = np.random.default_rng(0), np.arange(2, spacings + 2)
     W = generator.exponential(size=(spacings + 2, _SIMULATED)).cumsum(0)  # in proportion to uniform order statistics
-    X: NDArray[np.float64] = -np.log(W) if abs(shape) < 1e-9 else (W**-shape - 1) / shape
+    X: NDArray[np.float64] = -np.log(W) if shape == 0 else (W**-shape - 1) / shape
     below_JU = rank[:, None] * (X[1:-1] - X[2:])
     top = (X[0] - X[1]) / (below_JU / _expected_spacing(shape, rank)[:, None]).mean(0)
     slopes = _slopes(below_JU, rank)

@@ -242,11 +242,11 @@ def unitmem_excess(null: Table, excess: Table) -> Figure:
         axes["B"].plot(
             depth[doubtful], excess["excess"][doubtful], ".", ms=4, mfc="none", mew=0.6, color=BLUE, label=label
         )
-    title = "Every unit: 1 in 20 lies above by chance" + ("" if trusted.all() else ", where calibrated")
+    title = "Every unit: 5 to 9 % lie above by chance" + ("" if trusted.all() else ", where calibrated")
     axes["B"].set(title=title, ylabel="UnitMem minus its null")
     if pair:
         _interval(axes["C"], x, null, "over_other", PURPLE)
-        axes["C"].set(title="Own minus other's images: 0 if nothing is memorised", ylabel="difference of excesses")
+        axes["C"].set(title="Own minus other's images: 0 by chance", ylabel="difference of excesses")
     for ax in axes.values():
         ax.axhline(0, color="black", lw=0.8)
         bottom, top = ax.get_ylim()

@@ -112,7 +112,7 @@ def calibration_words(null: Table) -> str:
             "This result was made before it was tested whether the null's 95th percentile is calibrated; it is not for "
             "units with heavy or bounded tails."
         )
-    text = "By chance about 5 % of the units lie above the 95th percentile of their null"
+    text = "By chance 5 to 9 % of the units lie above the 95th percentile of their null"
     if (trusted := null["p95_calibrated"]).all():
         return f"{text}."
     where = joined(null["layer"][~trusted].tolist()) if trusted.any() else "any layer"

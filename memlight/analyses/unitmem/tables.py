@@ -146,7 +146,7 @@ def null_table(
 
     ``held_out_excess`` is that of the same units on held-out images over the null of those: no encoder was trained
     on them, so it shows what the null's misfit alone makes of the layer; NaN without any. ``above_null_p95`` is the
-    share of units above the 95th percentile of their own null, about .05 where images are exchangeable and
+    share of units above the 95th percentile of their own null, .05 to .09 where images are exchangeable and
     ``p95_calibrated`` holds (see `memlight.metrics.null.layer_tail`); ``held_out_above_null_p95`` is that of the same
     units on held-out images. Of a pair, ``other_excess`` is that on the images that only the other member was trained
     on, and ``over_other`` how far the excess lies above it, tested over all layers by relabelling; the columns are left

@@ -121,7 +121,7 @@ def test_words_about_the_unit_contrast_name_layers_by_their_adjusted_p() -> None
 def test_words_say_where_the_95th_percentile_is_calibrated() -> None:
     table = null([0.01, 0.02], [0.0, 0.0])
     for trusted, words in (
-        ([True, True], "By chance about 5 % of the units lie above the 95th percentile of their null."),
+        ([True, True], "By chance 5 to 9 % of the units lie above the 95th percentile of their null."),
         ([True, False], "null where it is calibrated. It is not in late: units' tails differ"),
         ([False, False], "It is not in any layer: "),
     ):
