@@ -52,7 +52,9 @@ def main() -> None:
                 studentised = contrast - float(lower[0]) * error < truth < contrast + float(upper[0]) * error
                 chosen = studentised if needs_bootstrap(*groups) else normal
                 covered += [normal, studentised, chosen]
-            print(f"| {kind} | {n} | " + " | ".join(f"{share:.3f}" for share in covered / simulations) + " |", flush=True)
+            print(
+                f"| {kind} | {n} | " + " | ".join(f"{share:.3f}" for share in covered / simulations) + " |", flush=True
+            )
 
 
 if __name__ == "__main__":
