@@ -17,10 +17,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py pair --config configs/demo_digits.yaml
-	$(BIN)/python analyze.py layermem --run runs/demo_digits
-	$(BIN)/python analyze.py unitmem --run runs/demo_digits
-	$(BIN)/python analyze.py probe --run runs/demo_digits
-	$(BIN)/python analyze.py report --run runs/demo_digits
+	$(BIN)/python analyze.py all --run runs/demo_digits
 
 test: $(VENV)/.installed-dev lint types
 	$(BIN)/python -m pytest -n 2

@@ -63,7 +63,7 @@ def test_the_demo_is_the_readme_at_small_size(tmp_path: Path, capsys: pytest.Cap
         assert train([*fit, *small]) == 0
     for command in re.findall(r"analyze\.py (\w+) --run runs/demo_digits", MAKEFILE):
         extra = [] if command == "report" else ["--logger", "csv"]
-        extra += ["--views", "2", "--layers", "layer1", "layer8"] if command in ("layermem", "unitmem") else []
+        extra += ["--views", "2", "--layers", "layer1", "layer8"] if command == "all" else []
         assert analyze([command, "--run", str(tmp_path / "demo"), *extra]) == 0
     page = tmp_path / "demo" / "report.html"
     assert f"report: {page}" in capsys.readouterr().out

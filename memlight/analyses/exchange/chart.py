@@ -132,5 +132,5 @@ def _short(subset: str) -> str:
 
 def _with_legend(figure: Figure, axes: list[Axes]) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(handles) // 2), fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, -(-len(handles) // 2)), fontsize=8)
     return figure

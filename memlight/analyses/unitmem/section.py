@@ -98,8 +98,8 @@ def excess_html(analysis: AnalysisDir) -> str:
     )
     if other:
         text += (
-            " Images were dealt to the members at random, so the excess over theirs, on own minus on the other "
-            "member's images, is tested by relabelling them."
+            " The excess over theirs, on own minus on the other member's images, is tested by relabelling: nothing but "
+            "chance says which images were whose, as long as they were dealt to the members at random."
         )
     explained = page.paragraph(text, "soft")
     return "<h3>Excess over the null</h3>" + page.paragraph(excess_words(null)) + shown + explained

@@ -181,13 +181,14 @@ def _figures(content: Repeats, of_runs: Table) -> dict[str, tuple[Figure, str]]:
 
 
 def _opening(content: Repeats) -> str:
-    contrast = content.layers["number"] == "contrast"
+    keys, contrast = content.compared.differing, content.layers["number"] == "contrast"
     measured = page.paragraph(f"The contrast was measured in none of these {len(content.runs)} runs.", "lead")
     if contrast.any():
-        of_all = contrast_words({name: column[contrast] for name, column in content.layers.items()})
+        of_all = f"These {len(content.runs)} runs are no trainings of their own, so nothing is tested over them."
+        if keys and not same_encoders(content.runs):
+            of_all = contrast_words({name: column[contrast] for name, column in content.layers.items()})
         of_each = f"Each run by itself. {run_words(content.runs)}"
         measured = page.paragraph(of_all, "lead") + page.paragraph(of_each)
-    keys = content.compared.differing
     told = ["The runs do not even differ in a seed: their spread says nothing about other trainings."]
     if keys:
         told = [f"The runs differ in {joined(keys)} alone."]

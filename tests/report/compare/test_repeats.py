@@ -221,6 +221,7 @@ def test_what_only_some_runs_have_is_said(repeats: list[str], tmp_path: Path) ->
 def test_a_copy_is_not_a_repetition(repeats: list[str], tmp_path: Path) -> None:
     copy = str(shutil.copytree(repeats[0], tmp_path / "copy"))
     text = page_of("--runs", repeats[0], copy, "--out", str(tmp_path / "out")).text
+    assert "no trainings of their own, so nothing is tested over them" in text and "is measured in" not in text
     assert "do not even differ in a seed" in text and "s0 and copy hold the same encoder file" in text
     table = read_table(tmp_path / "out" / "agreement.csv")
     assert table["tau"] == pytest.approx(1) and (table["overlap"] == table["top"]).all()
