@@ -1,0 +1,42 @@
+"""What the report says about a plan: how many images a contrast needs, and what this run could have shown."""
+
+from memlight.analyses.plan.columns import PLAN_LAYERS, PLAN_RUNS, PLAN_TABLE
+from memlight.display import page
+from memlight.display.page import decimals
+from memlight.display.parts import drawn, figures, heading, section
+from memlight.storage.run_files import Summary
+from memlight.storage.rundir import AnalysisDir
+from memlight.storage.tables import Table, read_json, read_table
+
+
+@section(
+    "plan",
+    "How many images, views and trainings show a contrast of a given size, with all layers tested at once. Each pair "
+    "needs so many candidates, and as many independent images; nothing stands where no number of images is enough.",
+)
+def plan_section(analysis: AnalysisDir) -> str:
+    """HTML of all results of `analyze.py plan`; empty where there are none."""
+    headline = read_json(analysis.summary, Summary)["headline"]
+    layers, runs = read_table(analysis.table("layers"), PLAN_LAYERS), read_table(analysis.table("runs"), PLAN_RUNS)
+    table = read_table(analysis.table(), PLAN_TABLE)
+    html = heading(analysis) + page.paragraph(plan_words(layers, headline["effect"], headline["power"]))
+    html += page.paragraph(headline["words"], "soft") + drawn(table, PLAN_TABLE) + figures(analysis)
+    if len(runs["run"]) > 1:
+        html += page.folded("how well the runs predict one another", drawn(runs, PLAN_RUNS))
+    return html + page.folded("layer by layer", drawn(layers, PLAN_LAYERS))
+
+
+def plan_words(layers: Table, effect: float, power: float) -> str:
+    """What a run could have shown, in words that follow the numbers of a table ``PLAN_LAYERS``.
+
+    Args:
+        layers: the table.
+        effect: the contrast that is planned.
+        power: chance that it is claimed.
+    """
+    name, least = layers["layer"][-1], layers["detectable"][-1]
+    than = "could have shown it" if least <= effect else "was too small to show it reliably"
+    return (
+        f"A contrast of {effect:g} is planned. In {name}, the last layer, the least contrast that this run shows with "
+        f"{100 * power:g} % power is {decimals(least)}: it {than}."
+    )

@@ -1,0 +1,149 @@
+"""How many images, views and trainings a contrast needs, from the variances of its parts.
+
+A pair with n candidates and as many independent images measures
+
+    contrast = (mean of n scores - mean of n others) / 2,      se^2 = score(V) / (2 n)
+
+where ``score(V) = image + view / V`` is the variance of one image's score from V views. The true contrast differs from
+training to training with variance ``training``; the mean of K pairs, each with its own training, is then spread by
+``se^2 / K + training / K`` around the effect. The claim is tested with ``se`` alone: where nothing is memorised, the
+true contrast is 0 in every training.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+
+class Components(NamedTuple):
+    """Variances of one layer's score and contrast.
+
+    Attributes:
+        image: of an image's score between images and trainings, which more views do not take away.
+        view: what views add to the variance of a score is this, divided by their number.
+        training: of the true contrast between trainings.
+    """
+
+    image: float
+    view: float
+    training: float
+
+    def score(self, views: ArrayLike) -> Floats:
+        """Variance of one image's score from so many views."""
+        result: Floats = self.image + self.view / _floats(views)
+        return result
+
+    def error(self, images: ArrayLike, views: ArrayLike, trainings: ArrayLike = 1) -> Floats:
+        """Standard error of the mean contrast over images: what its interval is made of.
+
+        Args:
+            images: n, candidates, and independent images, of each pair.
+            views: V of each image.
+            trainings: K pairs.
+        """
+        result: Floats = np.sqrt(self.score(views) / (2 * _floats(images) * _floats(trainings)))
+        return result
+
+
+def independent_critical_value(layers: int, level: float = 0.05) -> float:
+    """The two-sided normal quantile for the largest of so many independent statistics (Šidák 1967).
+
+    Layers depend on one another, so that their own relabellings give a smaller value: this one errs on the safe side.
+    """
+    return float(stats.norm.ppf((1 + (1 - level) ** (1 / layers)) / 2))
+
+
+def power_of(
+    effect: float,
+    components: Components,
+    images: ArrayLike,
+    views: ArrayLike,
+    trainings: ArrayLike,
+    critical: float,
+) -> Floats:
+    """Chance that the mean contrast is claimed, which is to say, exceeds ``critical`` standard errors.
+
+    Args:
+        effect: the true contrast in the mean over trainings, above 0.
+        components: variances of the layer.
+        images: n, candidates, and independent images, of each pair.
+        views: V of each image.
+        trainings: K pairs.
+        critical: value that a statistic must exceed, for all layers at once.
+    """
+    error = components.error(images, views, trainings)
+    spread = np.sqrt(error**2 + components.training / _floats(trainings))
+    result: Floats = stats.norm.cdf((effect - critical * error) / spread)
+    return result
+
+
+def images_needed(
+    effect: float,
+    components: Components,
+    views: ArrayLike,
+    trainings: ArrayLike,
+    critical: float,
+    power: float = 0.8,
+) -> Floats:
+    """The least number of candidates (and of independent images) with which the power is reached.
+
+    With ``z`` the normal quantile of the power and ``t^2 = training / K``, the power is reached where
+    ``effect - critical se = z sqrt(se^2 + t^2)``; that is solved for ``se``, and ``se`` for n.
+
+    Returns:
+        Whole numbers, at least 2; infinite where trainings differ so much that no number of images is enough.
+    """
+    views_, trainings_ = np.broadcast_arrays(_floats(views), _floats(trainings))
+    z = stats.norm.ppf(power)
+    left = effect**2 - z**2 * components.training / trainings_
+    inside = (effect * critical) ** 2 - (critical**2 - z**2) * left
+    reached = (left > 0) & (effect - z * np.sqrt(components.training / trainings_) > 0)
+    error = np.where(reached, left, 1) / (effect * critical + np.sqrt(np.where(reached, inside, 1)))
+    images = components.score(views_) / (2 * trainings_ * error**2)
+    return np.where(reached, np.maximum(2, np.ceil(images - 1e-9)), np.inf)
+
+
+def detectable_effect(error: ArrayLike, critical: float, power: float = 0.8) -> Floats:
+    """The least contrast that a layer with this standard error shows with so much power, trainings being alike."""
+    result: Floats = (critical + stats.norm.ppf(power)) * _floats(error)
+    return result
+
+
+def view_components(variances: ArrayLike, views: ArrayLike) -> tuple[float, float]:
+    """Split the variance of a score into what views add and the rest: least squares of ``image + view / V``.
+
+    Args:
+        variances: of the score in two or more results.
+        views: of each; at least two different numbers.
+
+    Returns:
+        ``image`` and ``view``, neither below 0: one that would be is 0, and the other is fitted alone.
+    """
+    y, x = _floats(variances), 1 / _floats(views)
+    view = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+    if view < 0:
+        return float(y.mean()), 0.0
+    if (image := float(y.mean() - view * x.mean())) < 0:
+        return 0.0, float((x * y).sum() / (x**2).sum())
+    return image, view
+
+
+def training_variance(contrasts: ArrayLike, errors: ArrayLike) -> float:
+    """Variance of the true contrast between trainings: that of the measured ones minus what images explain.
+
+    Args:
+        contrasts: of two or more trainings.
+        errors: standard error of each over images.
+
+    Returns:
+        At least 0 (method of moments; DerSimonian and Laird 1986 with equal weights).
+    """
+    return max(0.0, float(np.var(_floats(contrasts), ddof=1) - np.mean(_floats(errors) ** 2)))
+
+
+def _floats(values: ArrayLike) -> Floats:
+    return np.asarray(values, dtype=np.float64)
