@@ -94,6 +94,14 @@ def images_needed(
     With ``z`` the normal quantile of the power and ``t^2 = training / K``, the power is reached where
     ``effect - critical se = z sqrt(se^2 + t^2)``; that is solved for ``se``, and ``se`` for n.
 
+    Args:
+        effect: the true contrast in the mean over trainings, above 0.
+        components: variances of the layer.
+        views: V of each image.
+        trainings: K pairs.
+        critical: value that a statistic must exceed, for all layers at once.
+        power: chance of that, at least a half.
+
     Returns:
         Whole numbers, at least 2; infinite where trainings differ so much that no number of images is enough.
     """

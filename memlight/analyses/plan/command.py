@@ -11,7 +11,7 @@ class PlanOptions:
     """What is planned.
 
     Attributes:
-        power: chance that an effect of this size is claimed.
+        power: chance that an effect of this size is claimed, at least .5.
         level: family-wise error rate, over all layers together.
         views: of each image, every number that is considered.
         seeds: pairs, each trained with another seed, every number that is considered.
@@ -30,9 +30,10 @@ class PlanOptions:
     sd: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("power", "level"):
-            if not 0 < getattr(self, name) < 1:
-                raise UserError(name, getattr(self, name), "must be between 0 and 1, such as .8 for 80 %")
+        if not 0.5 <= self.power < 1:
+            raise UserError("power", self.power, "must be at least .5 and below 1, such as .8 for 80 %")
+        if not 0 < self.level < 1:
+            raise UserError("level", self.level, "must be between 0 and 1, such as .05 for 5 %")
         at_least(2, views=min(self.views))
         at_least(1, seeds=min(self.seeds))
         if self.layers_count is not None:
