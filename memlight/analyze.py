@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from memlight.analyses.registry import ANALYSES
 from memlight.commands import Command, CommandGroup, build_parser, run_command
 from memlight.errors import UserError, flag_among
-from memlight.report.command import compare, report
+from memlight.report.command import compare, everything, report
 from memlight.storage.writing import full_disk_in_words
 
 COMMANDS: dict[str, Command | CommandGroup] = {
+    "all": everything,
     **{analysis.name: analysis.command for analysis in ANALYSES},
     "report": report,
     "compare": compare,

@@ -15,7 +15,8 @@ from unittest.mock import patch
 
 from memlight.analyses.probe import accuracy
 from memlight.analyses.unitmem import study as unitmem_study
-from memlight.analyses.unitmem.contrast import unit_contrast
+from memlight.analyses.unitmem.contrast import unit_contrasts
+from memlight.analyses.unitmem.excess import excess_over_other
 from memlight.data import datasets
 from memlight.data.sources import ImageSource
 from memlight.metrics.probe import linear_probe
@@ -46,8 +47,11 @@ def digits_once() -> Iterator[None]:
 
 @contextmanager
 def few_relabellings() -> Iterator[None]:
-    """The intervals of a pair's unit contrast come from fewer relabellings."""
-    with patch.object(unitmem_study, "unit_contrast", partial(unit_contrast, draws=RELABELLINGS)):
+    """The claims about a pair's units come from fewer relabellings."""
+    with (
+        patch.object(unitmem_study, "unit_contrasts", partial(unit_contrasts, draws=RELABELLINGS)),
+        patch.object(unitmem_study, "excess_over_other", partial(excess_over_other, draws=RELABELLINGS)),
+    ):
         yield
 
 

@@ -64,6 +64,7 @@ def sequence_results(
         eval_steps=steps,
         set_accuracy=accuracy,
         set_loss=loss,
+        set_loss_unweighted=loss * 1.05 if zipf else loss,
         test_rank=ranks,
         test_accuracy=tested,
         test_loss=np.log(2) * 2 * (1 - tested),

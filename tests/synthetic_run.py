@@ -7,6 +7,7 @@ import numpy as np
 
 from memlight.analyses import layermem, probe, unitmem
 from memlight.analyses.layermem.chart import layermem_by_depth
+from memlight.analyses.layermem.columns import MEMBERSHIP, PLACEBOS
 from memlight.analyses.unitmem.chart import unitmem_by_layer, unitmem_heatmap, unitmem_histogram
 from memlight.display.pictures import image_grid, rows_grid
 from memlight.runs.log import AnalysisLog
@@ -38,7 +39,28 @@ def layermem_table() -> Table:
         "top50": layermem + 0.15,
         "least50": layermem - 0.12,
         "n": np.full(10, 5000),
+        "p_adjusted": np.where(np.abs(contrast) > 0.001, 0.0001, 0.9),
+        "contrast_simultaneous_low": contrast - 0.002,
+        "contrast_simultaneous_high": contrast + 0.002,
     }
+
+
+def membership_table() -> Table:
+    """What a pair gives away that has such contrasts."""
+    area = 0.5 + 4 * np.array(CONTRAST)
+    table: Table = {name: area for name, column in MEMBERSHIP.items() if column.kind is float}
+    for name, shift in (("low", -0.01), ("high", 0.01), ("simultaneous_low", -0.02), ("simultaneous_high", 0.02)):
+        table[f"auc_pair_{name}"] = area + shift
+    table |= {"layer": np.array(LAYERS), "depth": np.arange(1, 11), "n": np.full(10, 5000)}
+    table |= {"p_adjusted": layermem_table()["p_adjusted"], "tpr_at_1": area / 10, "tpr_at_01": area / 100}
+    return {name: table[name] for name in MEMBERSHIP}
+
+
+def placebo_table() -> Table:
+    """Halves of the shared images, which do not differ."""
+    table: Table = {name: np.zeros(10) for name in PLACEBOS}
+    table |= {"placebo": np.full(10, "shared"), "layer": np.array(LAYERS), "depth": np.arange(1, 11)}
+    return table | {"p_adjusted": np.full(10, 0.7), "auc": np.full(10, 0.5), "outside": np.full(10, 0.045)}
 
 
 def unitmem_table(rng: np.random.Generator) -> Table:
@@ -178,6 +200,8 @@ def analyse(run: RunDir) -> None:
             "p": np.full(10, 0.02),
         }
         log.table("tests", tests)
+        log.table("membership", membership_table())
+        log.table("placebos", placebo_table())
         log.figure("by_depth", layermem_by_depth(table), "LayerMem by depth, with its controls and 95 % intervals.")
         captions = [f"id {i}\n{0.9 - i / 50:.3f}" for i in range(20)]
         grid = image_grid(images[:20], captions, title="Most memorised candidates")

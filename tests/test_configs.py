@@ -135,6 +135,24 @@ def test_removal_config_trains_one_batch_of_each_arm(
     assert len(list(run.glob("removal-2/*/without.csv"))) == len(trained)
 
 
+@pytest.mark.parametrize(
+    ("config", "betas", "lr_end"),
+    [
+        *((name, [0.9, 0.95], 0.0) for name in ("mae_cifar10", "mae_imagenet")),
+        *((name, None, 5e-4) for name in ("dino_cifar10", "dino_imagenet")),
+        *((name, None, 0.0) for name in ("simclr_cifar10", "simclr_resnet18_cifar10", "simclr_imagenet")),
+        *((name, None, end) for name, end in (("simsiam_cifar10", 0.0), ("vicreg_cifar10", 0.001))),
+    ],
+)
+def test_optimizers_have_what_the_methods_authors_set(
+    config: str, betas: list[float] | None, lr_end: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={ROOT / 'configs' / config}.yaml", "--print_config"])
+    optim = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["optim"]
+    assert (optim["betas"], optim["lr_end"]) == (betas, lr_end)
+
+
 @pytest.mark.parametrize("config", [*CONFIGS, *REMOVALS, *SEQUENCES, SWEEP], ids=lambda path: path.stem)
 def test_config_opens_with_its_command_time_and_expected_result(config: Path) -> None:
     header = "".join(line for line in config.read_text().splitlines(keepends=True) if line.startswith("#"))

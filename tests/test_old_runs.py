@@ -43,6 +43,9 @@ RELEASED = (
     f"--max-forward 2 {CPU} --run runs/released"
 )
 
+OTHERWISE = ("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high")
+"""What has other numbers now: the code of then looked at every tenth sequence, and not at all of them."""
+
 Unpack = Callable[..., Path]
 
 
@@ -93,6 +96,8 @@ def assert_same_csv(old: Path, new: Path) -> None:
     a, b = read_table(old), read_table(new)
     assert list(a) == list(b), old
     for column, values in a.items():
+        if column in OTHERWISE:
+            continue
         if values.dtype.kind == "f":
             np.testing.assert_allclose(b[column], values, rtol=1e-3, atol=1e-4, err_msg=f"{old} {column}")
         else:
@@ -107,6 +112,8 @@ def assert_same_analysis(old: Path, new: Path) -> None:
     before, after = (read_json(where / "summary.json", dict)["headline"] for where in (old, new))
     assert list(after) == list(before)
     for name, value in before.items():
+        if name.partition("/")[0] in OTHERWISE:
+            continue
         known = value is not None and not isinstance(value, str)
         assert after[name] == (pytest.approx(value, rel=1e-3, abs=1e-4) if known else value), f"{old} {name}"
 

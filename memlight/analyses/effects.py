@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from scipy import stats
 from torch import Tensor
 
+from memlight.analyses.verdicts import Verdict
 from memlight.stats import Interval, normal_interval
-
-Verdict = Literal["costs more", "costs less", "not decidable"]
-"""How a treatment compares with a random one of the same size."""
 
 
 class Effect(NamedTuple):
@@ -30,7 +28,10 @@ class Effect(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the excess differs from 0; not decidable without an interval."""
+        """Whether the excess differs from 0, for this comparison by itself; not decidable without an interval.
+
+        Of several comparisons see `memlight.analyses.verdicts`.
+        """
         if self.excess.low > 0:
             return "costs more"
         return "costs less" if self.excess.high < 0 else "not decidable"
@@ -95,7 +96,7 @@ def against_random(
 
 
 def effect_row(right_none_M: Tensor, right_treated_M: Tensor, drawn: Sequence[Tensor]) -> tuple[object, ...]:
-    """A treated copy as it stands in a table of effects.
+    """A treated copy as it stands in a table of effects; `memlight.analyses.verdicts` judges all rows together.
 
     Args:
         right_none_M: ``(M,)`` bool, which test images the untreated copy classifies correctly.
@@ -103,13 +104,12 @@ def effect_row(right_none_M: Tensor, right_treated_M: Tensor, drawn: Sequence[Te
         drawn: the same ``(M,)`` for each random draw; there may be none.
 
     Returns:
-        ``drop, low, high, random, low, high, draws, excess, low, high, verdict``; NaN and "no random draws" where there
-        is nothing to compare with.
+        ``drop, low, high, random, low, high, draws, excess, low, high``; NaN where there is nothing to compare with.
     """
     if not drawn:
-        return (*paired_drop(right_none_M, right_treated_M), *[math.nan] * 3, 0, *[math.nan] * 3, "no random draws")
+        return (*paired_drop(right_none_M, right_treated_M), *[math.nan] * 3, 0, *[math.nan] * 3)
     effect = against_random(right_none_M, right_treated_M, torch.stack(list(drawn)))
-    return (*effect.drop, *effect.random, len(drawn), *effect.excess, effect.verdict)
+    return (*effect.drop, *effect.random, len(drawn), *effect.excess)
 
 
 def _mean_and_error(values_M: Tensor) -> tuple[float, float]:

@@ -155,6 +155,10 @@ class Views:
         full._recipes = tuple(recipe for recipe in self._recipes if recipe.size_factor == 1)
         return full
 
+    def clean(self) -> "Views":
+        """The set in which nothing is random (resized, centre cut out), at this one's size and normalisation."""
+        return Views("clean", self.size, mean=self.mean, std=self.std)
+
     def sizes(self, num_views: int) -> list[int]:
         """Side of each of the first ``num_views`` views, pixels."""
         recipes = (self._recipes[view % len(self._recipes)] for view in range(num_views))

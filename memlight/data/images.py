@@ -224,19 +224,28 @@ class ImageDataModule(L.LightningDataModule):
         """
         return Views(name, self.view_size, mean=self.mean, std=self.std)
 
-    def view_maker(self, views: Views | None = None, *, epoch: int = ANALYSIS, seed: int | None = None) -> ViewMaker:
+    def view_maker(
+        self,
+        views: Views | None = None,
+        *,
+        epoch: int = ANALYSIS,
+        seed: int | None = None,
+        clean_first: bool = False,
+    ) -> ViewMaker:
         """How an analysis asks for views, on whatever device the batch is; all of them are of one size.
 
         Args:
             views: augmentation set; None for the one that is trained with.
             epoch: ``ANALYSIS``, or a training epoch.
             seed: of the views; None for this module's.
+            clean_first: view 0 is the untouched image (see `Views.clean`), and the others are what they are otherwise.
         """
         chosen = (self.views if views is None else views).full_size()
-        chosen_seed = self.seed if seed is None else seed
+        chosen_seed, clean = self.seed if seed is None else seed, chosen.clean()
 
         def make(batch: ImageBatch, view: int) -> Tensor:
-            return chosen(batch.images, batch.ids, view=view, epoch=epoch, seed=chosen_seed)
+            which = clean if clean_first and view == 0 else chosen
+            return which(batch.images, batch.ids, view=view, epoch=epoch, seed=chosen_seed)
 
         return make
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from memlight.storage.tables import Table
 
@@ -40,13 +40,54 @@ LONGEST_TICK = 22
 NOTE_BOX = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
 
 
+POINTWISE, SIMULTANEOUS = "each by itself (pointwise 95 %)", "all at once (simultaneous 95 %)"
+"""What a legend calls the inner and the outer interval of numbers that are one family."""
+
+
 def _interval(ax: Axes, x: NDArray[Any], table: Table, name: str, colour: str) -> None:
-    """A line through ``name`` with its interval as bars, and as a band."""
+    """A line through ``name``, its own interval as bars and band, and around it the band of all layers at once.
+
+    The outer band is left out where the table has none, as one that was written before there were such bands.
+    """
     middle, error = value_and_error(table, name)
+    low, high = (table.get(f"{name}_simultaneous_{end}") for end in ("low", "high"))
+    if low is not None and high is not None:
+        ax.fill_between(x, low, high, color=colour, alpha=0.12, lw=0, label=SIMULTANEOUS)
     ax.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.2, lw=0)
     every = marker_spacing(x)
     ax.plot(x, middle, color=colour)
-    ax.errorbar(x, middle, error, fmt="o", color=colour, capsize=2.5, elinewidth=1, errorevery=every, markevery=every)
+    bars: dict[str, Any] = {"fmt": "o", "color": colour, "capsize": 2.5, "elinewidth": 1, "label": POINTWISE}
+    ax.errorbar(x, middle, error, **bars, errorevery=every, markevery=every)
+
+
+def outer_bars(
+    ax: Axes, at: ArrayLike, table: Table, name: str, rows: Any, colour: str, *, scale: float = 100, along: str = "y"
+) -> None:
+    """Thin lines as far as the bands reach that hold a whole family at once; nothing where the table has none.
+
+    Args:
+        ax: where.
+        at: ``(n,)`` places on the other axis.
+        table: with columns ``<name>_simultaneous_low`` and ``_high``.
+        name: of the number.
+        rows: which rows, as an index of NumPy.
+        colour: of the lines.
+        scale: what all are multiplied by, such as 100 for per cent.
+        along: the axis that the numbers are on, y or x.
+    """
+    if f"{name}_simultaneous_low" not in table:
+        return
+    low, high = (scale * np.atleast_1d(table[f"{name}_simultaneous_{end}"][rows]) for end in ("low", "high"))
+    made = np.isfinite(low)
+    draw = ax.vlines if along == "y" else ax.hlines
+    draw(np.atleast_1d(at)[made], low[made], high[made], color=colour, lw=0.7)
+
+
+def name_bars(ax: Axes, table: Table, name: str) -> None:
+    """Put what bars and `outer_bars` are into an axis's legend; nothing where the table has no bands."""
+    if f"{name}_simultaneous_low" in table:
+        ax.plot([], [], "-", color="black", lw=1.6, label=POINTWISE)
+        ax.plot([], [], "-", color="black", lw=0.7, label=SIMULTANEOUS)
 
 
 def value_and_error(

@@ -50,10 +50,11 @@ def consistent(place: Path) -> Iterator[None]:
 
 
 def effect_cells(row: Mapping[str, Any]) -> list[Cell]:
-    """What a treatment costs, what random ones do and the excess, in points with their intervals; then the verdict.
+    """What a treatment costs, what random ones do and the excess, in points with their intervals; p and the verdict.
 
     Args:
-        row: of a table of effects in shares of the test images: drop, random and excess with bounds, verdict.
+        row: of a table of effects in shares of the test images: drop, random and excess with bounds, adjusted p,
+            verdict.
     """
     verdict = row["verdict"]
     cells = [
@@ -64,7 +65,8 @@ def effect_cells(row: Mapping[str, Any]) -> list[Cell]:
             page.interval(POINTS * row[f"{name}_low"], POINTS * row[f"{name}_high"], 2),
         )
     ]
-    return [*cells, Cell(verdict, verdict, word=True, mark="yes" if verdict.startswith("costs") else "no")]
+    mark = "yes" if verdict.startswith("costs") else "no"
+    return [*cells, page.number(row["p_adjusted"]), Cell(verdict, verdict, word=True, mark=mark)]
 
 
 def section(command: str, explained: str = "") -> Callable[[Callable[[AnalysisDir], str]], Callable[[RunDir], str]]:

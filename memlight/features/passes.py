@@ -48,12 +48,31 @@ def observing(*encoders: nn.Module) -> Iterator[None]:
         yield
 
 
+class Reading(NamedTuple):
+    """What `read_together` reads of one encoder.
+
+    Attributes:
+        encoder: which of the encoders, counted from 0.
+        layers: module paths, see `memlight.features.hooks.capture`.
+        reduce: what is kept of a layer, see `memlight.features.hooks.capture`.
+        activation: of which value the mean is taken, see `memlight.features.hooks.capture`.
+        tokens: over which tokens the mean is taken, see `memlight.features.hooks.capture`.
+    """
+
+    encoder: int
+    layers: Sequence[str]
+    reduce: Reduce | Callable[[Tensor], Tensor] = "unit"
+    activation: Activation = "abs"
+    tokens: Tokens = "mean"
+
+
 class Part(NamedTuple):
     """What one forward of `one_pass` gave.
 
     Attributes:
         batch: the ``b`` images, on the device.
-        captured: of each encoder, its layers by name, reduced from the ``V * b`` views, which are view-major.
+        captured: of each reading (of each encoder, for `one_pass`), its layers by name, reduced from the ``V * b``
+            views, which are view-major.
         outputs: what each encoder returned, ``(V * b, ...)``.
     """
 
@@ -80,10 +99,7 @@ def one_pass(
     title: str = "",
     begun: bool = False,
 ) -> Iterator[Iterator[Part]]:
-    """Show all images to encoders, a few at a time, and read what their layers compute.
-
-    All encoders see the same views. They and the random generators are afterwards what they were, and inside the block
-    gradients are off::
+    """Show all images to encoders, a few at a time, and read what their layers compute: `read_together`, of each once.
 
         with one_pass([encoder], [layers], batches, make_views) as parts:
             for batch, (captured,), _ in parts:
@@ -91,13 +107,68 @@ def one_pass(
 
     Args:
         encoders: on one device.
-        layers: module paths of each encoder to capture, see `memlight.features.hooks.capture`; empty to capture none.
+        layers: module paths of each encoder to capture; empty to capture none.
         batches: images, each id once (this process's share of them).
         make_views: ``(batch on the device, view index) -> (b, 3, h, w)``.
         num_views: V, views of each image.
-        reduce: what is kept of a layer, see `memlight.features.hooks.capture`.
-        activation: of which value the mean is taken, see `memlight.features.hooks.capture`.
-        tokens: over which tokens the mean is taken, see `memlight.features.hooks.capture`.
+        reduce: see `Reading`.
+        activation: see `Reading`.
+        tokens: see `Reading`.
+        max_forward: most views in one forward.
+        precision: see `precise`.
+        device: where the encoders are; None asks the first.
+        progress: show a bar.
+        title: the bar's text.
+        begun: an earlier pass has seen images, so that ``batches`` may hold none.
+
+    Raises:
+        UserError: as `read_together`.
+    """
+    if layers and len(layers) != len(encoders):
+        raise ValueError(f"{len(encoders)} encoders and layers of {len(layers)}")
+    readings = [Reading(number, of_encoder, reduce, activation, tokens) for number, of_encoder in enumerate(layers)]
+    with read_together(
+        encoders,
+        readings,
+        batches,
+        make_views,
+        num_views=num_views,
+        max_forward=max_forward,
+        precision=precision,
+        device=device,
+        progress=progress,
+        title=title,
+        begun=begun,
+    ) as parts:
+        yield parts
+
+
+@contextmanager
+def read_together(
+    encoders: Sequence[nn.Module],
+    readings: Sequence[Reading],
+    batches: Iterable[ImageBatch],
+    make_views: ViewMaker,
+    *,
+    num_views: int = 1,
+    max_forward: int = 512,
+    precision: Precision = "fp32",
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    title: str = "",
+    begun: bool = False,
+) -> Iterator[Iterator[Part]]:
+    """Show all images to encoders, a few at a time, and read each as often as asked, from one forward.
+
+    All encoders see the same views. They and the random generators are afterwards what they were, and inside the block
+    gradients are off.
+
+    Args:
+        encoders: on one device.
+        readings: what is read of which encoder; a layer may be read in several ways.
+        batches: images, each id once (this process's share of them).
+        make_views: ``(batch on the device, view index) -> (b, 3, h, w)``.
+        num_views: V, views of each image.
         max_forward: most views in one forward.
         precision: see `precise`.
         device: where the encoders are; None asks the first.
@@ -130,8 +201,8 @@ def one_pass(
             yield Part(batch, captured, outputs)
 
     with observing(*encoders), ExitStack() as stack:
-        for encoder, of_encoder in zip(encoders, layers, strict=bool(layers)):
-            captured.append(stack.enter_context(capture(encoder, of_encoder, reduce, activation, tokens)))
+        for number, layers, reduce, activation, tokens in readings:
+            captured.append(stack.enter_context(capture(encoders[number], layers, reduce, activation, tokens)))
         yield parts()
     require_images(begun, device)
 

@@ -1,6 +1,6 @@
 """ClassMem: how far each unit's strongest class stands above the others ([P] App. D.2), in one streaming pass."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -154,9 +154,7 @@ def measure_classmem(
         ValueError: an image whose id is not among ``ids``.
     """
     device = torch.device(device) if device is not None else device_of(encoder)
-    ids, labels_NR = ids.to(device), shuffled_labels(labels, permutations, seed).to(device)
-    metrics: tuple[ClassMem, UnitMem] | None = None
-    widths: list[int] = []
+    running: ClassMemPass | None = None
     with one_pass(
         [encoder],
         [layers],
@@ -171,20 +169,62 @@ def measure_classmem(
         title=title,
     ) as parts:
         for batch, (captured,), _ in parts:
-            widths = [captured[layer].shape[1] for layer in layers]
-            mu_BU = torch.cat([captured[layer] for layer in layers], dim=1).view(num_views, -1, sum(widths)).mean(0)
-            if metrics is None:
-                classes = ClassMem(sum(widths), num_classes, reference, labellings=1 + permutations)
-                metrics = classes.to(device), UnitMem(sum(widths), topk=1).to(device)
-            metrics[0].update(mu_BU, labels_NR[_positions(ids, batch.ids)], batch.ids)
-            metrics[1].update(mu_BU, batch.ids)
-    assert metrics is not None
-    result = metrics[0].compute()
-    result.unitmem = metrics[1].compute()
-    ends = torch.tensor(widths).cumsum(0).tolist()
-    return {
-        layer: result.units(slice(end - width, end)) for layer, width, end in zip(layers, widths, ends, strict=True)
-    }
+            if running is None:
+                units = {layer: captured[layer].shape[1] for layer in layers}
+                labelled = (ids, labels, num_classes)
+                running = ClassMemPass(units, *labelled, reference, permutations, seed, device=device)
+            mu = torch.cat([captured[layer] for layer in layers], dim=1)
+            running.update(mu.view(num_views, len(batch.ids), -1).mean(0), batch.ids)
+    assert running is not None
+    return running.compute()
+
+
+class ClassMemPass:
+    """ClassMem of the units of all layers while images go by, beside shuffled labels and UnitMem.
+
+    Args:
+        units: layer -> number of its units, in execution order.
+        ids: ``(N,)`` ids of the images of all processes, ascending.
+        labels: ``(N,)`` their classes, 0 to ``num_classes - 1``.
+        num_classes: C.
+        reference: the other classes' ``mean`` or ``median``.
+        permutations: P, how many times the labels are shuffled for the null.
+        seed: of the shuffles.
+        device: where sums are kept.
+    """
+
+    def __init__(
+        self,
+        units: Mapping[str, int],
+        ids: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        reference: Reference = "mean",
+        permutations: int = 20,
+        seed: int = 0,
+        *,
+        device: torch.device,
+    ) -> None:
+        self.units = dict(units)
+        self._ids, self._labels_NR = ids.to(device), shuffled_labels(labels, permutations, seed).to(device)
+        width = sum(units.values())
+        self._classes = ClassMem(width, num_classes, reference, labellings=1 + permutations).to(device)
+        self._unitmem = UnitMem(width, topk=1).to(device)
+
+    def update(self, mu_BU: Tensor, ids_B: Tensor) -> None:
+        """Add the activations ``(B, U)`` of the units of all layers on some images."""
+        self._classes.update(mu_BU, self._labels_NR[_positions(self._ids, ids_B)], ids_B)
+        self._unitmem.update(mu_BU, ids_B)
+
+    def compute(self) -> dict[str, ClassMemResult]:
+        """The result of every layer, over the images of all processes."""
+        result = self._classes.compute()
+        result.unitmem = self._unitmem.compute()
+        ends = torch.tensor(list(self.units.values())).cumsum(0).tolist()
+        return {
+            layer: result.units(slice(end - width, end))
+            for (layer, width), end in zip(self.units.items(), ends, strict=True)
+        }
 
 
 def shuffled_labels(labels_N: Tensor, permutations: int, seed: int) -> Tensor:

@@ -32,7 +32,8 @@ def alignment(z_VBD: Tensor, distance: Distance = "l2", normalize: bool = True, 
         distance: ``l2`` and ``l1`` norms of the difference; ``cosine`` is 1 - cos and ``angular`` is the angle
             over pi, both computed from the chord of the normalised vectors whatever ``normalize`` says.
         normalize: divide every representation by its l2 norm first, as [C] does.
-        pairs: ``all`` V (V - 1) / 2 pairs, or ``clean``: view 0 (the untouched image in [C]) against the others.
+        pairs: ``all`` V (V - 1) / 2 pairs, or ``clean``: view 0 against the others. In [C] view 0 is the untouched
+            image, which the caller provides.
 
     Returns:
         ``(B,)`` in float32, float64 for float64 input; without gradient.
@@ -74,7 +75,8 @@ def sslmem(align_f: Tensor, align_g: Tensor, scale: Scale = "ratio") -> Tensor:
         align_g: ``(B,)`` alignment under the independent encoder g.
         scale: ``none`` is ``g - f`` ([P] eq 1); ``ratio`` divides by ``g + f`` ([P] eq 2), in [-1, 1] and 0
             where both are 0; ``range`` divides by the largest minus the smallest difference of this very set
-            ([P0], [C]), so a score then depends on which images it is computed with.
+            ([P0], [C]), so a score then depends on which images it is computed with. Scores of several sets compare
+            only in one range: see `sslmem_of_sets`.
 
     Returns:
         ``(B,)``.
@@ -87,6 +89,24 @@ def sslmem(align_f: Tensor, align_g: Tensor, scale: Scale = "ratio") -> Tensor:
     if scale == "range":
         return _ratio(difference, difference.max() - difference.min())
     raise ValueError(f"unknown scale {scale!r}: ratio, range or none")
+
+
+def sslmem_of_sets(sets: Sequence[tuple[Tensor, Tensor]], scale: Scale = "ratio") -> list[Tensor]:
+    """`sslmem` of several sets of images in one unit, so that their scores can be compared and subtracted.
+
+    With ``range`` all are divided by the largest minus the smallest difference of all sets together. Divided by its own
+    range each, one image that lies far out makes the scores of its set small, and the difference between sets is none
+    of memorisation. The other scales are of each image by itself, and give what `sslmem` gives.
+
+    Args:
+        sets: alignments under f and under g, ``(B,)`` each, of every set.
+        scale: as `sslmem`.
+
+    Returns:
+        ``(B,)`` of each set.
+    """
+    align_f, align_g = (torch.cat(parts) for parts in zip(*sets, strict=True))
+    return list(torch.split(sslmem(align_f, align_g, scale), [len(of_f) for of_f, _ in sets]))
 
 
 def delta(layermem_L: Tensor, references: Sequence[int | None] | None = None) -> Tensor:

@@ -1,15 +1,16 @@
 """LayerMem: how much better the encoder that saw an image aligns its views, layer by layer ([P] eq 1-4)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features.passes import device_of, one_pass
-from memlight.metrics.functional import Distance, Pairs, Scale, alignment, sslmem
+from memlight.features.passes import Reading, device_of, read_together
+from memlight.metrics.functional import Distance, Pairs, Scale, alignment, sslmem, sslmem_of_sets
 from memlight.metrics.ids import ImageMetric, distinct
+from memlight.metrics.traces import Traces, TracesPass, tracer
 
 
 class LayerMemResult:
@@ -21,14 +22,37 @@ class LayerMemResult:
         ids: ``(N,)`` int64, ascending and distinct.
         align_f: ``(N,)`` alignment under the candidate encoder.
         align_g: ``(N,)`` alignment under the independent encoder.
+        traces: what else each encoder's layer leaves of the images; None unless it was asked for.
     """
 
-    def __init__(self, align_f: Tensor, align_g: Tensor, ids: Tensor, scale: Scale) -> None:
+    def __init__(
+        self, align_f: Tensor, align_g: Tensor, ids: Tensor, scale: Scale, scores: Tensor | None = None
+    ) -> None:
+        self.traces: tuple[Traces, Traces] | None = None
         self.ids = ids
         self.align_f = align_f
         self.align_g = align_g
-        self.scores = sslmem(align_f, align_g, scale)
+        self.scores = sslmem(align_f, align_g, scale) if scores is None else scores
         self.layermem = self.scores.mean(dtype=torch.float64)
+
+
+def in_one_unit(
+    results: Mapping[str, Mapping[str, LayerMemResult]], scale: Scale
+) -> dict[str, dict[str, LayerMemResult]]:
+    """The results of several splits, layer by layer in one unit; see `memlight.metrics.functional.sslmem_of_sets`.
+
+    Args:
+        results: split -> layer -> result; the splits have the same layers.
+        scale: of the scores.
+    """
+    scored: dict[str, dict[str, LayerMemResult]] = {split: {} for split in results}
+    for layer in next(iter(results.values()), {}):
+        of_splits = {split: of_layers[layer] for split, of_layers in results.items()}
+        scores = sslmem_of_sets([(result.align_f, result.align_g) for result in of_splits.values()], scale)
+        for (split, result), own in zip(of_splits.items(), scores, strict=True):
+            scored[split][layer] = LayerMemResult(result.align_f, result.align_g, result.ids, scale, own)
+            scored[split][layer].traces = result.traces
+    return scored
 
 
 class LayerMem(ImageMetric):
@@ -82,6 +106,7 @@ def measure_layermem(
     normalize: bool = True,
     pairs: Pairs = "all",
     scale: Scale = "ratio",
+    traces: bool = False,
     max_forward: int = 512,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -101,8 +126,10 @@ def measure_layermem(
         num_views: V, at least 2.
         distance: ``l2``, ``l1``, ``cosine`` or ``angular``; see `memlight.metrics.functional.alignment`.
         normalize: divide every representation by its l2 norm first.
-        pairs: ``all`` pairs of views, or ``clean``: view 0 against the others.
+        pairs: ``all`` pairs of views, or ``clean``: view 0 against the others, where ``make_views`` gives the untouched
+            image as view 0 (``ImageDataModule.view_maker(clean_first=True)`` does).
         scale: ``ratio``, ``range`` or ``none``; see `memlight.metrics.functional.sslmem`.
+        traces: also keep norm, sketch and units of each image for membership; see `memlight.metrics.traces`.
         max_forward: most views in one forward.
         device: where both encoders are; None asks ``encoder_f``.
         progress: show a bar.
@@ -118,32 +145,57 @@ def measure_layermem(
         raise UserError("num_views", num_views, "LayerMem compares views of an image", "use `num_views` 2 or more")
     device = torch.device(device) if device is not None else device_of(encoder_f)
     metrics = {layer: LayerMem(scale=scale).to(device) for layer in layers}
-    with one_pass(
+
+    def align(z_VBD: Tensor) -> Tensor:
+        return alignment(z_VBD, distance, normalize, pairs)
+
+    reduce = by_view(num_views, tracer(align) if traces else align)
+    readings = [Reading(encoder, layers, reduce) for encoder in (0, 1)]
+    if traces:
+        readings += [Reading(encoder, layers) for encoder in (0, 1)]
+    kept = [TracesPass(layers) for _ in (0, 1)]
+    with read_together(
         [encoder_f, encoder_g],
-        [layers, layers],
+        readings,
         batches,
         make_views,
         num_views=num_views,
-        reduce=aligner(num_views, distance, normalize, pairs),
         max_forward=max_forward,
         device=device,
         progress=progress,
         title=title,
     ) as parts:
-        for batch, (align_f, align_g), _ in parts:
+        seen = []
+        for batch, captured, _ in parts:
+            seen.append(batch.ids)
             for layer, metric in metrics.items():
-                metric.update(align_f[layer], align_g[layer], batch.ids)
-    return {layer: metric.compute() for layer, metric in metrics.items()}
+                of_f, of_g = (captured[encoder][layer] for encoder in (0, 1))
+                metric.update(*((of_f[:, 0], of_g[:, 0]) if traces else (of_f, of_g)), batch.ids)
+            if traces:
+                for encoder, keeper in enumerate(kept):
+                    keeper.update(captured[encoder], captured[2 + encoder], num_views)
+    results = {layer: metric.compute() for layer, metric in metrics.items()}
+    if traces:
+        ids = torch.cat(seen)
+        both = [of_encoder.compute(ids) for of_encoder in kept]
+        for layer, result in results.items():
+            result.traces = (both[0][layer], both[1][layer])
+    return results
 
 
 def aligner(
     num_views: int, distance: Distance = "l2", normalize: bool = True, pairs: Pairs = "all"
 ) -> Callable[[Tensor], Tensor]:
     """What reduces a layer's ``(V * b, ...)`` features, view-major, to the alignment ``(b,)`` of each image's views."""
+    return by_view(num_views, lambda z_VBD: alignment(z_VBD, distance, normalize, pairs))
 
-    def reduce(features: Tensor) -> Tensor:
+
+def by_view(num_views: int, reduce: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Hand ``(V * b, ...)`` features, view-major, to ``reduce`` as ``(V, b, D)``, in any fixed order of positions."""
+
+    def flattened(features: Tensor) -> Tensor:
         if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
-            features = features.permute(0, 2, 3, 1)  # any fixed order of positions gives the same distances
-        return alignment(features.reshape(num_views, -1, features[0].numel()), distance, normalize, pairs)
+            features = features.permute(0, 2, 3, 1)  # alignment and sketch do not ask for a particular order
+        return reduce(features.reshape(num_views, -1, features[0].numel()))
 
-    return reduce
+    return flattened

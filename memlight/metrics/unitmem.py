@@ -26,9 +26,12 @@ class UnitMemResult:
     Attributes:
         n: number of images.
         ids: ``(N,)`` image ids, ascending.
+        reference: which form was asked for, ``mean`` or ``median``.
         mu_max: ``(U,)`` largest mu over images, float64.
-        mu_rest: ``(U,)`` mean mu over the other images.
-        unitmem: ``(U,)`` score against the mean; 0 for dead units.
+        mu_rest: ``(U,)`` the other images' mu, in the form asked for: ``mu_rest_mean`` or ``mu_rest_median``.
+        unitmem: ``(U,)`` score in the form asked for, ``unitmem_mean`` or ``unitmem_median``; 0 for dead units.
+        mu_rest_mean: ``(U,)`` mean mu over the other images, float64; there whatever was asked for.
+        unitmem_mean: ``(U,)`` score against the mean; there whatever was asked for.
         max_id: ``(U,)`` id of the image of the largest mu, the lowest among ties.
         dead: ``(U,)`` units that never fired.
         topk_ids: ``(K, U)`` ids of the K largest mu, ties by lowest id; K is smaller when there are fewer images.
@@ -37,8 +40,8 @@ class UnitMemResult:
         mu: ``(N, U)`` float32 mu of each image in the order of ``ids``; None unless the table was kept.
         mu_rest_median: ``(U,)`` median over the other images; None unless asked for.
         unitmem_median: ``(U,)`` score against the median; None unless asked for.
-        halves: ``(2, U)`` scores from the first and from the second half of the views; None where the caller made
-            the averages, or had a single view.
+        halves: ``(2, U)`` scores against the mean from the first and from the second half of the views; None where the
+            caller made the averages, or had a single view.
     """
 
     def __init__(
@@ -49,16 +52,31 @@ class UnitMemResult:
         self.tail_mu = top[0, : min(self.n, TAIL)]
         self.topk_mu, self.topk_ids = top[0, : min(self.n, topk)], top[1, : min(self.n, topk)].long()
         self.mu_max, self.max_id = self.topk_mu[0], self.topk_ids[0]
-        self.mu_rest = (total - self.mu_max) / (self.n - 1)
-        self.unitmem = unitmem_from_extremes(self.mu_max, self.mu_rest)
-        self.dead = self.mu_max + self.mu_rest == 0
+        self.mu_rest_mean = (total - self.mu_max) / (self.n - 1)
+        self.unitmem_mean = unitmem_from_extremes(self.mu_max, self.mu_rest_mean)
+        self.dead = self.mu_max + self.mu_rest_mean == 0
         self.mu = None if mu is None else mu[ids.argsort()]
         self.halves: Tensor | None = None
+        self.reference: Reference = "mean"
         self.mu_rest_median: Tensor | None = None
         self.unitmem_median: Tensor | None = None
         if median and self.mu is not None:
-            self.mu_rest_median = max_and_rest(self.mu, "median")[1]
-            self.unitmem_median = unitmem_from_extremes(self.mu_max, self.mu_rest_median)
+            self.set_median(max_and_rest(self.mu, "median")[1])
+
+    def set_median(self, mu_rest_U: Tensor) -> None:
+        """Make the median form that which was asked for; ``mu_rest_U`` is the median over the other images."""
+        self.reference = "median"
+        self.mu_rest_median, self.unitmem_median = mu_rest_U, unitmem_from_extremes(self.mu_max, mu_rest_U)
+
+    @property
+    def mu_rest(self) -> Tensor:
+        """``(U,)`` the other images' mu, in the form asked for."""
+        return self.mu_rest_mean if self.mu_rest_median is None else self.mu_rest_median
+
+    @property
+    def unitmem(self) -> Tensor:
+        """``(U,)`` score in the form asked for; 0 for dead units."""
+        return self.unitmem_mean if self.unitmem_median is None else self.unitmem_median
 
     def units(self, which: slice) -> "UnitMemResult":
         """The result of some of the units."""
@@ -82,7 +100,8 @@ class UnitMem(ImageMetric):
 
     Args:
         num_units: U.
-        reference: ``mean`` streams; ``median`` also keeps the ``(N, U)`` table and gives the median forms beside.
+        reference: the form of ``unitmem`` and ``mu_rest``. ``mean`` streams; ``median`` also keeps the ``(N, U)``
+            table, and the mean form stands beside it as ``unitmem_mean``.
         topk: how many of the strongest images to keep for each unit.
         keep_table: keep the ``(N, U)`` table of mu for its own sake.
     """
@@ -145,7 +164,7 @@ class UnitMem(ImageMetric):
             raise UserError(f"UnitMem compares images, and {ids.numel()} was given; give two or more")
         mu = self.rows("table") if self.keep_table else None
         result = UnitMemResult(self.top, self.total, ids, mu, topk=self.topk, median=self.reference == "median")
-        require_not_negative(result.mu_rest)
+        require_not_negative(result.mu_rest_mean)
         return result
 
 
@@ -178,7 +197,7 @@ class UnitMemPass:
     Args:
         units: layer -> number of its units, in execution order.
         num_views: V, views of each image.
-        reference: ``mean`` of the other images, or ``median`` beside it; see `UnitMem`.
+        reference: ``mean`` or ``median`` of the other images, see `UnitMem`.
         topk: how many of the strongest images to keep for each unit.
         keep_table: keep the ``(N, U)`` table of mu.
 
@@ -271,7 +290,7 @@ def measure_unitmem(
         make_views: ``(batch, view index) -> (B, 3, h, w)``.
         layers: module paths.
         num_views: V, views whose activations are averaged into mu.
-        reference: ``mean`` of the other images, or ``median`` beside it; see `UnitMem`.
+        reference: ``mean`` or ``median`` of the other images, see `UnitMem`.
         activation: of which value the mean is taken; see `memlight.features.hooks.capture`.
         tokens: over which tokens the mean is taken; see `memlight.features.hooks.capture`.
         topk: how many of the strongest images to keep for each unit.

@@ -232,6 +232,8 @@ class SSLModule(L.LightningModule, ABC):
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(self.trainer.max_epochs or 1, 1)
         warmup = round(self.optim.warmup_epochs * total / epochs)
-        scheduler = build_schedule(optimizer, total_steps=total, warmup_steps=min(warmup, total))
+        scheduler = build_schedule(
+            optimizer, total_steps=total, warmup_steps=min(warmup, total), lr_end=self.optim.lr_end
+        )
         keep_options(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -11,7 +11,7 @@ from memlight.batch import ViewBatch
 from memlight.errors import at_least, below_one, positive
 from memlight.models.encoders import build_encoder, encoder_spec
 from memlight.modules.base import SSLModule, features_of_views
-from memlight.modules.optim import OptimConfig, cosine, ramp
+from memlight.modules.optim import OptimConfig, cosine
 from memlight.random import seeded
 
 GLOBAL_VIEWS = 2
@@ -37,8 +37,8 @@ class DINO(SSLModule):
         momentum_start: of the teacher's moving average at the first step; 1 at the last, along a cosine.
         student_temperature: of the student's softmax.
         teacher_temperature: of the teacher's, after the warm-up.
-        teacher_temperature_start: of the teacher's at the first step.
-        teacher_temperature_epochs: length of that linear warm-up.
+        teacher_temperature_start: of the teacher's in the first epoch of the warm-up.
+        teacher_temperature_epochs: length of that linear warm-up; the last of these epochs has the full temperature.
         center_momentum: of the moving average of the teacher's output that is subtracted from it.
         freeze_last_layer_epochs: epochs for which the head's last layer stays as it was initialised.
         hidden_dim: width of the projection head.
@@ -114,7 +114,7 @@ class DINO(SSLModule):
         with torch.no_grad():
             teacher_logits = self._logits(self.teacher, self.teacher_head, views[:GLOBAL_VIEWS])[1]
         features, student_logits = self._logits(self.encoder, self.head, views)
-        temperature = ramp(*self.teacher_temperatures, self.current_epoch, self.teacher_temperature_epochs)
+        temperature = warmed_up(*self.teacher_temperatures, self.current_epoch, self.teacher_temperature_epochs)
         with torch.autocast(features[0].device.type, enabled=False):
             center = None if self.training else self.criterion.center.clone()
             loss: Tensor = self.criterion(teacher_logits, student_logits, teacher_temp=temperature)
@@ -149,6 +149,23 @@ class DINO(SSLModule):
 
         update_momentum(self.encoder, self.teacher, momentum)
         update_momentum(self.head, self.teacher_head, momentum)
+
+
+def warmed_up(start: float, end: float, epoch: int, epochs: int) -> float:
+    """The teacher's temperature in an epoch, as the authors' code has it.
+
+    It is ``start`` in epoch 0 and rises in equal steps to ``end`` in epoch ``epochs - 1``, the last of the warm-up. A
+    warm-up of one epoch is at ``start`` in it.
+
+    Args:
+        start: of the first epoch.
+        end: of the last epoch of the warm-up, and of all after it.
+        epoch: from 0.
+        epochs: of the warm-up; without any it is ``end`` from the beginning.
+    """
+    if epoch >= epochs:
+        return end
+    return start + (end - start) * epoch / max(1, epochs - 1)
 
 
 def dino_head(width: int, hidden_dim: int, bottleneck_dim: int, output_dim: int, seed: int) -> nn.Module:

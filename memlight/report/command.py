@@ -1,8 +1,83 @@
-"""`analyze.py report`."""
+"""`analyze.py all`, `analyze.py report` and `analyze.py compare`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from memlight.errors import UserError
+from memlight.errors import UserError, at_least
+from memlight.runs.flags import Place, Results, Trained
+
+
+@dataclass(frozen=True)
+class AllOptions:
+    """Views that every measurement of `analyze.py all` has in common.
+
+    Attributes:
+        views: views of each image.
+        view_set: augmentation set; the one that was trained with if unset.
+        seed: of the views; the training's if unset.
+    """
+
+    views: int = 10
+    view_set: str | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(2, views=self.views)
+
+
+def everything(
+    run: str,
+    layers: list[str] | None = None,
+    options: AllOptions = AllOptions(),
+    trained: Trained = Trained(),  # noqa: B008 - frozen
+    place: Place = Place(),  # noqa: B008 - frozen
+    results: Results = Results(),  # noqa: B008 - frozen
+) -> None:
+    """Every measurement of a pair in one pass over its images, then the report.
+
+    The results are those of layermem, unitmem (of both members), classmem and probe with their defaults, in their
+    places; the last two are left out where images have no classes.
+
+    Args:
+        run: run directory of a trained pair.
+        layers: layers to measure; all that the encoder has if unset.
+        options: views
+        trained: which state of the trained networks
+        place: data and device
+        results: results
+    """
+    from memlight import dist
+    from memlight.analyses.classmem.labels import own_labels
+    from memlight.analyses.layermem.command import LayerMemOptions
+    from memlight.report.everything import study_everything
+    from memlight.runs.opened import open_run
+
+    own = LayerMemOptions(views=options.views, view_set=options.view_set, seed=options.seed)
+    with open_run(run, place, network=trained.network) as opened:
+        opened.require_images("candidate", "independent")
+        opened.views(options.view_set)  # refuses an unknown set before the encoders are loaded
+        encoders = opened.pair(trained.checkpoint)
+        names = opened.layers(encoders[0], layers)
+        opened.read_images()
+        labels, why = None, "its images have no classes"
+        if opened.data.classes:
+            labels = own_labels(opened.data.source, "candidate")
+            why = labels.lacking(opened.split.ids("candidate")) or ""
+        if why and dist.rank() == 0:
+            print(f"classmem and probe are left out: {why}")
+        study_everything(
+            opened,
+            encoders,
+            names,
+            own,
+            None if why else labels,
+            max_forward=place.max_forward,
+            tag=results.tag,
+            checkpoint=trained.tag,
+            logger=results.logger,
+        )
+        if dist.rank() == 0:
+            _of_one(run)
 
 
 def report(run: str | None = None, runs: list[str] | None = None, out: str | None = None) -> None:

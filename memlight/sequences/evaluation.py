@@ -32,13 +32,15 @@ PROBE_SET = 1000
 _BY_SET = {
     "set_accuracy": "accuracy",
     "set_loss": "loss",
+    "set_loss_unweighted": "unweighted_loss",
     "test_accuracy": "test_accuracy",
     "test_loss": "test_loss",
     "test_appearances": "test_appearances",
     "position_accuracy": "position_accuracy",
     "retrieval_top1": "retrieval",
 }
-"""Field of the results -> what an evaluation calls it; networks without a memory have no retrieval."""
+"""Field of the results -> what an evaluation calls it. Networks without a memory have no retrieval, and evaluations
+that older versions made no loss without weights."""
 
 
 @dataclass

@@ -166,20 +166,20 @@ def head_correlation(rows_HN: ArrayLike) -> Floats:
     return _mean_of_known(_pearson(rows[..., first, :], rows[..., second, :]))
 
 
-def bits_per_parameter(losses_R: ArrayLike, num_sequences: int, counted_bits: int, parameters: int) -> Floats:
+def bits_per_parameter(loss: ArrayLike, num_sequences: int, counted_bits: int, parameters: int) -> Floats:
     """Information that a model holds on a set, per trained parameter: what its predictions save over 1 bit a bit.
 
     Args:
-        losses_R: mean loss of sequences of the set, all or evenly chosen ones, nats a counted bit; leading axes are
-            carried along.
+        loss: mean over all sequences of the set, each counting alike, nats a counted bit; of any shape, such as one
+            for each member.
         num_sequences: K, in the set.
         counted_bits: counted positions of a sequence.
         parameters: trained ones of one member.
 
     Returns:
-        ``K counted_bits (1 - mean loss / ln 2) / parameters``, in bits.
+        ``K counted_bits (1 - loss / ln 2) / parameters``, in bits, of the shape of ``loss``.
     """
-    saved = 1 - np.asarray(losses_R, dtype=np.float64).mean(-1) / np.log(2)
+    saved = 1 - np.asarray(loss, dtype=np.float64) / np.log(2)
     return np.asarray(saved * num_sequences * counted_bits / parameters)
 
 

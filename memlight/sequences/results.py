@@ -32,7 +32,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     "set_seeds": ("members", "sets"),
     "switch_start_iter": ("switches",),
     "eval_steps": ("steps",),
-    **{name: _BY_SET for name in ("set_accuracy", "set_loss", "retrieval_top1")},
+    **{name: _BY_SET for name in ("set_accuracy", "set_loss", "set_loss_unweighted", "retrieval_top1")},
     "test_rank": ("ranks",),
     **{name: _BY_RANK for name in ("test_accuracy", "test_loss", "test_appearances")},
     "position_accuracy": (*_BY_SET, "bits"),
@@ -73,6 +73,7 @@ class SequenceResults:
         floor_loss: ``(E, S)`` ln 2.
         events: what was done to the members, each with ``step``, ``kind`` and ``words``.
         args: the whole configuration.
+        set_loss_unweighted: ``(E, S, T)`` over all sequences of a set, each counting alike; None of older runs.
         retrieval_top1: ``(E, S, T)`` how often the best-scoring memory is the right one; only of a memory model.
         weights: arrays by name, by gradient steps done: before each switch and at the end.
         sequences: one ``uint8 (K, N)`` or ``(E, K, N)`` per set.
@@ -104,6 +105,7 @@ class SequenceResults:
     floor_loss: Array
     events: list[dict[str, Any]] = field(default_factory=list)
     args: dict[str, Any] = field(default_factory=dict)
+    set_loss_unweighted: Array | None = None
     retrieval_top1: Array | None = None
     weights: dict[int, dict[str, Array]] = field(default_factory=dict)
     sequences: list[Array] = field(default_factory=list)

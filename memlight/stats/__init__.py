@@ -1,6 +1,6 @@
 """Tests and intervals: of one sample or two, and of many layers at once. Arrays only; nothing here needs torch."""
 
-from memlight.stats.families import Family, critical_value, family, relabelled_sums, step_down
+from memlight.stats.families import Claim, Family, claims, critical_value, family, relabelled_sums, step_down
 from memlight.stats.intervals import (
     Interval,
     TTest,
@@ -17,6 +17,7 @@ from memlight.stats.intervals import (
 )
 
 __all__ = [
+    "Claim",
     "Family",
     "Interval",
     "TTest",
@@ -24,6 +25,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap_mean",
     "bootstrap_means",
+    "claims",
     "clustered_mean",
     "critical_value",
     "family",

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from memlight.stats.intervals import permutation_interval
+
 Floats = NDArray[np.float64]
 
 SMALL_GROUP = 200
@@ -20,8 +22,8 @@ SMALL_GROUP = 200
 HEAVY_TAIL = 3.0
 """Excess kurtosis (that of a Laplace distribution) from which tails count as heavy, and the same is done."""
 
-UNSAFE = 0.93
-"""Coverage of a 95 % interval below which a warning is printed; see `coverage_warning`."""
+_ROUNDING = 1e-12
+"""Standard deviation of relabelled statistics of order 1 that rounding alone makes."""
 
 _ENTRIES = 1 << 22
 """Labels of relabelled images held at once."""
@@ -75,13 +77,14 @@ def family(
     Args:
         candidate_NL: ``(N, L)`` score of each candidate image on each layer.
         independent_ML: ``(M, L)`` score of each independent image.
-        permutations: P, relabellings.
+        permutations: P, relabellings; 0 for the layers' own intervals alone.
         seed: of the relabellings and the bootstrap.
         confidence: of the intervals and the band.
         draws: resamples of the bootstrap.
 
     Returns:
-        NaN where a layer has no spread, or a group has fewer than two images.
+        NaN where a group has fewer than two images. A layer without any spread has an interval of no width, and p 1 if
+        its contrast is 0.
 
     Raises:
         ValueError: the two groups were scored on different numbers of layers.
@@ -92,28 +95,27 @@ def family(
     layers = candidate.shape[1]
     if min(len(candidate), len(independent)) < 2 or layers == 0:
         none = np.full(layers, np.nan)
-        return Family(*[none] * 7, "none")
-    difference = (candidate.mean(0) - independent.mean(0)) / 2
-    se = np.sqrt(candidate.var(0, ddof=1) / len(candidate) + independent.var(0, ddof=1) / len(independent)) / 2
-    spread = se > 1e-12 * np.maximum(np.abs(candidate).max(0), np.abs(independent).max(0))
-    result = np.full((6, layers), np.nan)
+        return Family(none, none, none, none, none, none, none, "none")
+    contrast = (candidate.mean(0) - independent.mean(0)) / 2
+    errors = np.sqrt(candidate.var(0, ddof=1) / len(candidate) + independent.var(0, ddof=1) / len(independent)) / 2
+    spread = errors > 1e-12 * np.maximum(np.abs(candidate).max(0), np.abs(independent).max(0))
+    se, low, high, outer_low, outer_high = np.where(spread, np.nan, [0 * contrast, *[contrast] * 4])
+    p_adjusted = np.where(spread | (contrast != 0), np.nan, 1.0)
     quantiles = "normal"
     if spread.any():
-        pair = candidate[:, spread], independent[:, spread]
-        t = difference[spread] / se[spread]
-        null = relabelled_t(*pair, permutations, seed)
-        c = critical_value(null, confidence)
-        lower = upper = np.full(t.shape, stats.norm.ppf(0.5 + confidence / 2))
+        pair, middle, scale = (candidate[:, spread], independent[:, spread]), contrast[spread], errors[spread]
+        c, lower, upper = np.nan, *[np.full(len(scale), stats.norm.ppf(0.5 + confidence / 2))] * 2
+        if permutations:
+            null = relabelled_t(*pair, permutations, seed)
+            p_adjusted[spread] = step_down(middle / scale, null)
+            c = critical_value(null, confidence)
         if needs_bootstrap(*pair):
             quantiles = "bootstrap-t"
-            lower, upper, c_bootstrap = bootstrap_t(*pair, confidence=confidence, draws=draws, seed=seed)
-            c = max(c, c_bootstrap)
-        middle, scale = difference[spread], se[spread]
-        result[:, spread] = [
-            *(scale, step_down(t, null), middle - lower * scale, middle + upper * scale),
-            *(middle - c * scale, middle + c * scale),
-        ]
-    return Family(np.where(np.isfinite(difference), difference, np.nan), *result, quantiles)
+            lower, upper, widest = bootstrap_t(*pair, confidence=confidence, draws=draws, seed=seed)
+            c = float(np.maximum(c, widest))
+        se[spread], low[spread], high[spread] = scale, middle - lower * scale, middle + upper * scale
+        outer_low[spread], outer_high[spread] = middle - c * scale, middle + c * scale
+    return Family(contrast, se, p_adjusted, low, high, outer_low, outer_high, quantiles)
 
 
 def needs_bootstrap(candidate_NL: Floats, independent_ML: Floats) -> bool:
@@ -191,6 +193,61 @@ def critical_value(null_PL: ArrayLike, confidence: float = 0.95) -> float:
     largest = np.sort(np.abs(np.asarray(null_PL, dtype=np.float64)).max(axis=1))
     place = int(np.ceil(confidence * (1 + len(largest)) - 1e-9)) - 1
     return float(largest[place]) if place < len(largest) else float("inf")
+
+
+class Claim(NamedTuple):
+    """One number of a family with what may be said of it.
+
+    Attributes:
+        value: the number.
+        low: lower end of its own 95 % interval (pointwise).
+        high: upper end of it.
+        p_adjusted: the least family-wise error rate at which the number is claimed to differ from what is expected.
+        simultaneous_low: lower end of the band that holds the whole family at once in 95 of 100 cases.
+        simultaneous_high: upper end of it.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_adjusted: float
+    simultaneous_low: float
+    simultaneous_high: float
+
+
+def claims(values_L: ArrayLike, null_PL: ArrayLike, expected: float = 0.0, confidence: float = 0.95) -> list[Claim]:
+    """What may be said of statistics that were made anew under every relabelling, tested together.
+
+    Layers are brought to one scale by the standard deviation of their own relabelled statistics; then step-down max-T
+    and its critical value (`step_down`, `critical_value`). A layer's own interval inverts its permutation test
+    (`memlight.stats.permutation_interval`).
+
+    Args:
+        values_L: ``(L,)`` statistics under the true labels, scores or shares of order 1: less spread than `_ROUNDING`
+            counts as none.
+        null_PL: ``(P, L)`` the same under each relabelling, one relabelling for all layers.
+        expected: their value where labels carry no information.
+        confidence: of the intervals and the band.
+
+    Returns:
+        One for each layer; all but the value NaN where relabelling changes nothing, and where there is no value.
+    """
+    values, null = np.asarray(values_L, dtype=np.float64), np.asarray(null_PL, dtype=np.float64)
+    scale = null.std(axis=0)
+    made = np.isfinite(values) & (scale > _ROUNDING)
+    p, c = np.full(values.shape, np.nan), np.nan
+    if made.any():
+        t = (null[:, made] - expected) / scale[made]
+        p[made], c = step_down((values[made] - expected) / scale[made], t), critical_value(t, confidence)
+    found = []
+    for layer, value in enumerate(values.tolist()):
+        if not made[layer]:
+            found.append(Claim(value, *[float("nan")] * 5))
+            continue
+        own = permutation_interval(value, null[:, layer], expected, confidence)
+        half = c * float(scale[layer])
+        found.append(Claim(*own, float(p[layer]), value - half, value + half))
+    return found
 
 
 def bootstrap_t(

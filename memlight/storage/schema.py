@@ -40,6 +40,21 @@ def interval(name: str, *, title: str = "", digits: int = 4, percent: bool = Fal
     return {name: number, **columns(float, f"{name}_low", f"{name}_high", optional=optional)}
 
 
+def required(schema: Schema) -> list[str]:
+    """The columns that no table may lack."""
+    return [name for name, column in schema.items() if not column.optional]
+
+
+def claimed(name: str, p: str | None = None) -> Schema:
+    """What may be said of a number in its family: adjusted p-value, and the band that holds the whole family at once.
+
+    The columns are ``<name>_p_adjusted`` (or ``p``), ``<name>_simultaneous_low`` and ``<name>_simultaneous_high``; a
+    table that was written before there were such lacks them.
+    """
+    adjusted = {p or f"{name}_p_adjusted": Column(float, "p, adjusted", digits=4, optional=True)}
+    return {**adjusted, **columns(float, f"{name}_simultaneous_low", f"{name}_simultaneous_high", optional=True)}
+
+
 def titled(kind: type[float] | type[int] | type[bool] | type[str], digits: int = 4, /, **titles: str) -> Schema:
     """Several columns of one kind that a page shows under these titles: ``titled(float, 3, mean="mean score")``."""
     return {name: Column(kind, title, digits) for name, title in titles.items()}

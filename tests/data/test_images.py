@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import resize
 
 from memlight.batch import ViewBatch
 from memlight.data.augment import Views
@@ -204,6 +205,25 @@ def test_view_maker_takes_epoch_seed_and_set() -> None:
     assert not torch.equal(plain, data.view_maker(seed=1)(batch, 2))
     clean = data.view_maker(data.make_views("clean"))(batch, 0)
     torch.testing.assert_close(clean, batch.images / 255 * 2 - 1, **PIXELS)
+
+
+@pytest.mark.parametrize("name", ["simclr", "var", "dino"])
+def test_view_0_can_be_the_untouched_image_at_the_size_and_normalisation_of_the_others(name: str) -> None:
+    data = ready(view_size=12)
+    batch = next(iter(data.batches("candidate")))
+    views = Views(name, 12, mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7))
+    make, usual = data.view_maker(views, clean_first=True, seed=3), data.view_maker(views, seed=3)
+    mean, std = torch.tensor(views.mean)[:, None, None], torch.tensor(views.std)[:, None, None]
+    pixels = resize(batch.images / 255, [12, 12], antialias=True)
+    torch.testing.assert_close(make(batch, 0), (pixels - mean) / std, **PIXELS)
+    assert not torch.equal(make(batch, 0), usual(batch, 0))
+    for view in (1, 2, 3):
+        assert torch.equal(make(batch, view), usual(batch, view))
+
+
+def test_a_set_s_own_normalisation_is_that_of_its_untouched_image() -> None:
+    assert Views("var", 16).clean().spec() == {**Views("var", 16).spec(), "name": "clean"}
+    assert Views("simclr", 16).clean().spec() == {"name": "clean", "size": 16, "mean": None, "std": None}
 
 
 def test_splits_are_written_once_and_then_required(tmp_path: Path) -> None:

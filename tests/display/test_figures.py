@@ -46,10 +46,11 @@ def test_layermem_leads_with_the_contrast_and_shows_controls() -> None:
     axes = panels(layermem_by_depth(table))
     contrast = axes["Contrast: 0 where nothing is memorised"]
     assert any(np.array_equal(y, table["contrast"]) for y in lines(contrast).values())
-    (band,) = (c for c in contrast.collections if len(c.get_paths()[0].vertices) > 2 * len(LAYERS))
-    heights = band.get_paths()[0].vertices[:, 1]
-    assert heights.min() == table["contrast_low"].min()
-    assert heights.max() == table["contrast_high"].max()
+    bands = [c for c in contrast.collections if len(c.get_paths()[0].vertices) > 2 * len(LAYERS)]
+    for band, name in zip(bands, ("contrast_simultaneous", "contrast"), strict=True):
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() == table[f"{name}_low"].min()
+        assert heights.max() == table[f"{name}_high"].max()
     assert [tick.get_text() for tick in contrast.get_xticklabels()] == list(LAYERS)
     published = lines(axes["Published score beside its controls"])
     np.testing.assert_array_equal(published["candidates (LayerMem)"], table["layermem"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memlight.errors import UserError
-from memlight.metrics.functional import alignment, classmem, contrast, delta, sslmem, unitmem
+from memlight.metrics.functional import alignment, classmem, contrast, delta, sslmem, sslmem_of_sets, unitmem
 from tests.close import DOUBLE
 
 
@@ -137,6 +137,26 @@ def test_sslmem_scales() -> None:
     torch.testing.assert_close(sslmem(f, g), torch.tensor([0.5, -0.25, 0.0]))
     torch.testing.assert_close(sslmem(f, g, "none"), torch.tensor([0.4, -0.2, 0.0]))
     torch.testing.assert_close(sslmem(f, g, "range"), torch.tensor([0.4, -0.2, 0.0]) / 0.6)
+    sets = [(f, g), (torch.tensor([0.1, 0.2]), torch.tensor([0.9, 0.1]))]
+    first, second = sslmem_of_sets(sets, "range")
+    torch.testing.assert_close(first, torch.tensor([0.4, -0.2, 0.0]) / 1.0)
+    torch.testing.assert_close(second, torch.tensor([0.8, -0.1]) / 1.0)
+    for scale in ("ratio", "none"):
+        for (of_f, of_g), scores in zip(sets, sslmem_of_sets(sets, scale), strict=True):
+            assert torch.equal(scores, sslmem(of_f, of_g, scale))
+    assert torch.equal(sslmem_of_sets([(f, g)], "range")[0], sslmem(f, g, "range"))
+
+
+def test_one_image_far_out_makes_no_contrast() -> None:
+    """Nothing is memorised: g is less smooth than f alike on all images. One independent image lies far out."""
+    generator = torch.Generator().manual_seed(0)
+    f, f2 = (1 + 0.02 * torch.randn(300, generator=generator, dtype=torch.float64) for _ in range(2))
+    g, g2 = (of_f + 0.1 + 0.02 * torch.randn(300, generator=generator, dtype=torch.float64) for of_f in (f, f2))
+    g2[0] += 0.5
+    value, error = contrast(*(sslmem(*pair, "range") for pair in ((f, g), (f2, g2))))
+    assert value / error > 10  # each in its own range: two units
+    value, error = contrast(*sslmem_of_sets([(f, g), (f2, g2)], "range"))
+    assert abs(value / error) < 2
     with pytest.raises(ValueError, match="ratio, range or none"):
         sslmem(f, g, "percent")
 

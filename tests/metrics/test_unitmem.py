@@ -6,7 +6,7 @@ import torch
 from torch import distributed
 
 from memlight.errors import UserError
-from memlight.metrics.functional import unitmem
+from memlight.metrics.functional import Reference, max_and_rest, unitmem, unitmem_from_extremes
 from memlight.metrics.null import TAIL
 from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem
 from tests.close import NETWORK, SCORES
@@ -23,13 +23,13 @@ def tied_table(images: int = 60, units: int = 9) -> tuple[torch.Tensor, torch.Te
 
 
 def loop_result(mu: np.ndarray, ids: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    columns: dict[str, list] = {name: [] for name in ("topk_ids", "topk_mu", "tail_mu", "mu_rest")}
+    columns: dict[str, list] = {name: [] for name in ("topk_ids", "topk_mu", "tail_mu", "mu_rest_mean")}
     for unit in range(mu.shape[1]):
         order = sorted(range(len(ids)), key=lambda row: (-mu[row, unit], ids[row]))
         others = mu[order[1:], unit]
         columns["topk_ids"].append([ids[row] for row in order[:k]])
         columns["topk_mu"].append([mu[row, unit] for row in order[:k]])
-        columns["mu_rest"].append(others.mean())
+        columns["mu_rest_mean"].append(others.mean())
         columns["tail_mu"].append([mu[row, unit] for row in order[:TAIL]])
     return {name: np.array(values).T for name, values in columns.items()}
 
@@ -37,7 +37,7 @@ def loop_result(mu: np.ndarray, ids: np.ndarray, k: int) -> dict[str, np.ndarray
 def check_against_loops(result: UnitMemResult, mu: torch.Tensor, ids: torch.Tensor, k: int) -> None:
     for name, expected in loop_result(mu.double().numpy(), ids.numpy(), k).items():
         np.testing.assert_allclose(getattr(result, name).numpy(), expected, rtol=1e-9, atol=1e-12, err_msg=name)
-    np.testing.assert_allclose(result.unitmem, unitmem(mu), rtol=1e-12)
+    np.testing.assert_allclose(result.unitmem_mean, unitmem(mu), rtol=1e-12)
     assert torch.equal(result.max_id, result.topk_ids[0]) and torch.equal(result.mu_max, result.topk_mu[0])
     assert result.dead.tolist() == [unit == 2 for unit in range(mu.shape[1])]
     assert torch.equal(result.ids, ids.sort().values) and result.n == len(ids)
@@ -76,9 +76,26 @@ def test_median_and_table_come_in_the_order_of_ids() -> None:
     metric.update(mu[25:], ids[25:])
     result = metric.compute()
     np.testing.assert_allclose(result.unitmem_median, unitmem(mu, "median"), rtol=1e-12)
-    np.testing.assert_allclose(result.unitmem, unitmem(mu), rtol=1e-12)
+    np.testing.assert_allclose(result.unitmem_mean, unitmem(mu), rtol=1e-12)
     assert torch.equal(result.mu, mu[ids.argsort()])
     assert UnitMem(9).keep_table is False
+
+
+@pytest.mark.parametrize("reference", ["mean", "median"])
+def test_the_score_has_the_form_that_was_asked_for(reference: Reference) -> None:
+    mu, ids = tied_table()
+    metric = UnitMem(9, reference=reference)
+    metric.update(mu, ids)
+    result = metric.compute()
+    mu_max, mu_rest, _ = max_and_rest(mu, reference)
+    assert result.reference == reference
+    np.testing.assert_allclose(result.unitmem, unitmem(mu, reference), rtol=1e-12)
+    np.testing.assert_allclose(result.mu_rest, mu_rest, rtol=1e-12)
+    np.testing.assert_allclose(result.unitmem, unitmem_from_extremes(mu_max, mu_rest), rtol=1e-12)
+    part = result.units(slice(3, 5))
+    assert torch.equal(part.unitmem, result.unitmem[3:5]) and torch.equal(part.mu_rest, result.mu_rest[3:5])
+    other = unitmem(mu, "median" if reference == "mean" else "mean")
+    assert not np.allclose(result.unitmem, other)
 
 
 def test_float64_sums_keep_small_differences_among_many_large_activations() -> None:

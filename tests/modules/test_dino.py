@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import numpy as np
 import pytest
 import torch
+from lightly.loss import DINOLoss
 from torch import Tensor
 
 from memlight.batch import ViewBatch
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.modules import DINO
+from memlight.modules.dino import warmed_up
 from memlight.modules.optim import OptimConfig
 from memlight.storage.rundir import RunDir
 from memlight.training.chatter import silence
@@ -142,6 +145,15 @@ def test_bad_numbers_are_refused(name: str, value: float) -> None:
 # A training
 
 
+@pytest.mark.parametrize("epochs", [0, 1, 2, 5, 30])
+def test_the_teachers_temperature_is_that_of_the_authors_code(epochs: int) -> None:
+    """It is NumPy's linspace over the epochs of the warm-up, and lightly's loss has the same schedule."""
+    expected = [*np.linspace(0.04, 0.07, epochs), *[0.07] * 3]
+    assert [warmed_up(0.04, 0.07, epoch, epochs) for epoch in range(epochs + 3)] == pytest.approx(expected)
+    lightly = DINOLoss(4, warmup_teacher_temp=0.04, teacher_temp=0.07, warmup_teacher_temp_epochs=epochs)
+    assert expected[:epochs] == pytest.approx(lightly.teacher_temp_schedule.tolist())
+
+
 class Watch(L.Callback):
     """Writes down what each step does to the student, the teacher and the centre."""
 
@@ -196,7 +208,7 @@ def watched() -> Watch:
 
 @pytest.mark.parametrize(
     ("step", "weight_decay", "momentum", "temperature"),
-    [(0, 0.2, 0.5, 0.02), (4, 0.4, 0.75, 0.04), (7, 0.584776, 0.980970, 0.04)],
+    [(0, 0.2, 0.5, 0.02), (4, 0.4, 0.75, 0.06), (7, 0.584776, 0.980970, 0.06)],
     ids=["first", "middle", "last"],
 )
 def test_schedules(watched: Watch, step: int, weight_decay: float, momentum: float, temperature: float) -> None:

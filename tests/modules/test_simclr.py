@@ -1,4 +1,6 @@
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -81,22 +83,46 @@ def test_biases_and_norms_do_not_decay() -> None:
 
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
-def test_learning_rate_scales_with_the_global_batch_and_follows_the_cosine(name: str) -> None:
+@pytest.mark.parametrize(("lr_end", "end"), [(None, 0.001), (0.0, 0.0), (0.25, 0.25)])
+def test_learning_rate_scales_with_the_global_batch_and_follows_the_cosine(
+    name: str, lr_end: float | None, end: float
+) -> None:
     config = OptimConfig(name=name, lr=0.5, lr_batch_size=256)  # type: ignore[arg-type]
     optimizer = build_optimizer(config, [torch.nn.Linear(2, 2)], global_batch_size=512)
-    schedule = build_schedule(optimizer, total_steps=100, warmup_steps=10)
+    schedule = build_schedule(optimizer, total_steps=100, warmup_steps=10, lr_end=lr_end)
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
-    assert max(rates) == pytest.approx(1.0)
-    assert rates[0] == pytest.approx(0.1)
-    middle = 10 + 45
-    assert rates[middle] == pytest.approx((1 + math.cos(math.pi * 45 / 89)) / 2, abs=0.02)
-    assert rates[-1] < 0.01
+    for step in range(10):
+        assert rates[step] == pytest.approx((step + 1) / 10)
+    for step in range(10, 100):
+        assert rates[step] == pytest.approx(end + (1 - end) * (1 + math.cos(math.pi * (step - 10) / 89)) / 2, abs=1e-12)
+    assert rates[-1] == pytest.approx(end, abs=1e-15)
+
+
+def test_a_training_has_the_end_and_the_betas_of_its_configuration() -> None:
+    trainer = SimpleNamespace(estimated_stepping_batches=41, max_epochs=41, datamodule=None, accumulate_grad_batches=1)
+    optim = OptimConfig("adamw", lr=1.0, warmup_epochs=8, lr_batch_size=0, lr_end=0.25, betas=(0.5, 0.6))
+    module = SimCLR(optim=optim)
+    module._trainer = trainer  # type: ignore[assignment]
+    configured: Any = module.configure_optimizers()
+    schedule = configured["lr_scheduler"]["scheduler"]
+    assert [schedule.scale_lr(step) for step in (7, 8, 24, 40)] == pytest.approx([1, 1, 0.625, 0.25])
+    assert all(group["betas"] == (0.5, 0.6) for group in configured["optimizer"].param_groups)
+    plain = build_optimizer(OptimConfig("adamw"), [torch.nn.Linear(2, 2)], 16)
+    assert all(group["betas"] == (0.9, 0.999) for group in plain.param_groups)
 
 
 def test_a_learning_rate_of_zero_is_refused() -> None:
     with pytest.raises(UserError, match=r"^lr="):
         OptimConfig(lr=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("lr_end", -0.1), ("lr_end", 1.1), ("betas", (0.9, 1.0)), ("betas", (-0.1, 0.9))]
+)
+def test_bad_ends_and_betas_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"^{name}="):
+        OptimConfig(**{name: value})

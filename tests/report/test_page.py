@@ -10,14 +10,22 @@ import numpy as np
 import pytest
 
 from memlight.analyses.layermem.columns import LAYERMEM_TABLE
-from memlight.analyses.layermem.section import blocks_words, contrast_words
+from memlight.analyses.layermem.section import blocks_words, contrast_words, membership_words
 from memlight.analyses.unitmem.section import unitmem_words
 from memlight.display.words import joined
 from memlight.errors import UserError
 from memlight.report.page import write_report
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_table, write_text
-from tests.synthetic_run import LAYERS, analyse, layermem_table, make_trained, unitmem_layers, unitmem_table
+from tests.synthetic_run import (
+    LAYERS,
+    analyse,
+    layermem_table,
+    make_trained,
+    membership_table,
+    unitmem_layers,
+    unitmem_table,
+)
 
 
 class Reader(HTMLParser):
@@ -67,28 +75,32 @@ def analysed(_analysed_once: RunDir, tmp_path: Path) -> RunDir:
 def with_interval(shift: Callable[[Table], np.ndarray]) -> Table:
     table = layermem_table()
     middle = shift(table)
-    return table | {"contrast": middle, "contrast_low": middle - 0.001, "contrast_high": middle + 0.001}
+    return table | {"contrast": middle, "p_adjusted": np.where(middle != 0, 0.01, 0.6)}
 
 
 def test_the_headline_names_where_memorisation_is_and_is_not_measured() -> None:
     assert contrast_words(layermem_table()) == (
-        "Memorisation is measured in 4 of 10 layers, most in res6: contrast 0.0655, 95 % interval 0.0643 to 0.0667. "
-        "No memorisation is measured in layer1, layer2, layer3, layer4, res2 and layer5 (interval includes 0)."
+        "Memorisation is measured in 4 of 10 layers, most in res6: contrast 0.0655, 95 % band over all layers 0.0635 "
+        "to 0.0675, adjusted p 0.0001 (10 layers tested together at a family-wise 5 %). No memorisation is measured in "
+        "layer1, layer2, layer3, layer4, res2 and layer5."
     )
 
 
 def test_the_headline_claims_nothing_where_there_is_nothing() -> None:
     nothing = contrast_words(with_interval(lambda table: np.zeros(len(LAYERS))))
-    assert nothing == "No memorisation is measured in any of 10 layers: no contrast lies above 0."
+    assert nothing == (
+        "No memorisation is measured in any of 10 layers: no contrast lies above 0 (10 layers tested together at a "
+        "family-wise 5 %; smallest adjusted p 0.6)."
+    )
     everything = contrast_words(with_interval(lambda table: np.full(len(LAYERS), 0.01)))
     assert "in 10 of 10 layers" in everything and "No memorisation" not in everything
     below = contrast_words(with_interval(lambda table: np.where(table["depth"] == 1, -0.01, 0)))
     assert "no contrast lies above 0" in below and "In layer1 the contrast lies below 0" in below
 
 
-def test_the_most_memorising_layer_is_one_that_excludes_0() -> None:
+def test_the_most_memorising_layer_is_one_that_is_claimed() -> None:
     table = with_interval(lambda table: np.where(table["depth"] == 3, 0.002, 0.0))
-    table["contrast"][8], table["contrast_low"][8], table["contrast_high"][8] = 0.5, -0.1, 1.1
+    table["contrast"][8], table["p_adjusted"][8] = 0.5, 0.051
     assert "in 1 of 10 layers, most in layer3" in contrast_words(table)
 
 
@@ -108,10 +120,12 @@ def test_a_whole_report_is_self_contained_and_has_every_number(analysed: RunDir)
     pictures = [source for source in page.sources if not source.startswith("#")]
     assert len(pictures) == 7 and all(source.startswith("data:image/png;base64,") for source in pictures)
     assert contrast_words(layermem_table()) in page.text.replace("\N{NO-BREAK SPACE}", " ")
-    assert ["layer6", "0.0058", "0.0046 to 0.0070", "memorisation measured"] in [row[:4] for row in page.rows]
-    assert ["layer1", "0.0000", "\N{MINUS SIGN}0.0012 to 0.0012", "no memorisation measured"] in [
-        row[:4] for row in page.rows
-    ]
+    assert membership_words(membership_table()) in page.text.replace("\N{NO-BREAK SPACE}", " ")
+    rows = [row[:5] for row in page.rows]
+    assert ["layer6", "0.0058", "0.0046 to 0.0070", "0.0001", "memorisation measured"] in rows
+    assert ["layer1", "0.0000", "\N{MINUS SIGN}0.0012 to 0.0012", "0.9000", "no memorisation measured"] in rows
+    assert "halves of the shared images differ in no layer (4.5\N{NO-BREAK SPACE}% of 200 halvings do" in page.text
+    assert "dealt at random" in page.text
     assert ["layer4", "external", "3.00", "2.0e-02"] in page.rows
     assert ["candidate", "pooled", "knn", "68.12", "96.20", "40000", "5000"] in page.rows
     for fact in ("cifar10 (10 shared, 10 candidate", "ab" * 32, "candidate cdcdcdcdcdcd", "class_path: SimCLR"):
@@ -148,12 +162,24 @@ def test_names_cannot_break_the_page(analysed: RunDir) -> None:
 
 def test_an_undefined_contrast_is_not_called_no_memorisation(analysed: RunDir) -> None:
     table = layermem_table()
-    for name in ("contrast", "contrast_low", "contrast_high"):
+    for name in ("contrast", "contrast_low", "contrast_high", "p_adjusted"):
         table[name][0] = np.nan
     write_table(analysed.analysis("layermem").table(), table, LAYERMEM_TABLE)
     page = Reader(write_report(analysed).read_text(encoding="utf-8"))
     assert "not defined" in next(row for row in page.rows if row[0] == "layer1")
     assert "measured in layer2, layer3" in page.text
+
+
+def test_what_the_auc_says_depends_on_its_adjusted_p() -> None:
+    table = membership_table()
+    assert membership_words(table) == (
+        "Of two images, one from each member's own, the score of res6 tells which member was trained on which with an "
+        "AUC of 0.76, 95 % band over all layers 0.74 to 0.78, where chance is .5 (adjusted p 0.0001)."
+    )
+    table["p_adjusted"][:] = 0.2
+    assert "no layer tells which member was trained on which better than chance" in membership_words(table)
+    table["auc_pair"][:] = np.nan
+    assert membership_words(table) == ""
 
 
 def test_a_damaged_table_leaves_the_old_page(analysed: RunDir) -> None:

@@ -36,14 +36,17 @@ def test_evaluation_is_the_mean_over_sequences_as_they_are_drawn() -> None:
             signed = drawn.bits.float()[None].expand(3, -1, -1) * 2 - 1
             with torch.no_grad():
                 p_KN = module.network(signed)[member].double().clamp(1e-6, 1 - 1e-6)
-            right = loss = 0.0
+            right = loss = unweighted = 0.0
             for rank, p_r in enumerate(drawn.probabilities.tolist()):
                 for n in range(1, 8):
                     bit = int(drawn.bits[rank, n])
                     right += p_r * float((float(p_KN[rank, n]) > 0.5) == bit) / 7
-                    loss -= p_r * float(np.log(float(p_KN[rank, n] if bit else 1 - p_KN[rank, n]))) / 7
+                    nats = -float(np.log(float(p_KN[rank, n] if bit else 1 - p_KN[rank, n])))
+                    loss, unweighted = loss + p_r * nats / 7, unweighted + nats / 7 / len(drawn.bits)
             assert results.set_accuracy[member, index, -1] == pytest.approx(right, rel=1e-5)
             assert results.set_loss[member, index, -1] == pytest.approx(loss, rel=1e-3)
+            assert results.set_loss_unweighted is not None
+            assert results.set_loss_unweighted[member, index, -1] == pytest.approx(unweighted, rel=1e-3)
     ids = data.ids(1, [2], 6, 6).flatten()
     assert results.test_rank.tolist() == [0, 10]
     assert results.test_appearances[2, 1, -1].tolist() == [int((ids == 0).sum()), int((ids == 10).sum())]

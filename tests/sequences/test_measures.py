@@ -97,6 +97,6 @@ def test_correlations_without_any_variation_are_undefined() -> None:
 
 
 def test_bits_per_parameter() -> None:
-    nothing, everything = np.full((2, 5), math.log(2)), np.zeros((2, 5))
+    nothing, everything = np.full(2, math.log(2)), np.zeros(2)
     np.testing.assert_allclose(bits_per_parameter(nothing, 50, 9, 30), [0, 0], atol=1e-12)
     np.testing.assert_allclose(bits_per_parameter(everything, 50, 9, 30), [15, 15])

@@ -1,11 +1,13 @@
 """ClassMem of one encoder with its baselines: the study behind `analyze.py classmem`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from memlight import dist
@@ -30,6 +32,9 @@ from memlight.storage.tables import Table
 
 Results = Mapping[str, ClassMemResult]
 """Layer -> what was found of its units; layers in execution order."""
+
+Strongest = Callable[[Mapping[Unit, int]], Mapping[Unit, Driving]]
+"""Gives the images that drive units most, among those of the class that each of them prefers."""
 
 
 def study_classmem(
@@ -74,15 +79,41 @@ def study_classmem(
             held_out = passes.measure(unseen, "external", 0)
         elif dist.rank() == 0:
             print(f"held-out column left empty: {why}")
+    return write_classmem(results, held_out, data, labels, scored.ids, partial(passes.strongest, scored), log)
+
+
+def write_classmem(
+    results: Results,
+    held_out: Results | None,
+    data: ImageDataModule,
+    labels: ClassLabels,
+    ids: Ids,
+    strongest: Strongest,
+    log: AnalysisLog,
+) -> Table:
+    """Write the tables and figures of what was measured.
+
+    Args:
+        results: layer -> result, with its null and UnitMem.
+        held_out: the same units on external images; None without any.
+        data: splits and images.
+        labels: the classes.
+        ids: of the images that were scored.
+        strongest: gives the images that drive some units most, among those of one class each.
+        log: where the results go.
+
+    Returns:
+        The table by layer (``CLASSMEM_LAYERS``).
+    """
     table, by_layer = classmem_table(results), classmem_layers(results, held_out)
     unitmem = unitmem_table({layer: result.unitmem for layer, result in results.items() if result.unitmem})
     log.table("table", table)
     log.table("layers", by_layer)
     log.table("unitmem", unitmem)
-    log.table("classes", _classes(labels, scored.ids))
+    log.table("classes", _classes(labels, ids))
     log.figure("by_layer", classmem_by_layer(by_layer), "ClassMem by layer beside shuffled labels and held-out images.")
     log.figure("scatter", classmem_scatter(table, unitmem), "ClassMem of all units against their UnitMem.")
-    _draw_units(results, passes, scored)
+    _draw_units(results, strongest, labels, data, log)
     log.headline(numbers_by_layer(by_layer, "mean", "null_mean", "held_out_mean"))
     return by_layer
 
@@ -186,7 +217,7 @@ class _Passes:
         )
 
     def strongest(self, batches: Batches, class_of: Mapping[Unit, int]) -> dict[Unit, Driving]:
-        """The images that drive some units most, among those of one class each.
+        """The images that drive some units most, among those of one class each, which are seen once more.
 
         Args:
             batches: the images that were scored.
@@ -206,34 +237,49 @@ class _Passes:
             progress=self.progress,
             title="images of their classes",
         )
-        mu, ids = mu_NR.cpu().numpy(), ids_N.cpu().numpy()
-        classes = self.labels.of(ids)
-        strongest: dict[Unit, Driving] = {}
-        for column, (unit, number) in enumerate(class_of.items()):
-            of_class = np.flatnonzero(classes == number)
-            order = of_class[np.argsort(-mu[of_class, column], kind="stable")[:COLUMNS]]
-            strongest[unit] = [(int(ids[i]), float(mu[i, column])) for i in order]
-        return strongest
+        ids = as_array(ids_N)
+        return driven_most(as_array(mu_NR), ids, self.labels.of(ids), class_of)
 
 
-def _draw_units(results: Results, passes: _Passes, scored: Batches) -> None:
+def driven_most(
+    mu_NR: NDArray[np.float32], ids: Ids, classes: Ids, class_of: Mapping[Unit, int]
+) -> dict[Unit, Driving]:
+    """The images that drive some units most, among those of one class each.
+
+    Args:
+        mu_NR: activation of each of these units on each image.
+        ids: of the images.
+        classes: of the images.
+        class_of: the class that each unit prefers.
+    """
+    found: dict[Unit, Driving] = {}
+    for column, (unit, number) in enumerate(class_of.items()):
+        of_class = np.flatnonzero(classes == number)
+        order = of_class[np.argsort(-mu_NR[of_class, column], kind="stable")[:COLUMNS]]
+        found[unit] = [(int(ids[i]), float(mu_NR[i, column])) for i in order]
+    return found
+
+
+def _draw_units(
+    results: Results, strongest: Strongest, labels: ClassLabels, data: ImageDataModule, log: AnalysisLog
+) -> None:
     """The strongest unit of each layer, and the strongest of all, with the images of their class that drive them.
 
-    Which class a unit prefers is known after the pass alone, so the images of these few classes are seen once more.
+    Which class a unit prefers is known after the pass alone.
     """
     shown = units_shown({layer: result.classmem for layer, result in results.items()})
     units = dict.fromkeys(unit for rows in shown.values() for unit in rows)
     class_of = {(layer, unit): int(results[layer].max_class[unit]) for layer, unit in units}
-    strongest = passes.strongest(scored, class_of)
+    driving = strongest(class_of)
     words = "with the images of their strongest class that drive them: id and mean activation."
     for name, rows in shown.items():
-        names = [passes.labels.names[class_of[unit]] for unit in rows]
+        names = [labels.names[class_of[unit]] for unit in rows]
         scores = [float(results[layer].classmem[unit]) for layer, unit in rows]
-        labels = [
+        captions = [
             f"{layer} unit {unit}\n{class_name} {score:.3f}"
             for (layer, unit), class_name, score in zip(rows, names, scores, strict=True)
         ]
-        draw_rows(name, labels, [strongest[unit] for unit in rows], passes.data, passes.log, words)
+        draw_rows(name, captions, [driving[unit] for unit in rows], data, log, words)
 
 
 def unit_activations(

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from memlight.analyses.exchange.columns import DONOR, NONE, by_cost
-from memlight.display.figures import BLUE, ORANGE, STYLE, value_and_error
+from memlight.display.figures import BLUE, ORANGE, STYLE, name_bars, outer_bars, value_and_error
 from memlight.storage.tables import Table
 
 MOST_ROWS = 100
@@ -28,7 +28,7 @@ def exchange_accuracy(effects: Table) -> Figure:
     """Accuracy after each exchange on both data sets, beside that of the unexchanged encoder and of the donor.
 
     Rows are ordered by what the exchange costs on the first data set. The intervals are those of the difference to the
-    unexchanged encoder of the same form.
+    unexchanged encoder of the same form, of each by itself; thin lines are those that hold all of them at once.
 
     Args:
         effects: columns ``EXCHANGE_EFFECTS``.
@@ -44,7 +44,10 @@ def exchange_accuracy(effects: Table) -> Figure:
             _, error_of_drop = value_and_error(effects, "drop", rows, 100)
             ax.axvline(top1[row_of[NONE]], color=colour, lw=1.1, label=f"unexchanged, {label}")
             ax.axvline(top1[row_of[DONOR]], color=colour, lw=1.1, ls=":", label=f"donor, {label}")
+            changes = _accuracies(effects, rows, top1[row_of[NONE]])
+            outer_bars(ax, np.arange(len(rows)) + shift, changes, "top1", slice(None), colour, scale=1, along="x")
             _points(ax, top1[rows], error_of_drop[::-1], form, shift, f"exchanged, {label}")
+        name_bars(ax, effects, "drop")
         ax.set_title(f"Accuracy on {dataset}")
         ax.set_xlabel("linear probe, % of test images")
     return _with_legend(figure, axes)
@@ -77,6 +80,14 @@ def exchange_layermem(layers: Table) -> Figure:
     return _with_legend(figure, axes)
 
 
+def _accuracies(effects: Table, rows: list[int], none: float) -> Table:
+    """The bands of drops as bands of accuracies, in per cent; nothing where there are none."""
+    if "drop_simultaneous_low" not in effects:
+        return {}
+    low, high = (none - 100 * effects[f"drop_simultaneous_{end}"][rows] for end in ("high", "low"))
+    return {"top1_simultaneous_low": low, "top1_simultaneous_high": high}
+
+
 def _forms(table: Table) -> list[bool]:
     return [False, True] if table["recalibrated"].any() else [False]
 
@@ -106,7 +117,7 @@ def _points(
     """A point for each row, with its interval where there is one; hollow ones are those before the exchange."""
     _, colour, marker, _ = FORMS[form]
     style: dict[str, Any] = {"fmt": marker, "color": colour, "mfc": colour if filled else "white", "ms": 3.6}
-    ax.errorbar(x, np.arange(len(x)) + shift, xerr=error, **style, elinewidth=1, capsize=0, label=label)
+    ax.errorbar(x, np.arange(len(x)) + shift, xerr=error, **style, elinewidth=1.4, capsize=0, label=label)
 
 
 def _short(subset: str) -> str:

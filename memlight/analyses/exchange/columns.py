@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memlight.storage.schema import Column, Schema, columns, interval
+from memlight.storage.schema import Column, Schema, claimed, columns, interval
 
 EXCHANGE_TABLE: Schema = {
     **columns(str, "layers", "dataset"),
@@ -17,6 +17,7 @@ EXCHANGE_EFFECTS: Schema = {
     **interval("drop"),
     **columns(float, "knn_top1"),
     **columns(int, "n_train", "n_test"),
+    **claimed("drop", "p_adjusted"),
 }
 
 EXCHANGE_LAYERS: Schema = {

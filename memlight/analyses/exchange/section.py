@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 
-from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, by_cost
+import numpy as np
+
+from memlight.analyses.exchange.columns import DONOR, EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, NONE, by_cost
+from memlight.analyses.verdicts import against_untreated
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, number, word
 from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
+from memlight.display.words import named_above, together
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
 
@@ -15,12 +19,13 @@ from memlight.storage.tables import Table, read_table
     "In copies of this run's encoder layers were replaced by those of a donor: an encoder of the same architecture "
     "from another run. A new probe on each data set says what a copy can still be used for. Layers that were not "
     "trained together fit badly, whatever they have learned, so a fall in accuracy alone is no sign of memory. "
-    "Intervals are 95 %; those of accuracies are of the difference to the unexchanged encoder on the same test "
-    "images. The contrast compares the copy with its partner, whose memory of its own images stays in it.",
+    "Intervals in the tables are 95 % for each row by itself; those of accuracies are of the difference to the "
+    "unexchanged encoder on the same test images, whose p (exact, McNemar) is adjusted for all exchanges on all data "
+    "sets (Holm). The contrast compares the copy with its partner, whose memory of its own images stays in it.",
 )
 def exchange_section(analysis: AnalysisDir) -> str:
     """HTML of all exchanges of layers into the encoders of a run; empty where there are none."""
-    effects = read_table(analysis.table("effects"), EXCHANGE_EFFECTS)
+    effects = against_untreated(read_table(analysis.table("effects"), EXCHANGE_EFFECTS), (NONE, DONOR))
     layermem = {
         row["layers"]: [number(row["layermem_before"]), number(row["layermem_after"])]
         for row in rows_of(read_table(analysis.table(), EXCHANGE_TABLE))
@@ -41,7 +46,9 @@ def exchange_section(analysis: AnalysisDir) -> str:
 def _by_encoder(effects: Table, recalibrated: bool, layermem: Mapping[str, list[Cell]] | None = None) -> str:
     """A row for each encoder of one form: accuracy and its change on every data set, then LayerMem where given."""
     datasets = dict.fromkeys(effects["dataset"].tolist())
-    heads = ["layers", *(head for name in datasets for head in (f"{name}, top-1 %", "change", "95 % interval"))]
+    heads = ["layers"]
+    for name in datasets:
+        heads += [f"{name}, top-1 %", "change", "95 % interval", "p, adjusted"]
     cells: dict[str, list[Cell]] = {}
     for row in rows_of(effects):
         if row["recalibrated"] == recalibrated:
@@ -50,6 +57,7 @@ def _by_encoder(effects: Table, recalibrated: bool, layermem: Mapping[str, list[
                     number(POINTS * row["top1"], 2),
                     number(-POINTS * row["drop"], 2),
                     interval(-POINTS * row["drop_high"], -POINTS * row["drop_low"], 2),
+                    number(row["p_adjusted"]),
                 )
             )
     if layermem is None:
@@ -62,24 +70,29 @@ def exchange_words(effects: Table) -> str:
     """What the exchanges did, in words that follow the numbers.
 
     Args:
-        effects: columns ``EXCHANGE_EFFECTS``.
+        effects: columns ``EXCHANGE_EFFECTS``, with what may be said of them.
     """
     sentences = []
+    among = f"{together(int(np.isfinite(effects['p_adjusted']).sum()), 'comparisons')}, intervals too"
     for dataset in dict.fromkeys(effects["dataset"].tolist()):
         none, donor, *copies = by_cost(effects, dataset).values()
         before, others = (POINTS * effects["top1"][row] for row in (none, donor))
-        fell, rose = (effects["drop_low"][copies] > 0).sum(), (effects["drop_high"][copies] < 0).sum()
+        drop, p = effects["drop"][copies], effects["p_adjusted"][copies]
+        fell, rose = named_above(drop, p).sum(), named_above(-drop, p).sum()
         least = f", {_extreme(effects, copies[0])}." if len(copies) > 1 else "."
         sentences.append(
             f"On {dataset} the unexchanged encoder classifies {before:.1f} % of the test images correctly, the donor "
-            f"{others:.1f} %. Accuracy fell in {fell} of {len(copies)} exchanges and rose in {rose}, by intervals that "
-            f"leave out 0; {_extreme(effects, copies[-1])}{least}"
+            f"{others:.1f} %. Accuracy fell in {fell} of {len(copies)} exchanges and rose in {rose} ({among}); "
+            f"{_extreme(effects, copies[-1])}{least}"
         )
     return " ".join(sentences)
 
 
 def _extreme(effects: Table, row: int) -> str:
-    change, low, high = (-POINTS * effects[name][row] for name in ("drop", "drop_high", "drop_low"))
+    """The change of an exchange that was chosen for it, with the interval that holds all of them at once."""
+    change, low, high = (
+        -POINTS * effects[f"drop{end}"][row] for end in ("", "_simultaneous_high", "_simultaneous_low")
+    )
     sign = "+" if change > 0 else ""
     return (
         f"exchanging {effects['layers'][row]} changed it by {sign}{decimals(change, 1)} points "

@@ -19,6 +19,7 @@ from memlight.analyses.exchange.command import ExchangeOptions
 from memlight.analyses.layermem.tables import contrast_interval
 from memlight.analyses.probe.accuracy import Accuracy, measure_accuracy
 from memlight.analyses.probe.command import ProbeOptions
+from memlight.analyses.verdicts import against_untreated
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
@@ -32,6 +33,7 @@ from memlight.interventions.recalibrate import batchnorms, recalibrate_batchnorm
 from memlight.metrics.layermem import LayerMem, LayerMemResult, aligner
 from memlight.runs.log import AnalysisLog
 from memlight.stats import Interval
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, table_of
 
 Subset = tuple[str, ...]
@@ -173,19 +175,21 @@ def study_exchange(
     log.table("table", table)
     for form in measured[1:]:
         log.table("recalibrated", table_of(EXCHANGE_TABLE, form.rows))
-    effects = table_of(EXCHANGE_EFFECTS, [row for form in measured for row in form.effects])
+    rows = [row for form in measured for row in form.effects]
+    effects = against_untreated(table_of(required(EXCHANGE_EFFECTS), rows), (NONE, DONOR))
     log.table("effects", effects)
     caption = (
         "Accuracy of a new linear probe after layers were exchanged; each interval is that of the difference to the "
-        "unexchanged encoder (line) on the same test images."
+        "unexchanged encoder (line) on the same test images, thin the one that holds all exchanges at once."
     )
     log.figure("accuracy", exchange_accuracy(effects), caption)
     if exchange.partner is not None:
         layers = table_of(EXCHANGE_LAYERS, [row for form in measured for row in form.layers])
         log.table("layers", layers)
         caption = (
-            "The exchanged layers before and after; their mean where several were exchanged. The partner's memory of "
-            "its own images is a part of the contrast too, and stays when the recipient's layers go."
+            "The exchanged layers before and after; their mean where several were exchanged. Intervals are "
+            "those of each layer by itself. The partner's memory of its own images is a part of the contrast too, and "
+            "stays when the recipient's layers go."
         )
         log.figure("layermem", exchange_layermem(layers), caption)
     log.headline(exchange_headline(effects))

@@ -10,14 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from torch import Tensor
 
-from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
+from memlight.analyses.finetune.claims import gains_claimed
+from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE, HEAD, NAMED, RANDOM, is_ranked
 from memlight.errors import UserError
 from memlight.random import permutation
 from memlight.stats import Interval
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, table_of
-
-HEAD, NAMED, RANDOM = "head", "named", "random"
-"""How the layers of an arm are chosen, where it is not by a column of ``layermem/table.csv``."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,8 @@ def finetune_tables(
     """Every trial of every arm (``FINETUNE_TABLE``), and every arm over its trials (``FINETUNE_EFFECTS``).
 
     ``gain`` is over the linear layer alone, ``over_random`` over random layers of the same number; NaN for the arm
-    itself, and where there are no random ones to compare a ranking with.
+    itself, and where there are no random ones to compare a ranking with. What may be said of both is said of all arms
+    together (`memlight.analyses.finetune.claims.gains_claimed`).
 
     Args:
         arms: the first trains the linear layer alone.
@@ -197,10 +197,11 @@ def finetune_tables(
         trained = float(np.mean([parameters[layers] for layers in arm.draws]))
         top1 = trials_interval(top1_T.cpu())
         gain = paired_gain(right_TM, head) if arm.count else unknown
-        ranked = arm.rank_by not in (HEAD, NAMED, RANDOM) and arm.count in random
+        ranked = is_ranked(arm.rank_by) and arm.count in random
         over_random = gain_over_random(right_TM, random[arm.count]) if ranked else unknown
         effects.append((arm.name, named, arm.rank_by, arm.count, len(arm.draws), trained, *top1, *gain, *over_random))
-    return table_of(FINETUNE_TABLE, trials), table_of(FINETUNE_EFFECTS, effects)
+    table = table_of(FINETUNE_TABLE, trials)
+    return table, gains_claimed(table_of(required(FINETUNE_EFFECTS), effects), table)
 
 
 def _quantile_times_deviation(values_T: NDArray[Any], confidence: float) -> float:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from memlight.display.figures import BLUE, GREY, ORANGE, PURPLE, STYLE
+from memlight.display.figures import BLUE, GREY, ORANGE, PURPLE, STYLE, name_bars, outer_bars
 from memlight.storage.tables import Table
 
 COLOURS = {"head": "black", "named": BLUE, "delta": BLUE, "layermem": ORANGE, "contrast": PURPLE, "random": GREY}
@@ -28,6 +28,7 @@ def finetune_chart(effects: Table, table: Table) -> Figure:
     gains, costs = figure.subplots(1, 2, width_ratios=[1.15, 1])
     _gains(gains, effects, table)
     _costs(costs, effects, table)
+    name_bars(costs, effects, "gain")
     figure.legend(*costs.get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside lower right")
     return figure
 
@@ -40,15 +41,16 @@ def _gains(ax: Axes, effects: Table, table: Table) -> None:
         low, middle, high = (100 * effects[f"gain{end}"][row] for end in ("_low", "", "_high"))
         trials = 100 * table["gain"][table["arm"] == effects["arm"][row]]
         ax.plot(trials, np.full(len(trials), y), "|", color=colour, ms=9, alpha=0.6)
+        outer_bars(ax, y, effects, "gain", row, colour, along="x")
         if np.isfinite(low):
-            ax.plot([low, high], [y, y], color=colour, lw=1.4)
+            ax.plot([low, high], [y, y], color=colour, lw=1.8)
         ax.plot(middle, y, "o", color=colour)
     ax.set_yticks(range(len(rows)), [_label(effects, row) for row in rows.tolist()], fontsize=8)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     ax.set_title("Gain: 0 if the layers add nothing")
-    ax.set_xlabel("top-1 minus that of a linear classifier alone,\npoints (mean, 95 % interval, each trial)")
+    ax.set_xlabel("top-1 minus that of a linear classifier alone,\npoints (mean, intervals, each trial)")
 
 
 def _label(effects: Table, row: int) -> str:

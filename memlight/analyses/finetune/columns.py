@@ -1,6 +1,6 @@
 """Columns of the tables of fine-tuning."""
 
-from memlight.storage.schema import Column, Schema, columns, interval
+from memlight.storage.schema import Column, Schema, claimed, columns, interval
 
 FINETUNE_TABLE: Schema = {
     **columns(str, "arm", "layers", "rank_by"),
@@ -15,4 +15,14 @@ FINETUNE_EFFECTS: Schema = {
     **interval("top1", title="top-1 %", digits=2, percent=True),
     **interval("gain", title="gain, points", digits=2, percent=True),
     **interval("over_random", title="over random, points", digits=2, percent=True),
+    **claimed("gain"),
+    **claimed("over_random"),
 }
+
+HEAD, NAMED, RANDOM = "head", "named", "random"
+"""How the layers of an arm are chosen, where it is not by a column of ``layermem/table.csv``."""
+
+
+def is_ranked(rank_by: str) -> bool:
+    """Whether the layers of an arm are the first of a ranking."""
+    return rank_by not in (HEAD, NAMED, RANDOM)

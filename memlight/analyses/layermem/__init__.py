@@ -7,6 +7,8 @@ from memlight.analyses.layermem.columns import (
     LAYERMEM_SAMPLES,
     LAYERMEM_TABLE,
     LAYERMEM_TESTS,
+    MEMBERSHIP,
+    PLACEBOS,
     headline,
 )
 from memlight.analyses.layermem.command import layermem
@@ -22,6 +24,8 @@ ANALYSIS = Analysis(
         "tests": LAYERMEM_TESTS,
         "agreement": LAYERMEM_AGREEMENT,
         "blocks": LAYERMEM_BLOCKS,
+        "membership": MEMBERSHIP,
+        "placebos": PLACEBOS,
     },
     heading="Where it memorises",
     section=later("memlight.analyses.layermem.section", "layermem_section"),
@@ -30,9 +34,12 @@ ANALYSIS = Analysis(
     numbers={
         "contrast/last": Number("contrast, last layer", interval=True, digits=4, panel="contrast, last layer"),
         "contrast/peak": Number("contrast, highest layer", interval=True, digits=4, panel="contrast, highest layer"),
+        "contrast/peak_p": Number(),
         "layermem/last": Number(),
+        "membership/auc_pair_peak": Number("membership AUC, highest layer", interval=True, panel="membership AUC"),
+        "membership/auc_pair_peak_p": Number(),
     },
-    words=("contrast/peak_layer",),
+    words=("contrast/peak_layer", "membership/auc_pair_peak_layer"),
     by_layer="table",
     curves={
         "contrast": Curve("contrast", "contrast", interval=("contrast_low", "contrast_high")),
@@ -40,7 +47,7 @@ ANALYSIS = Analysis(
     },
     docs="METHODS.md",
     answers=(
-        "where: the **contrast** with its interval, LayerMem as published, and the controls, for every layer;"
-        " the most and least memorised images"
+        "where: the **contrast** of every layer, tested over all layers at once, LayerMem as published, its controls;"
+        " whether a layer gives away which images were trained on (AUC); the most and least memorised images"
     ),
 )

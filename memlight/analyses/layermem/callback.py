@@ -5,7 +5,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from memlight.analyses.layermem import ANALYSIS
 from memlight.analyses.layermem.command import LayerMemOptions
-from memlight.analyses.layermem.study import layermem_headline, study_layermem
+from memlight.analyses.layermem.study import study_layermem
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.splits import PARTNERS
 from memlight.errors import named
@@ -16,7 +16,8 @@ class LayerMemCallback(ObserverCallback):
 
     The member trained first has no partner yet and is left out; when the second one trains, every epoch at which the
     partner kept a checkpoint (``--keep_every``) is measured. Results: ``analysis/layermem-epoch=N``, and
-    ``layermem/contrast/<layer>`` and ``layermem/layermem/<layer>`` in the member's metrics.
+    ``layermem/contrast/<layer>``, ``layermem/layermem/<layer>`` and ``layermem/auc_pair/<layer>`` in the member's
+    metrics.
 
     Args:
         every_n_epochs: how often.
@@ -49,9 +50,8 @@ class LayerMemCallback(ObserverCallback):
                 rank_zero_info(f"{where} has no such checkpoint yet; not measured.")
             return
         f, g = (mine, partner) if data.role == "candidate" else (partner, mine)
-        views = data.view_maker()
         with self.log_to_disk(trainer, ANALYSIS, self.moment(trainer)) as log:
-            table = study_layermem(
-                f, g, data, views, self.names(mine), self.options, log, max_forward=self.max_forward, progress=False
+            numbers = study_layermem(
+                f, g, data, self.names(mine), self.options, log, max_forward=self.max_forward, progress=False
             )
-        self.log_numbers(pl_module, "layermem", layermem_headline(table))
+        self.log_numbers(pl_module, "layermem", numbers)

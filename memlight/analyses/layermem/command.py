@@ -1,10 +1,14 @@
 """`analyze.py layermem`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from memlight.errors import at_least
+from memlight.errors import UserError, at_least
 from memlight.runs.flags import Place, Results, Trained
+
+if TYPE_CHECKING:
+    from memlight.batch import ViewMaker
+    from memlight.data.images import ImageDataModule
 
 
 @dataclass(frozen=True)
@@ -15,9 +19,11 @@ class LayerMemOptions:
         views: views of each image.
         distance: between the features of two views.
         pairs: all pairs of views, or each view against the untouched image (clean, as in the authors' code).
-        scale: ratio (paper, eq 2), range (authors' code) or none (eq 1).
+        scale: ratio (paper, eq 2), range (authors' code; here one range over the images of all splits) or none (eq 1).
         view_set: augmentation set; the one that was trained with if unset.
         seed: of the views; the training's if unset.
+        view_epoch: score the views that were trained on in this epoch, counted from 0, in place of fresh ones; the
+            training drew data.num_views of each image, and further views are fresh.
     """
 
     views: int = 10
@@ -26,9 +32,31 @@ class LayerMemOptions:
     scale: Literal["ratio", "range", "none"] = "ratio"
     view_set: str | None = None
     seed: int | None = None
+    view_epoch: int | None = None
 
     def __post_init__(self) -> None:
         at_least(2, views=self.views)
+        if self.view_epoch is not None:
+            at_least(0, view_epoch=self.view_epoch)
+
+    def view_maker(self, data: "ImageDataModule") -> "ViewMaker":
+        """What both encoders are shown of each image."""
+        views = None if self.view_set is None else data.make_views(self.view_set)
+        epoch = {} if self.view_epoch is None else {"epoch": self.view_epoch}
+        return data.view_maker(views, seed=self.seed, clean_first=self.pairs == "clean", **epoch)
+
+    def require_epoch(self, epochs: int | None) -> None:
+        """Refuse a `view_epoch` that the training did not have.
+
+        Args:
+            epochs: how many the encoders were trained for; None where that is not known.
+
+        Raises:
+            UserError: it was trained for fewer.
+        """
+        if self.view_epoch is not None and epochs is not None and self.view_epoch >= epochs:
+            why = f"the encoders were trained for {epochs} epochs"
+            raise UserError("view_epoch", self.view_epoch, why, f"choose 0 to {epochs - 1}")
 
 
 def layermem(
@@ -55,9 +83,10 @@ def layermem(
 
     with open_run(run, place, network=trained.network) as opened:
         opened.require_images("candidate", "independent")
-        make_views = opened.data.view_maker(opened.views(options.view_set), seed=options.seed)
+        opened.views(options.view_set)  # refuses an unknown set before the encoders are loaded
+        options.require_epoch(opened.metadata["candidate"].get("epochs"))
         f, g = opened.pair(trained.checkpoint)
         names = opened.layers(f, layers)
         opened.read_images()
         with opened.log(ANALYSIS, results.tag or trained.tag, results.logger, options.seed) as log:
-            study_layermem(f, g, opened.data, make_views, names, options, log, max_forward=place.max_forward)
+            study_layermem(f, g, opened.data, names, options, log, max_forward=place.max_forward)

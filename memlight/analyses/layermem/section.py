@@ -6,43 +6,91 @@ from typing import Any
 
 import numpy as np
 
-from memlight.analyses.layermem.columns import LAYERMEM_TABLE, LAYERMEM_TESTS
+from memlight.analyses.layermem.columns import (
+    LAYERMEM_SAMPLES,
+    LAYERMEM_TABLE,
+    LAYERMEM_TESTS,
+    MEMBERSHIP,
+    PLACEBOS,
+)
 from memlight.display import page
 from memlight.display.page import Cell, decimals, word
 from memlight.display.parts import drawn, figures, heading, section
-from memlight.display.words import joined
-from memlight.storage.run_files import Summary
-from memlight.storage.rundir import AnalysisDir
+from memlight.display.words import FAMILY_WISE, joined, named_above, together
+from memlight.stats import family
+from memlight.storage.run_files import SplitsFile, Summary
+from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
 
 
 def contrast_words(table: Table) -> str:
-    """The headline in words that follow the numbers.
+    """The headline in words that follow the numbers: layers are named by adjusted p-values only.
 
     Args:
-        table: columns ``LAYERMEM_TABLE``.
+        table: columns ``LAYERMEM_TABLE``, with ``p_adjusted``; see `with_verdicts` for tables that lack it.
     """
-    layers, low, high = table["layer"].tolist(), table["contrast_low"], table["contrast_high"]
-    above = [name for name, bound in zip(layers, low, strict=True) if bound > 0]
-    below = [name for name, bound in zip(layers, high, strict=True) if bound < 0]
+    layers, contrast, p = table["layer"].tolist(), table["contrast"], table["p_adjusted"]
+    above, below = (table["layer"][named_above(sign * contrast, p)].tolist() for sign in (1, -1))
+    count = together(len(layers)) if len(layers) > 1 else "one layer was tested"
     if not above:
-        text = f"No memorisation is measured in any of {len(layers)} layers: no contrast lies above 0."
+        lowest = f"; smallest adjusted p {p_words(np.nanmin(p))}" if np.isfinite(p).any() else ""
+        text = (
+            f"No memorisation is measured in any of {len(layers)} layers: no contrast lies above 0 ({count}{lowest})."
+        )
     else:
-        top = int(np.nanargmax(np.where(low > 0, table["contrast"], np.nan)))
+        top = int(np.nanargmax(np.where(named_above(contrast, p), contrast, np.nan)))
         text = (
             f"Memorisation is measured in {len(above)} of {len(layers)} layers, most in {layers[top]}: contrast "
-            f"{decimals(table['contrast'][top])}, 95 % interval {decimals(low[top])} to {decimals(high[top])}."
+            f"{decimals(contrast[top])}{_band(table, top, 'contrast')}, adjusted p {p_words(p[top])} ({count})."
         )
-        silent = [name for name, a, b in zip(layers, low, high, strict=True) if a <= 0 <= b]
+        tested = table["layer"][np.isfinite(p)].tolist()
+        silent = [name for name in tested if name not in (*above, *below)]
         if silent:
-            text += f" No memorisation is measured in {joined(silent, 'the others')} (interval includes 0)."
+            text += f" No memorisation is measured in {joined(silent, 'the others')}."
     if below:
         text += f" In {joined(below)} the contrast lies below 0, which memorisation cannot explain."
     return text
 
 
+def membership_words(membership: Table) -> str:
+    """What the AUC says, in a sentence that follows the numbers.
+
+    Args:
+        membership: columns ``MEMBERSHIP``.
+    """
+    value, p = membership["auc_pair"], membership["p_adjusted"]
+    if not np.isfinite(value).any():
+        return ""
+    top = int(np.nanargmax(value))
+    layer, at = membership["layer"][top], f"{decimals(value[top], 2)}{_band(membership, top, 'auc_pair', 2)}"
+    asked = "Of two images, one from each member's own, the score of"
+    if named_above(value, p, 0.5)[top]:
+        return (
+            f"{asked} {layer} tells which member was trained on which with an AUC of {at}, where chance is .5 "
+            f"(adjusted p {p_words(p[top])})."
+        )
+    return (
+        f"{asked} no layer tells which member was trained on which better than chance: the highest AUC is {at}, in "
+        f"{layer}, where chance is .5 (adjusted p {p_words(p[top])})."
+    )
+
+
+def _band(table: Table, row: int, name: str, digits: int = 4) -> str:
+    if f"{name}_simultaneous_low" not in table:
+        return ""
+    low, high = (table[f"{name}_simultaneous_{end}"][row] for end in ("low", "high"))
+    return f", 95 % band over all layers {decimals(low, digits)} to {decimals(high, digits)}"
+
+
+def p_words(p: float) -> str:
+    """A p-value in two digits."""
+    return "undefined" if math.isnan(p) else f"{p:.2g}"
+
+
 def blocks_words(headline: Mapping[str, Any]) -> str:
     """Whether attention or MLP memorises more, in words that follow the numbers; empty for other architectures.
+
+    It is one test, of the mean over blocks, so there is no family to correct for.
 
     Args:
         headline: of the summary of ``layermem``.
@@ -50,10 +98,11 @@ def blocks_words(headline: Mapping[str, Any]) -> str:
     if "mlp_minus_attention" not in headline:
         return ""
     value, low, high = (headline[f"mlp_minus_attention{end}"] for end in ("", "_low", "_high"))
+    apart = headline.get("mlp_minus_attention_p", 0.0) <= FAMILY_WISE
     verdict = "neither memorises measurably more than the other"
-    if low > 0:
+    if low > 0 and apart:
         verdict = "the MLPs memorise more"
-    elif high < 0:
+    elif high < 0 and apart:
         verdict = "the attentions memorise more"
     return (
         f"MLP minus attention, image by image and averaged over the blocks: contrast {decimals(value)}, 95 % interval "
@@ -61,33 +110,104 @@ def blocks_words(headline: Mapping[str, Any]) -> str:
     )
 
 
-def contrast_verdict(low: float, high: float) -> Cell:
-    """What an interval of the contrast says about one layer."""
-    if low > 0:
-        return word("memorisation measured", "yes")
-    if high < 0:
-        return word("below 0", "no")
-    if math.isnan(low) or math.isnan(high):
+def contrast_verdict(contrast: float, p_adjusted: float) -> Cell:
+    """What is said about one layer."""
+    if math.isnan(contrast) or math.isnan(p_adjusted):
         return word("not defined", "no")
-    return word("no memorisation measured", "no")
+    if p_adjusted > FAMILY_WISE:
+        return word("no memorisation measured", "no")
+    return word("memorisation measured", "yes") if contrast > 0 else word("below 0", "no")
+
+
+def with_verdicts(analysis: AnalysisDir) -> tuple[Table, Table, Table]:
+    """Tables of LayerMem, membership and placebos; those of an earlier version are made anew from its samples.
+
+    Args:
+        analysis: a result of `analyze.py layermem`.
+    """
+    table = read_table(analysis.table(), LAYERMEM_TABLE)
+    if "p_adjusted" in table and analysis.table("membership").is_file():
+        membership = read_table(analysis.table("membership"), MEMBERSHIP)
+        return table, membership, read_table(analysis.table("placebos"), PLACEBOS)
+    from memlight.analyses.layermem.membership import membership_table, placebo_table, scores_in
+
+    scores = scores_in(read_table(analysis.table("samples"), LAYERMEM_SAMPLES))
+    layers = table["layer"].tolist()
+    tested = family(scores["candidate"]["score"], scores["independent"]["score"])
+    verdicts = {
+        "contrast_low": tested.low,
+        "contrast_high": tested.high,
+        "p_adjusted": tested.p_adjusted,
+        "contrast_simultaneous_low": tested.simultaneous_low,
+        "contrast_simultaneous_high": tested.simultaneous_high,
+    }
+    return {**table, **verdicts}, membership_table(layers, scores), placebo_table(layers, scores)
 
 
 @section(
     "layermem",
     "The contrast compares images only one encoder has seen: (mean score of candidates minus mean score of "
     "independent images) / 2. Differences in smoothness between the two trainings cancel in it, so it is 0 where "
-    "nothing is memorised; the published LayerMem, beside its controls, keeps that offset. Intervals are 95 %, "
-    "for each layer by itself.",
+    "nothing is memorised; the published LayerMem, beside its controls, keeps that offset. Layers are tested together: "
+    "where nothing is memorised, a sentence names a layer in at most 5 of 100 cases (max-T over relabelled images). "
+    "Intervals in the table are 95 %, for each layer by itself.",
 )
 def layermem_section(analysis: AnalysisDir) -> str:
     """HTML of the results of `analyze.py layermem`; empty where there are none."""
-    table, tests = read_table(analysis.table(), LAYERMEM_TABLE), read_table(analysis.table("tests"), LAYERMEM_TESTS)
+    (table, membership, placebos), tests = with_verdicts(analysis), read_table(analysis.table("tests"), LAYERMEM_TESTS)
     html = heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
+    html += page.paragraph(dealt_words(analysis))
     if by_block := blocks_words(read_json(analysis.summary, Summary)["headline"]):
         html += page.paragraph(by_block)
-    reading = ("reading", lambda row: contrast_verdict(row["contrast_low"], row["contrast_high"]))
-    others = [name for name, column in LAYERMEM_TABLE.items() if column.title and name not in ("layer", "contrast")]
-    html += drawn(table, LAYERMEM_TABLE, "layer", "contrast", reading, *others)
+    reading = ("reading", lambda row: contrast_verdict(row["contrast"], row["p_adjusted"]))
+    own = ("layer", "contrast", "p_adjusted")
+    others = [name for name, column in LAYERMEM_TABLE.items() if column.title and name not in own]
+    html += drawn(table, LAYERMEM_TABLE, *own, reading, *others)
     p = ("p", lambda row: Cell(f"{row['p']:.1e}", row["p"]))
     title = "Welch's t-test of the candidates' published scores against each control"
-    return html + page.folded(title, drawn(tests, LAYERMEM_TESTS, "layer", "control", "t", p)) + figures(analysis)
+    html += page.folded(title, drawn(tests, LAYERMEM_TESTS, "layer", "control", "t", p))
+    return html + membership_part(membership, placebos) + figures(analysis)
+
+
+def membership_part(membership: Table, placebos: Table) -> str:
+    """Membership by layer, what each number may be called, and the placebos."""
+    if not np.isfinite(membership["auc_pair"]).any():
+        return ""
+    html = "<h3>Membership by layer</h3>" + page.paragraph(membership_words(membership))
+    html += page.paragraph(
+        "Chance is .5. The AUC of the pair is a contrast and not an attack: its reference encoder was trained on the "
+        "other group, which doubles the effect. The attack compares with one reference encoder that saw neither group "
+        "of images; TPR is the share of members that it finds at that share of false alarms. Alone is an attack that "
+        "needs no reference. Norm and density are contrasts of the two encoders. The probe is a white-box attack, and "
+        "no upper bound: membership is a change of smoothness around an image, which a probe of features hardly sees. "
+        "Sentences rest on the AUC of the pair alone.",
+        "soft",
+    )
+    html += drawn(membership, MEMBERSHIP)
+    return html + page.paragraph(placebo_words(placebos)) + page.folded("Placebos", drawn(placebos, PLACEBOS))
+
+
+def placebo_words(placebos: Table) -> str:
+    """Whether halves of images that no encoder tells apart differ, which they should not."""
+    parts = []
+    for name in dict.fromkeys(placebos["placebo"].tolist()):
+        rows = placebos["placebo"] == name
+        layers = placebos["layer"][rows & (placebos["p_adjusted"] <= FAMILY_WISE)].tolist()
+        found = f"differ in {joined(layers)}, which happens in 5 of 100 cases" if layers else "differ in no layer"
+        share = placebos["outside"][rows][0]
+        parts.append(f"halves of the {name} images {found} ({100 * share:.1f} % of 200 halvings do; 5 % are expected)")
+    return f"Placebos: {'; '.join(parts)}." if parts else "Placebos: no shared or external images were measured."
+
+
+def dealt_words(analysis: AnalysisDir) -> str:
+    """Whether the groups were dealt at random, which is what makes the contrast an experiment."""
+    splits = RunDir(analysis.dir.parent.parent).splits
+    if splits.is_file() and read_json(splits, SplitsFile)["order"] == "random":
+        return (
+            "Candidates and independent images were dealt at random, so the contrast is a randomised "
+            "difference-in-differences: two trainings times two groups of images."
+        )
+    return (
+        "Candidates and independent images were not dealt at random (consecutive images of the data set): that both "
+        "groups would score alike without memorisation is an assumption here, which the placebos cannot check."
+    )

@@ -3,14 +3,23 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import nn
 
 from memlight import dist
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, layer_agreement
 from memlight.analyses.layermem.chart import agreement_between_layers, layermem_by_block, layermem_by_depth
 from memlight.analyses.layermem.command import LayerMemOptions
-from memlight.analyses.layermem.tables import (
+from memlight.analyses.layermem.membership import (
     Results,
+    Scores,
+    membership_table,
+    placebo_table,
+    probe_aucs,
+    scores_of,
+)
+from memlight.analyses.layermem.membership_chart import membership_by_depth
+from memlight.analyses.layermem.tables import (
     control_tests,
     layermem_blocks,
     layermem_intervals,
@@ -18,11 +27,12 @@ from memlight.analyses.layermem.tables import (
     layermem_table,
     mlp_minus_attention,
 )
-from memlight.batch import ViewMaker
 from memlight.data.images import ImageDataModule
+from memlight.data.loading import Batches
 from memlight.display.pictures import image_grid
-from memlight.features.passes import images_at_once
-from memlight.metrics.layermem import LayerMemResult, measure_layermem
+from memlight.features.passes import device_of, images_at_once
+from memlight.metrics.layermem import LayerMemResult, in_one_unit, measure_layermem
+from memlight.runs.analysis import numbers_by_layer
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array
 from memlight.storage.tables import Table
@@ -36,37 +46,32 @@ def study_layermem(
     encoder_f: nn.Module,
     encoder_g: nn.Module,
     data: ImageDataModule,
-    make_views: ViewMaker,
     layers: Sequence[str],
     options: LayerMemOptions,
     log: AnalysisLog,
     *,
     max_forward: int = 1024,
     progress: bool = True,
-) -> Table:
+) -> dict[str, float]:
     """Score the images of every split on every layer, and write tables and figures.
-
-    Of the shared images as many are scored as there are candidates: they are a control, and there are many more.
 
     Args:
         encoder_f: the encoder that saw the candidates.
         encoder_g: the encoder that saw the independent images.
         data: splits and images.
-        make_views: ``(batch, view index) -> (B, 3, h, w)``.
         layers: module paths in execution order.
-        options: how the images are scored; its set of views and their seed are those of ``make_views``.
+        options: how the images are scored, and on which views.
         log: where the results go.
         max_forward: most views in one forward.
         progress: show bars.
 
     Returns:
-        The table by layer (``LAYERMEM_TABLE``).
+        What `write_layermem` gives.
     """
     results: dict[str, dict[str, LayerMemResult]] = {}
+    make_views = options.view_maker(data)
     for split in SPLITS:
-        limit = len(data.split.candidate) if split == "shared" else None
-        at_once = images_at_once(max_forward, options.views)
-        batches = data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
+        batches = batches_of(split, data, images_at_once(max_forward, options.views))
         if len(batches.ids) == 0:
             continue
         results[split] = measure_layermem(
@@ -79,32 +84,75 @@ def study_layermem(
             distance=options.distance,
             pairs=options.pairs,
             scale=options.scale,
+            traces=True,
             max_forward=max_forward,
             progress=progress,
             title=f"LayerMem {split}",
         )
         log.images += len(batches.ids)
+    return write_layermem(results, data, options, log, device_of(encoder_f))
+
+
+def batches_of(split: str, data: ImageDataModule, at_once: int) -> Batches:
+    """This process's share of the images of a split that LayerMem scores.
+
+    Of the shared images as many are scored as there are candidates: they are a control, and there are many more.
+    """
+    limit = len(data.split.candidate) if split == "shared" else None
+    return data.batches(split, at_once, dist.rank(), dist.world_size(), limit=limit)
+
+
+def write_layermem(
+    results: Results, data: ImageDataModule, options: LayerMemOptions, log: AnalysisLog, device: torch.device
+) -> dict[str, float]:
+    """Write the tables and figures of what was measured.
+
+    Args:
+        results: of every split that has images, with traces.
+        data: splits and images.
+        options: how the images were scored.
+        log: where the results go.
+        device: where distances between images are computed.
+
+    Returns:
+        Numbers for W&B and the summary: ``contrast/<layer>``, ``layermem/<layer>`` and ``auc_pair/<layer>``.
+    """
+    results = in_one_unit(results, options.scale)
+    layers = list(results["candidate"])
     table, intervals = layermem_table(results), layermem_intervals(results)
+    scores = scores_of(results, device)
     log.table("table", table)
-    log.table("samples", layermem_samples(results, data.labels_of))
+    log.table("samples", layermem_samples(results, scores, data.labels_of))
     log.table("tests", control_tests(results))
     log.table("intervals", intervals)
-    caption = "Contrast, published LayerMem with its controls, and delta; bands are 95 % intervals over images."
+    caption = (
+        "Contrast, published LayerMem with its controls, and delta. Bands are 95 % over images: of the contrast the "
+        "inner one for each layer by itself (pointwise), the outer one for all layers at once (simultaneous)."
+    )
     log.figure("by_depth", layermem_by_depth(table, intervals), caption)
+    membership = _membership(results, scores, log)
     _blocks(table, results, log)
     _agreement(results, log)
     _pictures(results["candidate"][layers[-1]], layers[-1], data, log)
-    log.headline(layermem_headline(table))
-    return table
+    numbers = {**numbers_by_layer(table, "contrast", "layermem"), **numbers_by_layer(membership, "auc_pair")}
+    log.headline(numbers)
+    return numbers
 
 
-def layermem_headline(table: Table) -> dict[str, float]:
-    """One number a layer for W&B and the summary: ``contrast/<layer>`` and ``layermem/<layer>``."""
-    return {
-        f"{name}/{layer}": float(value)
-        for name in ("contrast", "layermem")
-        for layer, value in zip(table["layer"], table[name], strict=True)
-    }
+def _membership(results: Results, scores: Scores, log: AnalysisLog) -> Table:
+    """Which layers give away what was trained on, and the placebos."""
+    layers = list(results["candidate"])
+    membership = membership_table(layers, scores, probe_aucs(results))
+    placebos = placebo_table(layers, scores)
+    log.table("membership", membership)
+    log.table("placebos", placebos)
+    caption = (
+        "Left: the chance that a candidate scores higher than an independent image, with the 95 % bands of each layer "
+        "by itself (inner) and of all layers at once (outer), and the attack with one reference. Right: what other "
+        "numbers give away, and halves of the shared and of the external images, which are chance."
+    )
+    log.figure("membership", membership_by_depth(membership, placebos), caption)
+    return membership
 
 
 def _blocks(table: Table, results: Results, log: AnalysisLog) -> None:
@@ -115,8 +163,8 @@ def _blocks(table: Table, results: Results, log: AnalysisLog) -> None:
     log.table("blocks", blocks)
     log.figure("by_block", layermem_by_block(blocks), "Attention, MLP and both residual sums, block by block.")
     if (difference := mlp_minus_attention(results)) is not None:
-        names = ("mlp_minus_attention", "mlp_minus_attention_low", "mlp_minus_attention_high")
-        log.headline(dict(zip(names, difference, strict=True)))
+        ends = {"": difference.contrast, "_low": difference.low, "_high": difference.high, "_p": difference.p_adjusted}
+        log.headline({f"mlp_minus_attention{end}": float(values[0]) for end, values in ends.items()})
 
 
 def _agreement(results: Results, log: AnalysisLog) -> None:

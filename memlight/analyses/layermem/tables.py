@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlight.analyses.layermem.columns import LAYERMEM_BLOCKS, LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS
+from memlight.analyses.layermem.membership import NUMBERS, Results, Scores
 from memlight.features.layers import delta_references
-from memlight.metrics.functional import contrast, delta
+from memlight.metrics.functional import delta
 from memlight.metrics.layermem import LayerMemResult
-from memlight.stats import Interval, as_array, bootstrap_means, mean_of, normal_interval, welch
+from memlight.stats import Family, Interval, as_array, bootstrap_means, family, mean_of, welch
 from memlight.storage.tables import Table, table_of
 
 CONTROLS = ("independent", "external", "shared")
@@ -27,12 +28,9 @@ PARTS = {
 }
 """The layers of a transformer block in their order, and what follows the block's name in theirs."""
 
-Results = Mapping[str, Mapping[str, LayerMemResult]]
-"""Split -> layer -> result, layers in execution order. ``candidate`` is required, other splits may be missing."""
-
 
 def contrast_interval(candidate: Tensor, independent: Tensor) -> Interval:
-    """Half the difference of two mean scores, with its 95 % interval over images.
+    """Half the difference of two mean scores, with its own 95 % interval over images.
 
     Args:
         candidate: ``(n,)`` scores of the images that only the first encoder has seen.
@@ -41,10 +39,8 @@ def contrast_interval(candidate: Tensor, independent: Tensor) -> Interval:
     Returns:
         NaN where a split has fewer than two images.
     """
-    if min(len(candidate), len(independent)) < 2:
-        return Interval(np.nan, np.nan, np.nan)
-    value, error = contrast(candidate, independent)
-    return normal_interval(float(value), float(error))
+    found = family(as_array(candidate), as_array(independent), permutations=0)
+    return Interval(*(float(values[0]) for values in (found.contrast, found.low, found.high)))
 
 
 def layermem_table(results: Results, extremes: int = 50) -> Table:
@@ -60,19 +56,20 @@ def layermem_table(results: Results, extremes: int = 50) -> Table:
     layermem = torch.stack([candidate[layer].layermem for layer in layers])
     steps = as_array(delta(layermem, delta_references(layers)))
     ranked = candidate[layers[-1]].scores.argsort(descending=True, stable=True)
-    none_seen = layermem.new_empty(0)
+    own, other = (_scores(results.get(split) or {}, layers) for split in ("candidate", "independent"))
+    tested = family(own, other)
     rows = []
     for depth, (layer, result) in enumerate(candidate.items()):
         controls = {split: results[split][layer] for split in CONTROLS if results.get(split)}
-        independent = controls["independent"].scores if "independent" in controls else none_seen
         extreme = (ranked[:extremes], ranked[-extremes:])
         rows.append(
             (
                 *(layer, depth, float(result.layermem), float(steps[depth])),
                 *(float(controls[split].layermem) if split in controls else np.nan for split in CONTROLS),
-                *contrast_interval(result.scores, independent),
+                *(values[depth] for values in (tested.contrast, tested.low, tested.high)),
                 *(float(result.scores[images].mean()) for images in extreme),
                 len(result.ids),
+                *(values[depth] for values in (tested.p_adjusted, tested.simultaneous_low, tested.simultaneous_high)),
             )
         )
     return table_of(LAYERMEM_TABLE, rows)
@@ -102,18 +99,22 @@ def layermem_intervals(results: Results, extremes: int = 50) -> Table:
     return table
 
 
-def layermem_samples(results: Results, labels_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Table:
-    """The score of every image on every layer: the columns of ``layermem/samples.csv``.
+def layermem_samples(
+    results: Results, scores: Scores, labels_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+) -> Table:
+    """The numbers of every image on every layer: the columns of ``layermem/samples.csv``.
 
     Args:
         results: of the splits that were measured.
+        scores: `scores_of` them.
         labels_of: data set ids -> labels.
     """
     parts = []
     for split, layers in results.items():
-        for layer, result in layers.items():
-            ids, *scores = (as_array(of) for of in (result.ids, result.align_f, result.align_g, result.scores))
-            parts.append((ids, np.full(len(ids), split), labels_of(ids), np.full(len(ids), layer), *scores))
+        for depth, (layer, result) in enumerate(layers.items()):
+            ids = as_array(result.ids)
+            own = (scores[split][name][:, depth] for name in NUMBERS)
+            parts.append((ids, np.full(len(ids), split), labels_of(ids), np.full(len(ids), layer), *own))
     return {name: np.concatenate(cells) for name, cells in zip(LAYERMEM_SAMPLES, zip(*parts, strict=True), strict=True)}
 
 
@@ -164,8 +165,8 @@ def layermem_blocks(table: Table) -> Table:
     return table_of(LAYERMEM_BLOCKS, rows)
 
 
-def mlp_minus_attention(results: Results) -> Interval | None:
-    """Contrast of the difference between MLP and attention, averaged over blocks, with its interval.
+def mlp_minus_attention(results: Results) -> Family | None:
+    """Contrast of the difference between MLP and attention, averaged over blocks, with its interval and p.
 
     Scores of one image in two layers are dependent, so the difference is taken image by image before anything is
     averaged: ``d(x) = mean over blocks of SSLMem'(x, mlp) - SSLMem'(x, attention)``.
@@ -174,7 +175,7 @@ def mlp_minus_attention(results: Results) -> Interval | None:
         results: candidate and independent images scored on the same layers.
 
     Returns:
-        None where no block has both, or a split is missing.
+        A family of one; None where no block has both, or a split is missing.
     """
     pairs = [
         (parts["mlp"], parts["attention"])
@@ -187,4 +188,11 @@ def mlp_minus_attention(results: Results) -> Interval | None:
         torch.stack([results[split][mlp].scores - results[split][attention].scores for mlp, attention in pairs]).mean(0)
         for split in ("candidate", "independent")
     )
-    return contrast_interval(candidate, independent)
+    return family(as_array(candidate), as_array(independent))
+
+
+def _scores(of_layers: Mapping[str, LayerMemResult], layers: Sequence[str]) -> NDArray[np.float64]:
+    """``(N, L)``; no rows for a split that was not measured."""
+    if not of_layers:
+        return np.empty((0, len(layers)))
+    return np.stack([as_array(of_layers[layer].scores) for layer in layers], axis=1).astype(np.float64)

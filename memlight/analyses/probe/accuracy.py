@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from memlight import dist
 from memlight.analyses.probe.columns import PROBE_TABLE
-from memlight.analyses.probe.command import ProbeOptions
+from memlight.analyses.probe.command import ProbeFlags, ProbeOptions
 from memlight.data.images import ImageDataModule
 from memlight.metrics.knn import embed_many, knn_accuracy
 from memlight.metrics.probe import ProbeResult, linear_probe
@@ -90,17 +90,23 @@ def measure_accuracy(
                 log.images += len(batches.ids) * len(group)
         (train, train_y), (test, test_y) = sets
         for train_z, test_z in zip(train, test, strict=True):
-            linear = linear_probe(train_z, train_y, test_z, test_y, num_classes=data.num_classes, l2=options.l2)
-            nearest = knn_accuracy(
-                train_z,
-                train_y,
-                test_z,
-                test_y,
-                k=options.k,
-                temperature=options.temperature,
-                num_classes=data.num_classes,
-            )
-            yield Accuracy(linear, nearest)
+            yield accuracy_of((train_z, train_y), (test_z, test_y), data.num_classes, options)
+
+
+def accuracy_of(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], num_classes: int, options: ProbeFlags
+) -> Accuracy:
+    """Evaluate features by a probe and neighbours.
+
+    Args:
+        train: features ``(N, D)`` and labels ``(N,)`` that probes are trained on.
+        test: features ``(M, D)`` and labels ``(M,)`` that they are tested on.
+        num_classes: how many classes there are.
+        options: neighbours and penalty.
+    """
+    linear = linear_probe(*train, *test, num_classes=num_classes, l2=options.l2)
+    nearest = knn_accuracy(*train, *test, k=options.k, temperature=options.temperature, num_classes=num_classes)
+    return Accuracy(linear, nearest)
 
 
 def encoders_at_once(encoder: nn.Module, images: int) -> int:
@@ -138,9 +144,14 @@ def study_probe(
     Raises:
         UserError: when the data set has no labels, or the external split is empty.
     """
-    rows: list[tuple[object, ...]] = []
     accuracies = measure_accuracy(encoders.values(), data, options, log, train_split=train_split, progress=progress)
-    for name, (linear, nearest) in zip(encoders, accuracies, strict=True):
+    return write_probe(dict(zip(encoders, accuracies, strict=True)), log)
+
+
+def write_probe(accuracies: Mapping[str, Accuracy], log: AnalysisLog) -> Table:
+    """Write the accuracy of each encoder: one row per encoder and evaluation (``PROBE_TABLE``)."""
+    rows: list[tuple[object, ...]] = []
+    for name, (linear, nearest) in accuracies.items():
         rows.append((name, "output", "linear", linear.top1, linear.top5, linear.n_train, linear.n_test))
         rows.append((name, "output", "knn", nearest, math.nan, linear.n_train, linear.n_test))
     table = table_of(PROBE_TABLE, rows)

@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memlight.display.figures import BLUE, GREEN, GREY, STYLE
+from memlight.display.figures import BLUE, GREEN, GREY, STYLE, name_bars, outer_bars
 from memlight.storage.tables import Table
 
 PLACES = {"top": -0.24, "random": 0.0, "low": 0.24}
@@ -15,7 +15,7 @@ PLACES = {"top": -0.24, "random": 0.0, "low": 0.24}
 
 COLOURS = {"top": BLUE, "random": GREY, "low": GREEN}
 SCOPES = {"layer": "of every layer at once", "model": "of all units together"}
-ERROR: dict[str, Any] = {"fmt": "o", "capsize": 3, "elinewidth": 1.1}
+ERROR: dict[str, Any] = {"fmt": "o", "capsize": 3, "elinewidth": 1.6}
 
 
 @rc_context(STYLE)
@@ -23,7 +23,7 @@ def accuracy_lost(table: Table, effects: Table) -> Figure:
     """Accuracy lost by every copy, and what pruning by score costs more than random; a column for each scope.
 
     Random draws are small points; beside them their mean with the interval where one more draw is expected. The other
-    intervals are the table's.
+    intervals are the table's, of each row by itself; thin lines are the band that holds all excesses at once.
 
     Args:
         table: columns ``PRUNE_TABLE``.
@@ -51,9 +51,10 @@ def accuracy_lost(table: Table, effects: Table) -> Figure:
     grid[0, 0].set_ylabel("accuracy lost (points)")
     if compared:
         grid[1, 0].set_ylabel("lost more than random (points)")
+        name_bars(grid[0, 0], effects, "excess")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), fontsize=8, loc="outside lower center", ncols=len(unique))
+    figure.legend(unique.values(), unique.keys(), fontsize=8, loc="outside lower center", ncols=-(-len(unique) // 2))
     return figure
 
 
@@ -76,6 +77,8 @@ def _drops(ax: Axes, x: float, copies: Table, effects: Table) -> None:
 
 
 def _excess(ax: Axes, x: float, effects: Table) -> None:
+    for row, mode in enumerate(effects["mode"].tolist()):
+        outer_bars(ax, x + PLACES[mode], effects, "excess", row, COLOURS[mode])
     for row, mode in enumerate(effects["mode"].tolist()):
         value, low, high = (100 * effects[name][row] for name in ("excess", "excess_low", "excess_high"))
         if np.isfinite(value):

@@ -1,6 +1,6 @@
 """Columns of the tables of pruning."""
 
-from memlight.storage.schema import Column, Schema, columns, interval
+from memlight.storage.schema import Column, Schema, claimed, columns, interval
 
 PRUNE_TABLE: Schema = {
     "mode": Column(str, "mode"),
@@ -24,6 +24,7 @@ PRUNE_EFFECTS: Schema = {
     **columns(int, "draws"),
     **interval("excess", title="excess", digits=2, percent=True),
     **columns(str, "verdict"),
+    **claimed("excess", "p_adjusted"),
 }
 
 PRUNE_UNITS: Schema = {

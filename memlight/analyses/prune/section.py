@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
+from memlight.analyses.verdicts import NO_DRAWS, against_draws
 from memlight.display import page
 from memlight.display.page import decimals, interval, number, word
 from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
+from memlight.display.words import together
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
-
-NO_DRAWS = "no random draws"
-"""The verdict where nothing was pruned at random."""
 
 MODES = {"top": "the highest UnitMem", "low": "the lowest UnitMem"}
 
@@ -24,12 +23,13 @@ MODES = {"top": "the highest UnitMem", "low": "the lowest UnitMem"}
     "accuracy on external images is compared with the unpruned encoder's. That says how much the features need "
     "these units, and not that something was forgotten. Random draws of the same size are the measure: "
     "an excess above 0 is what units of this score cost beyond their number. Its interval (95 %, for each row by "
-    "itself) holds the draws' spread and the test images'.",
+    "itself) holds the draws' spread and the test images'; verdicts are of all rows together, from p-values adjusted "
+    "by Holm.",
 )
 def prune_section(analysis: AnalysisDir) -> str:
     """HTML of all pruning results of a run; empty where there are none."""
     copies = read_table(analysis.table(), PRUNE_TABLE)
-    effects = read_table(analysis.table("effects"), PRUNE_EFFECTS)
+    effects = against_draws(read_table(analysis.table("effects"), PRUNE_EFFECTS))
     html = heading(analysis) + "".join(map(page.paragraph, prune_words(copies, effects)))
     if len(effects["mode"]):
         html += _effects(effects)
@@ -47,6 +47,7 @@ def _effects(effects: Table) -> str:
         ("random lost", lambda row: number(POINTS * row["random"], 2)),
         ("one more draw", lambda row: interval(POINTS * row["random_low"], POINTS * row["random_high"], 2)),
         "excess",
+        "p_adjusted",
         ("against random", lambda row: word(row["verdict"], "yes" if row["verdict"].startswith("costs") else "no")),
     )
 
@@ -56,7 +57,7 @@ def prune_words(copies: Table, effects: Table) -> list[str]:
 
     Args:
         copies: columns ``PRUNE_TABLE``.
-        effects: columns ``PRUNE_EFFECTS``.
+        effects: columns ``PRUNE_EFFECTS``, with the verdicts of all rows together.
 
     Returns:
         A paragraph on the copies, then one for each scope and ratio.
@@ -66,13 +67,14 @@ def prune_words(copies: Table, effects: Table) -> list[str]:
         f"{decimals(POINTS * copies['probe_top1'][0], 2)} % of the external images correctly."
     ]
     rows = rows_of(effects)
+    among = together(len(rows), "comparisons")
     for scope, ratio in dict.fromkeys(zip(copies["scope"][1:].tolist(), copies["ratio"][1:].tolist(), strict=True)):
         compared = {row["mode"]: row for row in rows if (row["scope"], row["ratio"]) == (scope, ratio)}
         text = _cost(scope, ratio, copies, compared)
         verdicts = {mode: row["verdict"] for mode, row in compared.items() if row["verdict"] != NO_DRAWS}
         if verdicts:
             against = "; ".join(f"{MODES[mode]}: {verdict}" for mode, verdict in verdicts.items())
-            text += f" Against random, {against}."
+            text += f" Against random, {against} ({among})."
         if len(verdicts) == len(MODES):
             text += f" The published order (top costs more than random, random more than low): {order(**verdicts)}."
         paragraphs.append(text)

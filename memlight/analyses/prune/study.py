@@ -17,6 +17,7 @@ from memlight.analyses.prune.chart import accuracy_lost
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE, PRUNE_UNITS
 from memlight.analyses.prune.command import Mode, PruneOptions, Scope
 from memlight.analyses.unitmem.tables import unitmem_table
+from memlight.analyses.verdicts import effects_table
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.features.hooks import count_units
@@ -227,7 +228,7 @@ def prune_tables(
         if copy.mode != "random":
             effect = effect_row(none.linear.right, linear.right, draws.get((copy.scope, copy.ratio), []))
             effects.append((copy.scope, copy.ratio, copy.mode, count, silent, *effect))
-    return table_of(PRUNE_TABLE, accuracies), table_of(PRUNE_EFFECTS, effects), table_of(PRUNE_UNITS, units)
+    return table_of(PRUNE_TABLE, accuracies), effects_table(PRUNE_EFFECTS, effects), table_of(PRUNE_UNITS, units)
 
 
 def prune_headline(table: Table, effects: Table) -> dict[str, float]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from memlight.display.figures import BLUE, GREEN, GREY, STYLE, value_and_error
+from memlight.display.figures import BLUE, GREEN, GREY, STYLE, name_bars, outer_bars, value_and_error
 from memlight.display.pictures import drawable
 from memlight.storage.tables import Table
 
@@ -16,7 +16,7 @@ ARMS = {"top": "most\nmemorised", "random": "random", "low": "least\nmemorised"}
 """Arm -> what stands below it."""
 
 COLOURS = {"top": BLUE, "random": GREY, "low": GREEN}
-ERROR: dict[str, Any] = {"capsize": 3, "elinewidth": 1.1}
+ERROR: dict[str, Any] = {"capsize": 3, "elinewidth": 1.6}
 
 MOST_CLASSES = 20
 """With more classes their panel is left out."""
@@ -30,7 +30,7 @@ def removal_costs(table: Table, effects: Table, classes: Table) -> Figure:
     """Accuracy lost by every arm, what leaving out by score costs more than random, and the classes of the images.
 
     Random draws are small points; beside them their mean with the interval where one more draw is expected. The other
-    intervals are the table's.
+    intervals are the table's, of each arm by itself; thin lines are the band that holds both excesses at once.
 
     Args:
         table: columns ``REMOVAL_TABLE``.
@@ -54,10 +54,13 @@ def removal_costs(table: Table, effects: Table, classes: Table) -> Figure:
         if name == "drop":
             _random(ax, draws, effects)
         for row, arm in enumerate(effects["arm"].tolist()):
+            outer_bars(ax, arms.index(arm), effects, name, row, COLOURS[arm])
+        for row, arm in enumerate(effects["arm"].tolist()):
             if np.isfinite(effects[name][row]):
                 points = value_and_error(effects, name, row, 100)
                 ax.errorbar(arms.index(arm), *points, color=COLOURS[arm], fmt="o", **ERROR)
     if len(draws):
+        name_bars(axes["A"], effects, "excess")
         axes["A"].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
     if with_classes:
         _classes(axes["C"], classes, names)

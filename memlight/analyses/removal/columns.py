@@ -1,6 +1,6 @@
 """Columns of the tables of removal studies."""
 
-from memlight.storage.schema import Column, Schema, columns, interval
+from memlight.storage.schema import Column, Schema, claimed, columns, interval
 
 REMOVAL_WITHOUT: Schema = {
     **columns(int, "id"),
@@ -25,6 +25,7 @@ REMOVAL_EFFECTS: Schema = {
     **columns(int, "draws"),
     **interval("excess"),
     **columns(str, "verdict"),
+    **claimed("excess", "p_adjusted"),
 }
 
 REMOVAL_ARMS: Schema = {

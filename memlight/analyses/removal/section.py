@@ -1,6 +1,7 @@
 """What the report says about removal studies: whether the most memorised images are those that training needs."""
 
 from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
+from memlight.analyses.verdicts import against_draws
 from memlight.display import page
 from memlight.display.page import decimals, word
 from memlight.display.parts import POINTS, drawn, effect_cells, figures, rows_of, section
@@ -16,17 +17,19 @@ ARMS = {"none": "none", "top": "most memorised", "low": "least memorised", "rand
     "linear probe was tested on external images. All arms leave out equally many images, so an epoch has as many "
     "steps in each, but more in the run's own training (none): only arms are compared with one another. An excess "
     "above 0 is what images of this score cost beyond their number. Its interval (95 %, for each row by itself) "
-    "holds the spread of the random draws, each trained anew, and the test images'.",
+    "holds the spread of the random draws, each trained anew, and the test images'; verdicts are of both rows "
+    "together, from p-values adjusted by Holm.",
 )
 def removal_section(analysis: AnalysisDir) -> str:
     """HTML of all removal studies of a run; empty where there are none."""
     table = read_table(analysis.table(), REMOVAL_TABLE)
-    effects = read_table(analysis.table("effects"), REMOVAL_EFFECTS)
+    effects = against_draws(read_table(analysis.table("effects"), REMOVAL_EFFECTS))
     arms = read_table(analysis.table("arms"), REMOVAL_ARMS)
     title = f"{table['removed'].max()} candidates left out, by their score at {arms['layer'][0]}"
     html = f"<h3>{title}</h3>" + page.paragraph(removal_words(table, effects))
     if compared := [[word(ARMS[row["arm"]]), *effect_cells(row)] for row in rows_of(effects)]:
-        header = ("left out", "lost", "95 % interval", "random lost", "one more draw", "excess", "95 % interval")
+        ends = "95 % interval"
+        header = ("left out", "lost", ends, "random lost", "one more draw", "excess", ends, "p, adjusted")
         html += page.table((*header, "against random"), compared)
     schema = {**REMOVAL_TABLE, **REMOVAL_ARMS}
     left_out = ("left out", lambda row: word(ARMS[row["arm"]]))

@@ -11,6 +11,7 @@ from memlight.analyses.probe.command import ProbeOptions
 from memlight.analyses.removal.arms import Arm, class_shift
 from memlight.analyses.removal.chart import removal_costs
 from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_CLASSES, REMOVAL_EFFECTS, REMOVAL_TABLE
+from memlight.analyses.verdicts import effects_table
 from memlight.data.images import ImageDataModule
 from memlight.data.loading import TrainingOrder
 from memlight.runs.log import AnalysisLog
@@ -85,7 +86,7 @@ def removal_tables(
             by_class.append((arm.kind, arm.trial, number, data.classes[number], removed, present))
     return {
         "table": table_of(REMOVAL_TABLE, table),
-        "effects": table_of(REMOVAL_EFFECTS, effects),
+        "effects": effects_table(REMOVAL_EFFECTS, effects),
         "arms": table_of(REMOVAL_ARMS, about),
         "classes": table_of(REMOVAL_CLASSES, by_class),
     }

@@ -174,7 +174,7 @@ class Experiment:
     def bits_per_parameter(self, index: int) -> Array:
         """Bits of a set that need not be guessed, for each trained number, at the end of its own training.
 
-        See `memlight.sequences.measures.bits_per_parameter`, of the bits that the loss counts, over the test sequences
+        See `memlight.sequences.measures.bits_per_parameter`, of the bits that the loss counts, over all sequences
         without weights. An associative memory also holds sequences as they are: then this says how much of the set the
         whole model gives back, not how much its weights store.
 
@@ -185,11 +185,30 @@ class Experiment:
             ``(E,)``; NaN where the number of parameters or the sequences are unknown.
         """
         results, phase, parameters = self.results, self.phase(index), self.used_parameters
-        if not len(phase) or not parameters or not len(results.test_rank) or len(results.sequences) <= index:
+        if not len(phase) or not parameters or len(results.sequences) <= index:
             return np.full(self.members, np.nan)
         num_sequences, num_bits = results.sequences[index].shape[-2:]
-        losses = results.test_loss[:, index, phase[-1]]
-        return measures.bits_per_parameter(losses, num_sequences, num_bits - self.first_counted, parameters)
+        counted = num_bits - self.first_counted
+        loss = self.unweighted_loss(index)[:, phase[-1]]
+        return measures.bits_per_parameter(loss, num_sequences, counted, parameters)
+
+    def unweighted_loss(self, index: int) -> Array:
+        """``(E, T)`` loss of a set, every sequence counting alike, at every evaluation.
+
+        Runs of older versions kept only the mean weighted as sequences are drawn, which is the same where they are
+        drawn uniformly, and the test sequences, every tenth, which stand for all of them where they are not.
+
+        Args:
+            index: which set.
+        """
+        results = self.results
+        if results.set_loss_unweighted is not None:
+            loss: Array = results.set_loss_unweighted[:, index]
+            return loss
+        if self.settings("data").get("law") == "uniform":
+            return np.asarray(results.set_loss[:, index])
+        tested = results.test_loss[:, index]
+        return np.asarray(tested.mean(axis=-1)) if tested.shape[-1] else np.full(tested.shape[:2], np.nan)
 
 
 def opened(path: Path, taken: list[str]) -> Experiment:

@@ -52,9 +52,15 @@ def unitmem_figures(tables: Mapping[str, Table], scores: Scores) -> Iterator[tup
         scores: of every unit; none where all of them are dead.
     """
     table, layers = tables["table"], tables["table"]["layer"]
-    caption = "UnitMem by layer beside its null and held-out images."
-    yield "by_layer", unitmem_by_layer(tables["layers"]), caption
-    caption = "Excess of UnitMem over what exchangeable images would score; bars are 95 % intervals over images."
+    caption = "UnitMem by layer beside its null and held-out images"
+    if "unit_contrast" in tables["layers"]:
+        caption += "; unit contrast and own-max share with the band that holds all layers at once (outer) and the "
+        caption += "interval of each layer by itself (inner)"
+    yield "by_layer", unitmem_by_layer(tables["layers"]), f"{caption}."
+    caption = (
+        "Excess of UnitMem over what exchangeable images would score; bars at the layers' means are approximate 95 % "
+        "intervals for each layer by itself"
+    ) + (", bands of the difference are by relabelling." if "over_other" in tables["null"] else ".")
     yield "excess", unitmem_excess(tables["null"], tables["excess"]), caption
     yield "histogram", unitmem_histogram(table), "UnitMem of all units, layer by layer."
     if scores:
@@ -92,6 +98,7 @@ def unitmem_by_layer(layers: Table) -> Figure:
         _interval(axes["C"], x, share, "own_max", PURPLE)
         axes["C"].axhline(0.5, color="black", lw=0.8)
         axes["C"].set(title="Own-max share: 0.5 if nothing is memorised", ylabel="share of units")
+        figure.legend(*axes["B"].get_legend_handles_labels(), fontsize=8, loc="outside lower right", ncols=2)
     for ax in axes.values():
         layer_ticks(ax, layers["layer"])
     return figure
@@ -200,27 +207,43 @@ def unitmem_reliability(halves: Table, curve: Table | None = None) -> Figure:
 
 @rc_context(STYLE)
 def unitmem_excess(null: Table, excess: Table) -> Figure:
-    """Excess over the null: means by layer (``UNITMEM_NULL``) with held-out images, every unit (``UNITMEM_EXCESS``)."""
-    figure = Figure(figsize=(9.6, 3.8), dpi=160, layout="constrained")
-    axes = figure.subplot_mosaic("AB")
+    """Excess over the null: means by layer (``UNITMEM_NULL``) with held-out images, every unit (``UNITMEM_EXCESS``).
+
+    Of a pair also how far it lies above that on the images of the other member.
+    """
+    pair = "over_other" in null
+    figure = Figure(figsize=(9.6, 7.0 if pair else 3.8), dpi=160, layout="constrained")
+    axes = figure.subplot_mosaic("AC;BB" if pair else "AB")
     x = np.arange(len(null["layer"]))
-    members = {"excess": (BLUE, "o", -0.13, "images scored"), "held_out": (GREEN, "^", 0.13, "held-out images")}
+    members = {
+        "excess": (BLUE, "o", -0.13, "images scored"),
+        "held_out_excess": (GREEN, "^", 0.13, "held-out images"),
+        "other_excess": (ORANGE, "D", 0.3, "the other member's images"),
+    }
     for name, (colour, marker, shift, label) in members.items():
-        middle = null["excess" if name == "excess" else "held_out_excess"]
-        if np.isfinite(middle).any():
-            bars = (middle - null[f"{name}_low"], null[f"{name}_high"] - middle)
-            axes["A"].errorbar(x + shift, middle, bars, fmt=marker, color=colour, capsize=2, elinewidth=1, label=label)
-    axes["A"].set(title="Mean excess: 0 if images are exchangeable", ylabel="UnitMem minus its null, mean over units")
+        middle = null.get(name, np.full(len(x), np.nan))
+        if not np.isfinite(middle).any():
+            continue
+        low, high = (null.get(f"{name.removesuffix('_excess')}_{end}", middle) for end in ("low", "high"))
+        bars = None if name == "other_excess" else (middle - low, high - middle)
+        axes["A"].errorbar(x + shift, middle, bars, fmt=marker, color=colour, capsize=2, elinewidth=1, label=label)
+    axes["A"].set(
+        title="Mean excess: 0 if images are exchangeable",
+        ylabel="UnitMem minus its null, mean over units\n(bars: approximate 95 %, by layer)",
+    )
     depth = excess["depth"] + np.random.default_rng(0).uniform(-0.3, 0.3, len(excess["depth"]))
     above = excess["unitmem"] > excess["null_p95"]
     axes["B"].plot(depth[~above], excess["excess"][~above], ".", ms=2.5, color=GREY, alpha=0.5, label="within its null")
     label = "above its own null's 95th percentile"
     axes["B"].plot(depth[above], excess["excess"][above], ".", ms=4, color=BLUE, label=label)
     axes["B"].set(title="Every unit: 1 in 20 lies above by chance", ylabel="UnitMem minus its null")
+    if pair:
+        _interval(axes["C"], x, null, "over_other", PURPLE)
+        axes["C"].set(title="Own minus other's images: 0 if nothing is memorised", ylabel="difference of excesses")
     for ax in axes.values():
         ax.axhline(0, color="black", lw=0.8)
         bottom, top = ax.get_ylim()
-        ax.set_ylim(bottom, top + 0.2 * (top - bottom))  # room for the legend
+        ax.set_ylim(bottom, top + (0.26 if pair else 0.2) * (top - bottom))  # room for the legend
         ax.legend(fontsize=8, loc="upper left")
         layer_ticks(ax, null["layer"])
     return figure

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Column, Schema, columns, interval, titled
+from memlight.storage.schema import Column, Schema, claimed, columns, interval, titled
 
 UNITMEM_TABLE: Schema = {
     **columns(str, "layer"),
@@ -27,6 +27,8 @@ UNITMEM_LAYERS: Schema = {
     **interval("unit_contrast", title="unit contrast", optional=True),
     "own_max_share": Column(float, "own-max share", digits=3, optional=True),
     **columns(float, "own_max_low", "own_max_high", optional=True),
+    **claimed("unit_contrast"),
+    **claimed("own_max"),
 }
 
 UNITMEM_EXCESS: Schema = {
@@ -43,6 +45,9 @@ UNITMEM_NULL: Schema = {
     "held_out_excess": Column(float, "held-out excess"),
     **columns(float, "held_out_low", "held_out_high"),
     "above_null_p95": Column(float, "units above null 95 %", digits=3),
+    "other_excess": Column(float, "other's images", optional=True),
+    **interval("over_other", title="excess over theirs", optional=True),
+    **claimed("over_other"),
 }
 
 UNITMEM_HIGHEST: Schema = {

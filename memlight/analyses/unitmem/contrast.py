@@ -1,22 +1,27 @@
-"""UnitMem of a pair without the luck of which images are striking, with permutation intervals."""
+"""UnitMem of a pair without the luck of which images are striking, tested over all layers by relabelling."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from memlight.metrics.functional import unitmem_from_extremes
 from memlight.metrics.unitmem import UnitMemResult
-from memlight.stats import Interval, permutation_interval
+from memlight.stats import Claim, as_array, claims
+
+Results = Mapping[str, UnitMemResult]
+"""Layer -> what was found of its units; layers in execution order."""
 
 _ENTRIES = 1 << 24
 """Entries of the largest temporary tensor."""
 
 
 class UnitContrast(NamedTuple):
-    """Two views of whether units single out the images of their own training set, each with a 95 % interval.
+    """Two views of whether units single out the images of their own training set.
 
     Attributes:
         contrast: ``[UM_f(C) - UM_f(I) + UM_g(I) - UM_g(C)] / 2``, the mean UnitMem on candidate images C and
@@ -26,27 +31,27 @@ class UnitContrast(NamedTuple):
             trained on, averaged over both; 0.5 where units memorise nothing.
     """
 
-    contrast: Interval
-    own_max_share: Interval
+    contrast: Claim
+    own_max_share: Claim
 
 
-def unit_contrast(
-    f_candidate: UnitMemResult,
-    f_independent: UnitMemResult,
-    g_candidate: UnitMemResult,
-    g_independent: UnitMemResult,
+def unit_contrasts(
+    f_candidate: Results,
+    f_independent: Results,
+    g_candidate: Results,
+    g_independent: Results,
     *,
     draws: int = 1000,
     seed: int = 0,
-) -> UnitContrast:
-    """Compare what one layer's units do on both members' own images.
+) -> dict[str, UnitContrast]:
+    """Compare what every layer's units do on both members' own images; all layers are tested together.
 
-    The intervals come from relabelling the pooled images, one relabelling for all units and both members at once:
-    units share images, so they are not independent. Every layer gets the same relabellings from the same seed.
-    Dead units are left out.
+    Everything comes from relabelling the pooled images, one relabelling for all layers and units and both members at
+    once: units share images, so they are not independent, and nor are layers. The layers make up one family for each
+    of the two numbers (`memlight.stats.claims`). Dead units are left out.
 
     Args:
-        f_candidate: of encoder f on the candidate images, with its table of mu (``keep_table=True``).
+        f_candidate: layer -> of encoder f on the candidate images, with its table of mu (``keep_table=True``).
         f_independent: of f on the independent images.
         g_candidate: of encoder g on the candidate images.
         g_independent: of g on the independent images.
@@ -56,28 +61,38 @@ def unit_contrast(
     Raises:
         ValueError: when tables were not kept, or the members saw different images.
     """
-    mu_f, ids = _pool(f_candidate, f_independent)
-    mu_g, ids_g = _pool(g_candidate, g_independent)
-    if not torch.equal(ids, ids_g):
-        raise ValueError("the two members were measured on different images")
-    labels = _relabellings(f_candidate.n, ids.numel(), draws, seed).to(mu_f.device)
-    candidate_f, independent_f, share_f = _by_label(mu_f, ids, labels)
-    candidate_g, independent_g, share_g = _by_label(mu_g, ids, labels)
-    contrast = (candidate_f - independent_f + independent_g - candidate_g).cpu().numpy() / 2
-    share = (share_f + 1 - share_g).cpu().numpy() / 2
-    return UnitContrast(
-        permutation_interval(float(contrast[0]), contrast[1:], expected=0.0),
-        permutation_interval(float(share[0]), share[1:], expected=0.5),
-    )
+    contrasts, shares = [], []
+    for layer, result in f_candidate.items():
+        mu_f, ids = pooled(result, f_independent[layer])
+        mu_g, ids_g = pooled(g_candidate[layer], g_independent[layer])
+        if not torch.equal(ids, ids_g):
+            raise ValueError("the two members were measured on different images")
+        labels = relabellings(result.n, ids.numel(), draws, seed).to(mu_f.device)
+        candidate_f, independent_f, share_f = _by_label(mu_f, ids, labels)
+        candidate_g, independent_g, share_g = _by_label(mu_g, ids, labels)
+        contrasts.append(as_array(candidate_f - independent_f + independent_g - candidate_g) / 2)
+        shares.append(as_array(share_f + 1 - share_g) / 2)
+    families = (_claims(np.stack(contrasts, axis=1), 0.0), _claims(np.stack(shares, axis=1), 0.5))
+    return {layer: UnitContrast(*pair) for layer, pair in zip(f_candidate, zip(*families, strict=True), strict=True)}
 
 
-def _pool(candidate: UnitMemResult, independent: UnitMemResult) -> tuple[Tensor, Tensor]:
+def _claims(statistics_RL: NDArray[np.float64], expected: float) -> list[Claim]:
+    """Of statistics under the true labels, in the first row, and under each relabelling."""
+    return claims(statistics_RL[0], statistics_RL[1:], expected)
+
+
+def pooled(candidate: UnitMemResult, independent: UnitMemResult) -> tuple[Tensor, Tensor]:
+    """Activations mu of all images ``(N, U)`` and their ids, those of the first result first.
+
+    Raises:
+        ValueError: a table of mu was not kept.
+    """
     if candidate.mu is None or independent.mu is None:
         raise ValueError("the table of mu is needed: measure with keep_table=True")
     return torch.cat([candidate.mu, independent.mu]), torch.cat([candidate.ids, independent.ids])
 
 
-def _relabellings(candidates: int, images: int, draws: int, seed: int) -> Tensor:
+def relabellings(candidates: int, images: int, draws: int, seed: int) -> Tensor:
     """Which images count as candidates: ``(1 + draws, N)`` bool, the true labels first."""
     true = np.arange(images) < candidates
     shuffled = np.random.default_rng(seed).permuted(np.tile(true, (draws, 1)), axis=1)

@@ -59,7 +59,7 @@ def draw_units(
     """
     if dist.rank() != 0:
         return
-    shown = units_shown({layer: result.unitmem for layer, result in results.items()})
+    shown = units_shown({layer: result.unitmem_mean for layer, result in results.items()})
     shown["top_units"] = shown["top_units"][:EXTREMES]
     shown["bottom_units"] = bottom_units(results)
     dead = sum(int(result.dead.sum()) for result in results.values())
@@ -133,7 +133,7 @@ def bottom_units(results: Results) -> list[Unit]:
     candidates = []
     for layer, result in results.items():
         living = (~result.dead).nonzero().flatten()
-        lowest = result.unitmem[living].topk(min(EXTREMES, living.numel()), largest=False)
+        lowest = result.unitmem_mean[living].topk(min(EXTREMES, living.numel()), largest=False)
         candidates += [
             (score, layer, unit)
             for score, unit in zip(lowest.values.tolist(), living[lowest.indices].tolist(), strict=True)
@@ -150,7 +150,7 @@ def _label(named: Unit, results: Results, excess: Table) -> str:
         for column, words in (("null", "null"), ("held_out", "held out"))
         if np.isfinite(excess[column][row])
     ]
-    return "\n".join([f"{layer} unit {unit}", f"UnitMem {float(results[layer].unitmem[unit]):.3f}", *beside])
+    return "\n".join([f"{layer} unit {unit}", f"UnitMem {float(results[layer].unitmem_mean[unit]):.3f}", *beside])
 
 
 def _strongest(result: UnitMemResult, unit: int, count: int) -> Driving:

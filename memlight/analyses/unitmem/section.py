@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memlight.analyses.unitmem.columns import (
     TABLES,
@@ -16,7 +17,7 @@ from memlight.analyses.unitmem.columns import (
 from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, word
 from memlight.display.parts import Shown, drawn, figures, heading, rows_of, section
-from memlight.display.words import joined
+from memlight.display.words import joined, layers_apart, together
 from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
@@ -72,8 +73,9 @@ def _newer(analysis: AnalysisDir, name: str) -> Table | None:
 def _layers(layers: Table) -> str:
     pair: list[Shown] = []
     if "unit_contrast" in layers:
-        share = ("95 % interval", lambda row: interval(row["own_max_low"], row["own_max_high"], 3))
-        pair = ["unit_contrast", "own_max_share", share]
+        share: Shown = ("95 % interval", lambda row: interval(row["own_max_low"], row["own_max_high"], 3))
+        p = [[f"{name}_p_adjusted"] if f"{name}_p_adjusted" in layers else [] for name in ("unit_contrast", "own_max")]
+        pair = ["unit_contrast", *p[0], "own_max_share", share, *p[1]]
     scores = ("mean", "held_out_mean", "null_mean", "null_p95", "max")
     return drawn(layers, UNITMEM_LAYERS, "layer", "units", "dead", *scores, *pair, "top_mean", "bottom_mean")
 
@@ -83,30 +85,48 @@ def excess_html(analysis: AnalysisDir) -> str:
     if (null := _newer(analysis, "null")) is None:
         return ""
     unseen = ("95 % interval", lambda row: interval(row["held_out_low"], row["held_out_high"]))
+    other = [name for name in ("other_excess", "over_other", "over_other_p_adjusted") if name in null]
     names = ("layer", "mean", "null_mean", "excess", "held_out_excess")
-    shown = drawn(null, UNITMEM_NULL, *names, unseen, "above_null_p95")
-    explained = page.paragraph(
+    shown = drawn(null, UNITMEM_NULL, *names, unseen, *other, "above_null_p95")
+    text = (
         "Excess is UnitMem minus its null, the mean over a layer's units; intervals are clustered by the units' "
-        "strongest image, for each layer by itself. The null is fitted to the tail of the other images. Where it "
-        "misfits, images that nobody was trained on exceed it too: that is the held-out excess.",
-        "soft",
+        "strongest image, for each layer by itself, and approximate: they held 0 in 78 to 91 of 100 cases where images "
+        "were exchangeable. The null is fitted to the tail of the other images. Where it misfits, images that nobody "
+        "was trained on exceed it too: that is the held-out excess."
     )
+    if other:
+        text += (
+            " Images were dealt to the members at random, so the excess over theirs, on own minus on the other "
+            "member's images, is tested by relabelling them."
+        )
+    explained = page.paragraph(text, "soft")
     return "<h3>Excess over the null</h3>" + page.paragraph(excess_words(null)) + shown + explained
 
 
 def excess_words(null: Table) -> str:
     """What the excess shows, in words that follow the numbers of a table ``UNITMEM_NULL``."""
-    above = null["excess_low"] > 0
-    if not above.any():
-        return "UnitMem lies above what exchangeable images would score in no layer: no excess has an interval above 0."
-    names = null["layer"][above].tolist()
-    text = f"UnitMem lies above what exchangeable images would score in {joined(names)}"
-    if not np.isfinite(null["held_out_excess"]).any():
-        return f"{text}; there are no held-out images to tell memorisation from a misfit of the null."
-    beyond = null["layer"][above & (null["excess_low"] > null["held_out_high"])].tolist()
-    if not beyond:
-        return f"{text}; nowhere does it exceed the null by more than held-out images, which nobody was trained on, do."
-    return f"{text}; in {joined(beyond)} its excess lies above that of held-out images, which nobody was trained on."
+    if not np.isfinite(null["excess"]).any():
+        return "There are too few images to say what exchangeable ones would score."
+    text = f"UnitMem exceeds what exchangeable images would score by {_range(null['excess'])}"
+    if np.isfinite(null["held_out_excess"]).any():
+        text += f", on held-out images, which nobody was trained on, by {_range(null['held_out_excess'])}"
+    if "over_other" not in null:
+        return (
+            f"{text}. These intervals are approximate and for each layer by itself, so no layer is named: the test is "
+            "against the other member's images, which `analyze.py unitmem` makes of a trained pair."
+        )
+    above, below = layers_apart(null, "over_other")
+    among = together(len(null["layer"]))
+    if not above:
+        text += f". It is not larger on own images than on those of the other member in any layer ({among})."
+    else:
+        text += f". It is larger on own images than on those of the other member in {joined(above)} ({among})."
+    return f"{text} In {joined(below)} it is smaller." if below else text
+
+
+def _range(values: NDArray[np.float64]) -> str:
+    low, high = np.nanmin(values), np.nanmax(values)
+    return f"{decimals(low)} to {decimals(high)} by layer"
 
 
 def _highest(analysis: AnalysisDir) -> str:
@@ -194,7 +214,19 @@ def unitmem_words(layers: Table) -> str:
         f"{last['null_mean']:.3f}."
     )
     if "unit_contrast" in layers:
-        names = layers["layer"][layers["unit_contrast_low"] > 0].tolist()
-        where = f"above 0 in {joined(names)}" if names else "not above 0 in any layer"
-        text += f" The unit contrast of the pair, which is free of which images are striking, is {where}."
+        text += f" {contrast_words(layers)}"
     return text
+
+
+def contrast_words(layers: Table) -> str:
+    """Where a pair's units memorise, in words that follow the numbers of a table ``UNITMEM_LAYERS``."""
+    whose = "The unit contrast of the pair, which is free of which images are striking,"
+    if "unit_contrast_p_adjusted" not in layers:
+        return (
+            f"{whose} was measured before its verdict allowed for the number of layers: the intervals are for each "
+            "layer by itself and name none. `analyze.py unitmem`, run again, tests the layers together."
+        )
+    above, below = layers_apart(layers, "unit_contrast")
+    where = f"above 0 in {joined(above)}" if above else "not above 0 in any layer"
+    text = f"{whose} is {where} ({together(len(layers['layer']))})."
+    return f"{text} In {joined(below)} it lies below 0, which memorisation cannot explain." if below else text

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -9,12 +10,12 @@ from torch import Tensor, nn
 from memlight import dist
 from memlight.analyses.unitmem.chart import unitmem_figures
 from memlight.analyses.unitmem.command import UnitMemOptions
-from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
+from memlight.analyses.unitmem.contrast import Results, unit_contrasts
+from memlight.analyses.unitmem.excess import excess_over_other
 from memlight.analyses.unitmem.pictures import draw_units
 from memlight.analyses.unitmem.resume import PassProgress, UnitMemProgress, rest_medians
 from memlight.analyses.unitmem.tables import (
     ALL,
-    Results,
     Scores,
     unit_scores,
     unitmem_curve,
@@ -24,7 +25,6 @@ from memlight.data.images import ImageDataModule
 from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS
 from memlight.features.passes import device_of, images_at_once
-from memlight.metrics.functional import unitmem_from_extremes
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.runs.analysis import numbers_by_layer
 from memlight.runs.log import AnalysisLog
@@ -67,15 +67,65 @@ def study_unitmem(
     passes = _Passes(data, layers, options, log, max_forward, progress, alone, keep_mu=partner is not None)
     results = passes.measure(encoder, options.split)
     count = len(data.split.ids(options.split))
-    held_out, pair, curve = None, None, None
+    held_out, curve = None, None
     if options.split != "external" and len(data.split.external) > 1:
         held_out = passes.measure(encoder, "external", limit=count)
     if partner is not None:
-        pair = _contrasts(passes, encoder, partner, results)
-        curve = unitmem_curve(results, (*CURVE_SIZES, count))
-    elif kept is not None and options.reference == "median":
+        other = PARTNERS[options.split]
+        own, others = passes.measure(partner, other), passes.measure(encoder, other)
+        return write_unitmem(
+            UnitsOfPair(results, others, passes.measure(partner, options.split), own), held_out, data, options, log
+        )
+    if kept is not None and options.reference == "median":
         curve = unitmem_curve(results, (*CURVE_SIZES, count), columns=kept.table(options.split).columns)
-    tables = unitmem_tables(results, held_out, pair, curve)
+    return write_unitmem(results, held_out, data, options, log, curve=curve)
+
+
+class UnitsOfPair(NamedTuple):
+    """UnitMem of both members on the images of both, with the table of mu; ``encoder`` is the one that is studied.
+
+    Attributes:
+        results: of the encoder on its own images.
+        on_others: of the encoder on its partner's images.
+        partner_on_others: of the partner on the encoder's images.
+        partner_on_own: of the partner on its own images.
+    """
+
+    results: Results
+    on_others: Results
+    partner_on_others: Results
+    partner_on_own: Results
+
+
+def write_unitmem(
+    measured: Results | UnitsOfPair,
+    held_out: Results | None,
+    data: ImageDataModule,
+    options: UnitMemOptions,
+    log: AnalysisLog,
+    *,
+    curve: Table | None = None,
+) -> Table:
+    """Write the tables and figures of what was measured.
+
+    Args:
+        measured: of the encoder studied, or of a pair.
+        held_out: of the encoder on external images; None without any.
+        data: splits and images.
+        options: how it was measured.
+        log: where the results go.
+        curve: mean score against the number of images; that of a pair is computed here.
+
+    Returns:
+        The table by layer (``UNITMEM_LAYERS``).
+    """
+    pair, over_other, results = None, None, measured
+    if isinstance(measured, UnitsOfPair):
+        results = measured.results
+        pair, over_other = unit_contrasts(*measured), excess_over_other(results, measured.on_others)
+        curve = unitmem_curve(results, (*CURVE_SIZES, len(data.split.ids(options.split))))
+    assert not isinstance(results, UnitsOfPair)
+    tables = unitmem_tables(results, held_out, pair, curve, over_other)
     for name, table in tables.items():
         log.table(name, table)
     scores = unit_scores(results, tables["excess"], held_out)
@@ -166,24 +216,11 @@ class _Passes:
         return replace(batches, ids=mine[keeper.done :], rank=0, world_size=1), keeper
 
 
-def _contrasts(passes: _Passes, encoder: nn.Module, partner: nn.Module, results: Results) -> dict[str, UnitContrast]:
-    """The unit contrast of every layer: both members on the images of both."""
-    split = passes.options.split
-    partner_on_own = passes.measure(partner, PARTNERS[split])
-    on_others = passes.measure(encoder, PARTNERS[split])
-    partner_on_others = passes.measure(partner, split)
-    return {
-        layer: unit_contrast(result, on_others[layer], partner_on_others[layer], partner_on_own[layer])
-        for layer, result in results.items()
-    }
-
-
 def _add_medians(results: Results, rest_U: Tensor) -> None:
     start = 0
     for result in results.values():
-        rest = rest_U[start : start + result.unitmem.numel()]
-        result.mu_rest_median, result.unitmem_median = rest, unitmem_from_extremes(result.mu_max, rest)
-        start += rest.numel()
+        result.set_median(rest_U[start : start + result.mu_max.numel()])
+        start += result.mu_max.numel()
 
 
 def _overall(tables: Mapping[str, Table], scores: Scores) -> dict[str, float]:

@@ -19,19 +19,17 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_TESTS,
     UNITMEM_TOP,
 )
-from memlight.analyses.unitmem.contrast import UnitContrast
-from memlight.analyses.unitmem.excess import layer_excess, layer_null, layer_null_draw
+from memlight.analyses.unitmem.contrast import Results, UnitContrast
+from memlight.analyses.unitmem.excess import ExcessOverOther, layer_excess, layer_null, layer_null_draw
 from memlight.metrics.functional import BLOCK_ENTRIES, unitmem_from_extremes
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem import UnitMemResult
-from memlight.stats import as_array, mean_of, welch
+from memlight.stats import Claim, as_array, mean_of, welch
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, table_of
 
 ALL = "all"
 """Stands for the layer in a row of all layers together."""
-
-Results = Mapping[str, UnitMemResult]
-"""Layer -> what was found of its units; layers in execution order."""
 
 Scores = dict[str, NDArray[np.float64]]
 """Scores of every unit, ``(U,)`` over all layers: ``scored``, ``null``, ``held_out``; see `unit_scores`."""
@@ -42,6 +40,7 @@ def unitmem_tables(
     held_out: Results | None = None,
     pair: Mapping[str, UnitContrast] | None = None,
     curve: Table | None = None,
+    over_other: Mapping[str, ExcessOverOther] | None = None,
 ) -> dict[str, Table]:
     """Every table of a study by its name, in the order in which they are written.
 
@@ -50,6 +49,7 @@ def unitmem_tables(
         held_out: the same units on as many images that no member was trained on; None where there are none.
         pair: layer -> contrast of the pair; None without a partner.
         curve: columns ``UNITMEM_CURVE``; None where mu of every image was not kept.
+        over_other: layer -> excess beside that on the other member's images; None without a partner.
     """
     table, excess = unitmem_table(results), excess_table(results, held_out)
     scores = unit_scores(results, excess, held_out)
@@ -59,7 +59,7 @@ def unitmem_tables(
         "layers": unitmem_layers(results, held_out, pair),
         "held_out": unitmem_table(held_out) if held_out is not None else None,
         "excess": excess,
-        "null": null_table(results, held_out),
+        "null": null_table(results, held_out, over_other),
         "top": unitmem_top(results),
         "reliability": table_of(UNITMEM_RELIABILITY, halves),
         "curve": curve,
@@ -86,10 +86,14 @@ def unit_columns(units: Mapping[str, int]) -> Table:
 
 
 def unitmem_table(results: Results) -> Table:
-    """Every unit of every layer: the columns of ``unitmem/table.csv``, with the median form where it was asked for."""
-    table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
+    """Every unit of every layer: the columns of ``unitmem/table.csv``.
+
+    ``unitmem`` is the form against the mean, and the form against the median stands beside it where it was asked for.
+    """
+    table = unit_columns({layer: result.mu_max.numel() for layer, result in results.items()})
+    attributes = {"unitmem": "unitmem_mean", "mu_rest": "mu_rest_mean"}
     for name in ("unitmem", "mu_max", "mu_rest", "max_id", "dead", "unitmem_median", "mu_rest_median"):
-        columns = [getattr(result, name) for result in results.values()]
+        columns = [getattr(result, attributes.get(name, name)) for result in results.values()]
         if columns[0] is not None:
             table[name] = np.concatenate([as_array(column) for column in columns])
     return table
@@ -114,34 +118,55 @@ def joined_tables(parts: Sequence[Table]) -> Table:
 
 def excess_table(results: Results, held_out: Results | None = None) -> Table:
     """Every unit beside its null: ``unitmem/excess.csv``; NaN for dead units, and without held-out images."""
-    table = unit_columns({layer: result.unitmem.numel() for layer, result in results.items()})
+    table = unit_columns({layer: result.mu_max.numel() for layer, result in results.items()})
     nulls = [layer_null(result) for result in results.values()]
-    table["unitmem"] = np.concatenate([as_array(result.unitmem) for result in results.values()])
+    table["unitmem"] = np.concatenate([as_array(result.unitmem_mean) for result in results.values()])
     table["null"], table["null_p95"] = (np.concatenate(values) for values in zip(*nulls, strict=True))
     table["excess"] = table["unitmem"] - table["null"]
-    unseen = [as_array(held_out[layer].unitmem) for layer in results] if held_out else []
+    unseen = [as_array(held_out[layer].unitmem_mean) for layer in results] if held_out else []
     table["held_out"] = np.concatenate(unseen) if unseen else np.full(len(table["unit"]), np.nan)
     drawn = [layer_null_draw(result, depth) for depth, result in enumerate(results.values())]
     table["null_draw"] = np.concatenate(drawn)
     return table
 
 
-def null_table(results: Results, held_out: Results | None = None) -> Table:
+def null_table(
+    results: Results, held_out: Results | None = None, over_other: Mapping[str, ExcessOverOther] | None = None
+) -> Table:
     """Mean excess over the null of each layer's living units: the columns of ``unitmem/null.csv``.
 
     ``held_out_excess`` is that of the same units on held-out images over the null of those: no encoder was trained
     on them, so it shows what the null's misfit alone makes of the layer; NaN without any. ``above_null_p95`` is the
-    share of units above the 95th percentile of their own null, .05 where images are exchangeable.
+    share of units above the 95th percentile of their own null, .05 where images are exchangeable. Of a pair,
+    ``other_excess`` is that on the images that only the other member was trained on, and ``over_other`` how far the
+    excess lies above it, tested over all layers by relabelling; the columns are left out when missing.
     """
     none = (np.nan, np.nan, np.nan)
     rows = []
     for layer, result in results.items():
         alive = as_array(~result.dead)
-        scores, (null, p95) = as_array(result.unitmem)[alive], (values[alive] for values in layer_null(result))
+        scores, (null, p95) = as_array(result.unitmem_mean)[alive], (values[alive] for values in layer_null(result))
         above = (scores > p95)[np.isfinite(p95)]
         unseen = layer_excess(held_out[layer]) if held_out else none
         rows.append((layer, mean_of(scores), mean_of(null), *layer_excess(result), *unseen, mean_of(above)))
-    return table_of(UNITMEM_NULL, rows)
+    table = table_of(required(UNITMEM_NULL), rows)
+    if over_other is not None:
+        found = [over_other[layer] for layer in results]
+        table["other_excess"] = np.array([of_layer.other for of_layer in found])
+        table |= claim_columns("over_other", [of_layer.over_other for of_layer in found])
+    return table
+
+
+def claim_columns(name: str, found: Sequence[Claim], short: str | None = None) -> Table:
+    """A number of every layer with its interval, its band over all layers and its adjusted p-value.
+
+    Args:
+        name: of the number's column.
+        found: of every layer.
+        short: what the other columns' names begin with; the number's name if None.
+    """
+    columns = {field: np.array([getattr(claim, field) for claim in found]) for field in Claim._fields}
+    return {name: columns.pop("value"), **{f"{short or name}_{field}": values for field, values in columns.items()}}
 
 
 def unitmem_layers(
@@ -165,9 +190,8 @@ def unitmem_layers(
     rows = [_layer_row(result, held_out[layer] if held_out else None) for layer, result in results.items()]
     table = layer_columns(list(results), rows)
     if pair is not None:
-        intervals = np.array([[*pair[layer].contrast, *pair[layer].own_max_share] for layer in results])
-        table["unit_contrast"], table["unit_contrast_low"], table["unit_contrast_high"] = intervals[:, :3].T
-        table["own_max_share"], table["own_max_low"], table["own_max_high"] = intervals[:, 3:].T
+        table |= claim_columns("unit_contrast", [pair[layer].contrast for layer in results])
+        table |= claim_columns("own_max_share", [pair[layer].own_max_share for layer in results], "own_max")
     return table
 
 
@@ -190,7 +214,7 @@ def score_summary(dead_U: NDArray[np.bool_], scores: NDArray[np.float64]) -> dic
 
 def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[str, float]:
     dead = as_array(result.dead)
-    scores = np.sort(as_array(result.unitmem)[~dead])
+    scores = np.sort(as_array(result.unitmem_mean)[~dead])
     bottom, top = tenths(scores)
     null_mean, null_p95 = (mean_of(values[~dead]) for values in layer_null(result))
     test = welch(top, bottom)
@@ -200,7 +224,7 @@ def _layer_row(result: UnitMemResult, held_out: UnitMemResult | None) -> dict[st
         "bottom_mean": mean_of(bottom),
         "null_mean": null_mean,
         "null_p95": null_p95,
-        "held_out_mean": mean_of(as_array(held_out.unitmem[~held_out.dead])) if held_out is not None else np.nan,
+        "held_out_mean": mean_of(as_array(held_out.unitmem_mean[~held_out.dead])) if held_out is not None else np.nan,
         **test._asdict(),
     }
 
@@ -250,7 +274,7 @@ def unitmem_curve(results: Results, sizes: Sequence[int], seed: int = 0, columns
         own = columns_of(result.mu) if columns is None else columns
         start = 0 if columns is None else first
         rows += [(layer, *point) for point in _means(result, own, start, sizes, seed)]
-        first += result.unitmem.numel()
+        first += result.mu_max.numel()
     return table_of(UNITMEM_CURVE, rows)
 
 
@@ -268,7 +292,7 @@ def _means(
     taken = sorted({size for size in sizes if 2 <= size <= result.n})
     order = torch.from_numpy(np.random.default_rng(seed).permutation(result.n))
     scores: list[list[Tensor]] = [[] for _ in taken]
-    count, step = result.unitmem.numel(), max(1, BLOCK_ENTRIES // result.n)
+    count, step = result.mu_max.numel(), max(1, BLOCK_ENTRIES // result.n)
     for start in range(0, count, step):
         stop = min(start + step, count)
         mu = columns(slice(first + start, first + stop))
@@ -303,7 +327,7 @@ def unit_scores(results: Results, excess: Table, held_out: Results | None = None
 
 
 def _living(results: Results) -> NDArray[np.float64]:
-    return np.concatenate([np.where(as_array(r.dead), np.nan, as_array(r.unitmem)) for r in results.values()])
+    return np.concatenate([np.where(as_array(r.dead), np.nan, as_array(r.unitmem_mean)) for r in results.values()])
 
 
 def highest_units(table: Table, excess: Table, count: int = 20) -> Table:
@@ -386,9 +410,9 @@ def _both_forms(result: UnitMemResult) -> NDArray[np.float64]:
         raise ValueError("the median form is needed: measure with reference='median'")
     alive = as_array(~result.dead)
     tail = as_array(result.tail_mu)[:, alive]
-    rests = (as_array(result.mu_rest)[alive], as_array(result.mu_rest_median)[alive])
+    rests = (as_array(result.mu_rest_mean)[alive], as_array(result.mu_rest_median)[alive])
     nulls = [unitmem_null(tail, rest, result.n)[0] for rest in rests]
-    return np.stack([as_array(result.unitmem)[alive], as_array(result.unitmem_median)[alive], *nulls])
+    return np.stack([as_array(result.unitmem_mean)[alive], as_array(result.unitmem_median)[alive], *nulls])
 
 
 def _correlations(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:

@@ -207,8 +207,9 @@ class SequenceModule(L.LightningModule, ABC):
 
         Returns:
             On the CPU: ``accuracy`` and ``loss`` ``(E, S)`` weighted as sequences are drawn; ``position_accuracy``
-            ``(E, S, N)``, the same by position; ``test_accuracy`` and ``test_loss`` ``(E, S, R)`` of the test ranks;
-            ``retrieval`` ``(E, S)`` of networks that have it.
+            ``(E, S, N)``, the same by position; ``unweighted_loss`` ``(E, S)``, every sequence counting alike;
+            ``test_accuracy`` and ``test_loss`` ``(E, S, R)`` of the test ranks; ``retrieval`` ``(E, S)`` of networks
+            that have it.
         """
         first = self.data.set(0, self.network.seeds[0])
         p_K, ranks_R = first.probabilities.to(self.device), first.test_ranks
@@ -223,6 +224,7 @@ class SequenceModule(L.LightningModule, ABC):
             measured = {
                 "accuracy": right_EK @ p_K,
                 "loss": loss_EK @ p_K,
+                "unweighted_loss": loss_EK.mean(1),
                 "position_accuracy": torch.einsum("ekn,k->en", right_EKN.double(), p_K),
                 "test_accuracy": right_EK[:, ranks_R],
                 "test_loss": loss_EK[:, ranks_R],

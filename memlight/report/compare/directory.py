@@ -80,11 +80,14 @@ def require_replaceable(out: Path, page_name: str = PAGE) -> None:
 
 def _draw(content: Comparison, directory: Path) -> dict[str, str]:
     """Draw and save what there is to see; the pictures as HTML by name."""
-    images = "95 % interval over its images"
+    images = "95 % interval over its images, of each layer by itself (pointwise)"
     band = f"of several runs the band goes from the lowest to the highest, of one run it is the {images}"
     drawn = {}
     if content.numbers:
-        caption = f"Headline numbers: a dot per run, with the {images} where it has one; a black bar at a group's mean."
+        caption = (
+            "Headline numbers: a dot per run, with its own 95 % interval over images where it has one (each by "
+            "itself); a black bar at a group's mean."
+        )
         drawn["headlines"] = (headline_dots(content.groups), caption)
     if "contrast/last" in content.numbers:
         caption = f"The contrast by depth, a line per run in its group's colour; the band is the {images}."

@@ -11,7 +11,18 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from memlight.analyses.registry import headline_numbers
-from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, layer_ticks, marker_spacing
+from memlight.display.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    STYLE,
+    layer_ticks,
+    marker_spacing,
+    name_bars,
+    outer_bars,
+)
 from memlight.report.compare.groups import Curve, Group, group_curve, run_curve, spread
 from memlight.report.compare.runs import Axis
 from memlight.storage.tables import Table
@@ -203,6 +214,10 @@ def repeats_by_depth(means: Table, runs: Table) -> Figure:
         layer_ticks(ax, ordered, most=10)
     for ax in list(grid.flat)[len(names) :]:
         ax.remove()
+    name_bars(grid.flat[0], means, "mean")
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -219,4 +234,7 @@ def _mean(ax: Axes, means: Table, name: str) -> None:
     error = np.nan_to_num(np.stack([middle - means["mean_low"][rows], means["mean_high"][rows] - middle]))
     every = marker_spacing(x)
     ax.plot(x, middle, color=BLUE)
-    ax.errorbar(x, middle, error, fmt="o", color=BLUE, capsize=2.5, elinewidth=1, errorevery=every, markevery=every)
+    ax.errorbar(x, middle, error, fmt="o", color=BLUE, capsize=2.5, elinewidth=1.6, errorevery=every, markevery=every)
+    limits = ax.get_ylim()
+    outer_bars(ax, x[::every], means, "mean", np.flatnonzero(rows)[::every], BLUE, scale=1)
+    ax.set_ylim(limits)  # of few runs the interval of all layers at once is many times as wide

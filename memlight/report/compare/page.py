@@ -8,10 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from memlight.analyses.registry import headline_numbers
+from memlight.analyses.verdicts import holm, interval_p
 from memlight.display import page
 from memlight.display.page import Cell, decimals, number, word
 from memlight.display.parts import POINTS
+from memlight.display.words import named_above, together
 from memlight.report.compare.groups import Group, spread, spread_words
 from memlight.report.compare.runs import Axis, ComparedRun, measured_otherwise, same_encoders
 from memlight.runs.settings import SHORT_NAMES, differing, setting_text
@@ -70,17 +74,20 @@ def comparison_page(content: Comparison, pictures: Mapping[str, str]) -> str:
 
 
 def contrast_words(runs: Sequence[ComparedRun]) -> str:
-    """The contrast of the last layers in words that follow the numbers."""
+    """The contrast of the last layers in words that follow the numbers; all runs are tested together (Holm)."""
     measured = [run for run in runs if run.number("contrast/last_low") <= run.number("contrast/last_high")]
     if not measured:
         return "The contrast was measured in none of these runs."
     low, high = (pick(measured, key=lambda run: run.number("contrast/last")) for pick in (min, max))
-    above = sum(run.number("contrast/last_low") > 0 for run in measured)
-    return (
+    ends = [[run.number(f"contrast/last{end}") for run in measured] for end in ("", "_low", "_high")]
+    values, p = np.array(ends[0]), holm(interval_p(*ends))
+    above, below = (int(named_above(sign * values, p).sum()) for sign in (1, -1))
+    text = (
         f"Contrast of the last layer: from {decimals(low.number('contrast/last'))} ({low.name}) to "
-        f"{decimals(high.number('contrast/last'))} ({high.name}); the 95 % interval lies above 0 in {above} of "
-        f"{len(measured)} runs."
+        f"{decimals(high.number('contrast/last'))} ({high.name}); it lies above 0 in {above} of "
+        f"{together(len(measured), 'runs')} (each over its images)."
     )
+    return f"{text} In {below} it lies below 0, which memorisation cannot explain." if below else text
 
 
 def _opening(content: Comparison) -> str:
@@ -101,8 +108,9 @@ def runs_section(content: Comparison) -> str:
         for run in content.runs
     ]
     explained = (
-        "In brackets 95 % intervals over the images of one run. The highest layer is chosen by its contrast, which its "
-        "interval does not allow for; the last one is not chosen. Accuracies are the candidate's."
+        "In brackets 95 % intervals over the images of one run, of each number by itself. The highest layer is chosen "
+        "by its contrast: its interval is the one that holds all layers of the run at once, but for runs that were "
+        "measured before there was one. The last layer is not chosen. Accuracies are the candidate's."
     )
     html = page.paragraph(explained, "soft") + page.table(header, rows)
     if len(short) < len(content.differing):
@@ -160,7 +168,8 @@ def _groups(content: Comparison) -> str:
         return words
     explained = (
         "For several runs: their mean, in brackets its 95 % interval by Student's t over runs, then the lowest and the "
-        "highest of them. For one run: its number, in brackets its 95 % interval over images."
+        "highest of them. For one run: its number, in brackets its 95 % interval over images. Each interval is for its "
+        "number by itself."
     )
     header = [*by, "runs", *(headline_numbers()[name].title for name in content.numbers)]
     rows = [

@@ -6,16 +6,22 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, pairwise_agreement
 from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.analyses.registry import curves
+from memlight.analyses.verdicts import StandardErrors
 from memlight.errors import UserError
 from memlight.report.compare.groups import Spread, default_keys, spread_of
 from memlight.report.compare.runs import COMPARE_GROUPS, REPEATS_AGREEMENT, REPEATS_LAYERS, REPEATS_NUMBERS, ComparedRun
 from memlight.runs.settings import setting_text
 from memlight.storage.run_files import SplitsFile, Summary
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, read_json, read_table, table_of
+
+EXPECTED = {"contrast": 0.0, "unit_contrast": 0.0, "own_max_share": 0.5}
+"""Numbers by layer, and what they are where nothing is memorised."""
 
 
 def require_repetitions(runs: Sequence[ComparedRun]) -> None:
@@ -42,7 +48,12 @@ def layers_of(runs: Sequence[ComparedRun]) -> list[str]:
 
 
 def repeats_by_layer(runs: Sequence[ComparedRun]) -> Table:
-    """Every number of every layer over the runs: the columns ``REPEATS_LAYERS``, without what no run has."""
+    """Every number of every layer over the runs: the columns ``REPEATS_LAYERS``, without what no run has.
+
+    Numbers with a value that says that nothing is memorised (`EXPECTED`) are tested over the runs by Student's t, all
+    layers of a number together by Holm's step-down Bonferroni: runs are too few for relabelling. NaN elsewhere, and
+    where all runs are equal.
+    """
     rows: list[tuple[Any, ...]] = []
     for name in curves():
         for depth, layer in enumerate(layers_of(runs)):
@@ -50,7 +61,24 @@ def repeats_by_layer(runs: Sequence[ComparedRun]) -> Table:
             found = spread_of(np.concatenate(of_layer).astype(np.float64))
             if found.runs:
                 rows.append((layer, depth, name, *_columns(found)))
-    return table_of(REPEATS_LAYERS, rows)
+    table = table_of(required(REPEATS_LAYERS), rows)
+    claims = {name: np.full(len(rows), np.nan) for name in REPEATS_LAYERS if name not in table}
+    for name, expected in EXPECTED.items():
+        of = np.flatnonzero(table["number"] == name)
+        if len(of):
+            for column, values in _over_runs({key: column[of] for key, column in table.items()}, expected).items():
+                claims[column][of] = values
+    return {**table, **claims}
+
+
+def _over_runs(means: Table, expected: float) -> Table:
+    """What may be said of one number over the runs, of all layers together."""
+    half = means["mean_high"] - means["mean"]
+    degrees = np.maximum(means["runs"] - 1.0, 1.0)
+    error = np.where(half > 0, half, np.nan) / stdtrit(degrees, 0.975)
+    found = StandardErrors(error, np.zeros(len(half)), degrees).claims("mean", means["mean"] - expected)
+    p = {"p_adjusted": found["mean_p_adjusted"]}
+    return {**p, **{name: found[name] + expected for name in ("mean_simultaneous_low", "mean_simultaneous_high")}}
 
 
 def repeats_of_headlines(runs: Sequence[ComparedRun]) -> Table:

@@ -8,12 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memlight.analyses.layermem.chart import agreement_between_runs
-from memlight.analyses.layermem.section import contrast_words
 from memlight.analyses.registry import ANALYSES, curves
 from memlight.display import page
 from memlight.display.page import Cell, decimals
 from memlight.display.parts import drawn
-from memlight.display.words import joined
+from memlight.display.words import joined, named_above, together
 from memlight.report.compare.directory import REPEATS_PAGE, save_pictures
 from memlight.report.compare.figures import repeats_by_depth
 from memlight.report.compare.groups import group_runs
@@ -137,10 +136,39 @@ def agreement_words(agreement: Table) -> str:
     )
 
 
+def contrast_words(means: Table) -> str:
+    """Where all runs together memorise, in words that follow the numbers.
+
+    Args:
+        means: columns ``REPEATS_LAYERS``, the rows of the contrast.
+    """
+    runs, layers = int(means["runs"].max()), means["layer"].tolist()
+    text = f"Mean of {runs} runs, tested over runs by Student's t ({together(len(layers))}). "
+    above, below = (named_above(sign * means["mean"], means["p_adjusted"]) for sign in (1, -1))
+    if above.any():
+        top, named = int(np.argmax(np.where(above, means["mean"], -np.inf))), means["layer"][above].tolist()
+        ends = ("mean", "mean_simultaneous_low", "mean_simultaneous_high")
+        mean, low, high = (decimals(means[name][top]) for name in ends)
+        most = f", most in {layers[top]}" if len(named) > 1 else ""
+        text += (
+            f"Memorisation is measured in {joined(named)}{most}: contrast {mean}, interval {low} to {high}, which "
+            "holds all layers at once."
+        )
+    else:
+        text += "In no layer is memorisation measured; few runs can show little."
+    if below.any():
+        names = joined(means["layer"][below].tolist())
+        text += f" In {names} the contrast lies below 0, which memorisation cannot explain."
+    return text
+
+
 def _figures(content: Repeats, of_runs: Table) -> dict[str, tuple[Figure, str]]:
     drawn = {}
     if len(content.layers["layer"]):
-        caption = "Blue: the mean with its 95 % interval by Student's t over runs. Grey: every run by itself."
+        caption = (
+            "Blue: the mean with its 95 % interval by Student's t over runs, thick for each layer by itself, thin for "
+            "all layers at once (cut off where it leaves the panel). Grey: every run by itself."
+        )
         drawn["by_layer"] = (repeats_by_depth(content.layers, of_runs), caption)
     if len(content.agreement["layer"]):
         caption = (
@@ -156,12 +184,9 @@ def _opening(content: Repeats) -> str:
     contrast = content.layers["number"] == "contrast"
     measured = page.paragraph(f"The contrast was measured in none of these {len(content.runs)} runs.", "lead")
     if contrast.any():
-        names = {"layer": "layer", "contrast": "mean", "contrast_low": "mean_low", "contrast_high": "mean_high"}
-        means = {name: content.layers[column][contrast] for name, column in names.items()}
-        count = int(content.layers["runs"][contrast].max())
-        over_runs = f"Mean of {count} runs, intervals over runs. {contrast_words(means)}"
-        of_each = f"Each run by itself, intervals over its images. {run_words(content.runs)}"
-        measured = page.paragraph(over_runs, "lead") + page.paragraph(of_each)
+        of_all = contrast_words({name: column[contrast] for name, column in content.layers.items()})
+        of_each = f"Each run by itself. {run_words(content.runs)}"
+        measured = page.paragraph(of_all, "lead") + page.paragraph(of_each)
     keys = content.compared.differing
     told = ["The runs do not even differ in a seed: their spread says nothing about other trainings."]
     if keys:
@@ -182,8 +207,9 @@ def _layers(content: Repeats) -> str:
     if not names:
         return page.paragraph("No layer was measured in any of these runs.", "missing")
     explained = page.paragraph(
-        "Mean over runs, in brackets its 95 % interval by Student's t over runs, then the lowest and the highest run. "
-        "With two or three runs that interval is wide, as it should be: two runs give one degree of freedom.",
+        "Mean over runs, in brackets its 95 % interval by Student's t over runs, for each number by itself, then the "
+        "lowest and the highest run. With two or three runs that interval is wide, as it should be: two runs give one "
+        "degree of freedom. layers.csv has p-values and intervals for all layers together.",
         "soft",
     )
     rows = []
@@ -240,8 +266,8 @@ def _headlines(content: Repeats) -> str:
     shown = [row for row, analysis in enumerate(found["analysis"].tolist()) if analysis not in by_layer]
     html = page.paragraph(
         "Headline numbers of every analysis that all runs have, those by layer above aside (numbers.csv has them too): "
-        "mean over runs, its 95 % interval by Student's t over runs, the lowest and the highest run. Accuracies are "
-        "fractions.",
+        "mean over runs, its 95 % interval by Student's t over runs (each by itself), the lowest and the highest run. "
+        "Accuracies are fractions.",
         "soft",
     )
     others = {name: column[shown] for name, column in found.items()}

@@ -15,7 +15,7 @@ from memlight.runs.analysis import Analysis
 from memlight.runs.settings import Setting, differing, flat_settings, recorded_settings, setting_text
 from memlight.storage.run_files import Summary
 from memlight.storage.rundir import RunDir
-from memlight.storage.schema import Column, Schema, columns, interval
+from memlight.storage.schema import Column, Schema, claimed, columns, interval
 from memlight.storage.tables import Table, read_json, read_table
 
 COMPARE_GROUPS: Schema = {
@@ -27,7 +27,12 @@ COMPARE_GROUPS: Schema = {
     **columns(float, "mean_low", "mean_high"),
 }
 
-REPEATS_LAYERS: Schema = {**columns(str, "layer"), **columns(int, "depth"), **COMPARE_GROUPS}
+REPEATS_LAYERS: Schema = {
+    **columns(str, "layer"),
+    **columns(int, "depth"),
+    **COMPARE_GROUPS,
+    **claimed("mean", "p_adjusted"),
+}
 
 REPEATS_NUMBERS: Schema = {
     "analysis": Column(str, "analysis"),

@@ -65,8 +65,8 @@ def test_table_by_block_picks_the_rows_of_the_layers(tmp_path: Path) -> None:
 
 def test_mlp_minus_attention_is_taken_image_by_image() -> None:
     scored = results()
-    interval = mlp_minus_attention(scored)
-    assert interval is not None
+    found = mlp_minus_attention(scored)
+    assert found is not None
     means, variances = {}, {}
     for split, of_split in scored.items():
         differences = []
@@ -80,8 +80,10 @@ def test_mlp_minus_attention_is_taken_image_by_image() -> None:
         variances[split] = sum((d - means[split]) ** 2 for d in differences) / 39
     value = (means["candidate"] - means["independent"]) / 2
     error = (variances["candidate"] / 40 + variances["independent"] / 40) ** 0.5 / 2
-    assert interval.value == pytest.approx(value, rel=1e-5)
-    assert interval.high - interval.low == pytest.approx(2 * 1.959964 * error, rel=1e-5)
+    assert found.contrast[0] == pytest.approx(value, rel=1e-5)
+    assert found.se[0] == pytest.approx(error, rel=1e-5)
+    assert found.low[0] < value < found.high[0]
+    assert (found.p_adjusted[0] <= 0.05) == (abs(value) > 2 * error)
 
 
 def test_without_blocks_or_without_independent_images_there_is_nothing_to_compare() -> None:

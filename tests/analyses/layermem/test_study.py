@@ -11,7 +11,7 @@ from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
 from tests.tiny_pair import KEPT, ROLES, THREE_LAYERS, VIEWS, analyze, assert_same_tables, table_bytes
 
-TABLES = ["agreement", "intervals", "samples", "table", "tests"]
+TABLES = ["agreement", "intervals", "membership", "placebos", "samples", "table", "tests"]
 
 
 def test_the_callback_gives_what_analyze_gives(observed: RunDir) -> None:
@@ -104,6 +104,9 @@ def test_a_pair_that_cannot_have_memorised_scores_exactly_zero(run: Path, kind: 
     table = read_table(done.analysis("layermem").table())
     for column in ("layermem", "control_shared", "contrast", "contrast_low", "contrast_high", "top50", "least50"):
         assert not table[column].any(), column
+    assert (table["p_adjusted"] == 1).all()
+    membership = read_table(done.analysis("layermem").table("membership"))
+    assert (membership["auc_pair"] == 0.5).all() and (membership["p_adjusted"] == 1).all()
     samples = read_table(done.analysis("layermem").table("samples"))
     assert not samples["score"].any()
     assert (samples["align_f"] > 0).all()

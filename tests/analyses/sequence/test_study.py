@@ -134,6 +134,28 @@ def test_forgetting_is_what_is_left_at_the_end_of_every_phase() -> None:
         np.testing.assert_allclose(table["accuracy"][row], accuracy)
 
 
+@pytest.mark.parametrize("zipf", [False, True])
+def test_bits_per_parameter_count_every_sequence(zipf: bool) -> None:
+    found = experiment(sets=2, members=3, zipf=zipf)
+    results = found.results
+    parameters = 3 * 8 * 7 // 2 + 3 * 8  # A: for n = 0 to 7 bits seen, 3 heads weigh n of them; B: 3 heads weigh 8
+    assert found.used_parameters == parameters
+    at = {0: results.eval_steps.tolist().index(1000), 1: results.eval_steps.tolist().index(2000)}
+    assert results.set_loss_unweighted is not None
+    for index in (0, 1):
+        for member in range(3):
+            loss = results.set_loss_unweighted[member, index, at[index]]
+            expected = 200 * 7 * (1 - loss / np.log(2)) / parameters
+            assert found.bits_per_parameter(index)[member] == pytest.approx(expected)
+    old = experiment(sets=2, members=3, zipf=zipf)  # a run of an older version
+    old.results.set_loss_unweighted = None
+    if zipf:  # only the test sequences are known without weights
+        tested = old.results.test_loss[:, 1, at[1]].mean(axis=-1)
+        np.testing.assert_allclose(old.bits_per_parameter(1), 200 * 7 * (1 - tested / np.log(2)) / parameters)
+    else:
+        np.testing.assert_allclose(old.bits_per_parameter(1), found.bits_per_parameter(1))
+
+
 def test_curves_have_a_row_for_every_evaluation_of_a_set_that_exists() -> None:
     table = curves_table([experiment(sets=2), experiment(members=1, memory=False)])
     rows = (table["set"] == 1) & (table["run"] == "run")

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 from memlight.analyses.layermem.columns import LAYERMEM_INTERVALS, LAYERMEM_SAMPLES, LAYERMEM_TABLE
+from memlight.analyses.layermem.membership import scores_of
 from memlight.analyses.layermem.tables import control_tests, layermem_intervals, layermem_samples, layermem_table
 from memlight.analyses.unitmem import tables as summaries
 from memlight.analyses.unitmem.columns import (
@@ -40,7 +41,7 @@ from memlight.metrics.functional import unitmem
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem import UnitMem, UnitMemResult
-from memlight.stats import Interval, bootstrap_means, welch
+from memlight.stats import Interval, bootstrap_means, family, welch
 
 SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}
 
@@ -71,13 +72,21 @@ def test_layermem_table() -> None:
     np.testing.assert_allclose(table["delta"][1:], np.diff(table["layermem"]), rtol=1e-12)
     for split in ("shared", "independent", "external"):
         np.testing.assert_allclose(table[f"control_{split}"][2], late[split].mean(), rtol=1e-12)
+    groups = [
+        np.stack([result.scores.numpy() for result in results[split].values()], axis=1)
+        for split in ("candidate", "independent")
+    ]
+    tested = family(*groups)
     value = (late["candidate"].mean() - late["independent"].mean()) / 2
-    error = np.sqrt(late["candidate"].var(ddof=1) / 120 + late["independent"].var(ddof=1) / 120) / 2
-    np.testing.assert_allclose(
-        [table["contrast"][2], table["contrast_low"][2], table["contrast_high"][2]],
-        [value, value - 1.959963985 * error, value + 1.959963985 * error],
-        rtol=1e-8,
-    )
+    np.testing.assert_allclose(table["contrast"][2], value, rtol=1e-8)
+    for column, expected in {
+        "contrast_low": tested.low,
+        "contrast_high": tested.high,
+        "p_adjusted": tested.p_adjusted,
+        "contrast_simultaneous_low": tested.simultaneous_low,
+        "contrast_simultaneous_high": tested.simultaneous_high,
+    }.items():
+        np.testing.assert_array_equal(table[column], expected)
     order = np.argsort(-late["candidate"])
     first = results["candidate"]["0"].scores.numpy()
     np.testing.assert_allclose(table["top50"], [*(first[order[:50]].mean(),), *table["top50"][1:]], rtol=1e-12)
@@ -121,7 +130,7 @@ def test_missing_splits_give_nan() -> None:
 
 def test_layermem_samples_has_a_row_per_image_and_layer() -> None:
     results = layermem_results(4)
-    table = layermem_samples(results, lambda ids: ids % 10)
+    table = layermem_samples(results, scores_of(results), lambda ids: ids % 10)
     assert list(table) == list(LAYERMEM_SAMPLES)
     row = np.flatnonzero((table["id"] == 403) & (table["layer"] == "late"))
     assert row.size == 1 and len(table["id"]) == 4 * 3 * 4
@@ -197,7 +206,8 @@ def test_unitmem_table(reference: str) -> None:
     assert list(table) == columns
     assert table["layer"].tolist() == ["a"] * 30 + ["b"] * 4 and table["unit"].tolist() == [*range(30), *range(4)]
     assert table["depth"][-1] == 1 and table["dead"].sum() == 2
-    np.testing.assert_array_equal(table["unitmem"][30:], results["b"].unitmem)
+    np.testing.assert_array_equal(table["unitmem"][30:], results["b"].unitmem_mean)
+    np.testing.assert_array_equal(table[columns[-2] if reference == "median" else "unitmem"][30:], results["b"].unitmem)
 
 
 def test_unitmem_top_lists_living_units() -> None:
@@ -352,7 +362,7 @@ def test_mean_and_median_forms_by_layer_and_over_all_units() -> None:
     forms = []
     for layer, result in RESULTS.items():
         alive = [unit for unit in range(UNITS[layer]) if unit != 4]
-        both = np.stack([result.unitmem.numpy()[alive], result.unitmem_median.numpy()[alive]])
+        both = np.stack([result.unitmem_mean.numpy()[alive], result.unitmem_median.numpy()[alive]])
         row = list(RESULTS).index(layer)
         assert medians["median"][row] == pytest.approx(both[1].mean())
         null, _ = unitmem_null(result.tail_mu.numpy()[:, alive], result.mu_rest_median.numpy()[alive], 60)
