@@ -1,8 +1,8 @@
 """The scores of single images that `analyze.py layermem` left, for the questions that are asked of them afterwards."""
 
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -54,6 +54,14 @@ class Scores:
     checkpoints: dict[str, str]
     views: int
     options: dict[str, str]
+
+    def without(self, images: Mapping[str, NDArray[np.bool_]]) -> "Scores":
+        """The same without some images of each split."""
+        kept = {}
+        for split, of in self.splits.items():
+            rows = ~images[split]
+            kept[split] = SplitScores(of.ids[rows], of.labels[rows], of.scores[rows])
+        return replace(self, splits=kept)
 
 
 def read_scores(run: RunDir, tag: str | None = None) -> Scores:

@@ -131,19 +131,3 @@ def layer_ticks(ax: Axes, layers: NDArray[Any], *, axis: str = "x", most: int = 
         ax.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
     else:
         ax.set_xticks(ticks, names)
-
-
-def simultaneous_bands(ax: Axes, x: NDArray[Any], table: Table, name: str, colour: str) -> None:
-    """A line through ``name``; bars and inner band are each point's own interval, the outer band holds all at once.
-
-    Args:
-        ax: where to draw.
-        x: a place for every row.
-        table: with ``<name>``, ``<name>_low``, ``<name>_high``, and the same two with ``simultaneous`` before the end.
-        name: of the number.
-        colour: of all of it.
-    """
-    ax.fill_between(
-        x, table[f"{name}_simultaneous_low"], table[f"{name}_simultaneous_high"], color=colour, alpha=0.12, lw=0
-    )
-    _interval(ax, x, table, name, colour)

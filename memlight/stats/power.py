@@ -124,20 +124,24 @@ def detectable_effect(error: ArrayLike, critical: float, power: float = 0.8) -> 
 def view_components(variances: ArrayLike, views: ArrayLike) -> tuple[float, float]:
     """Split the variance of a score into what views add and the rest: least squares of ``image + view / V``.
 
+    Squares are of relative errors, since the error of a variance is in proportion to it.
+
     Args:
-        variances: of the score in two or more results.
+        variances: of the score in two or more results, above 0.
         views: of each; at least two different numbers.
 
     Returns:
         ``image`` and ``view``, neither below 0: one that would be is 0, and the other is fitted alone.
     """
-    y, x = _floats(variances), 1 / _floats(views)
-    view = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
-    if view < 0:
-        return float(y.mean()), 0.0
-    if (image := float(y.mean() - view * x.mean())) < 0:
-        return 0.0, float((x * y).sum() / (x**2).sum())
-    return image, view
+    found, share = _floats(variances), 1 / _floats(views)
+    design = np.stack([np.ones_like(share), share], axis=1) / found[:, None]
+    ones = np.ones_like(found)
+    image, view = np.linalg.lstsq(design, ones, rcond=None)[0].tolist()
+    if min(image, view) >= 0:
+        return image, view
+    column = design[:, int(image < 0)]
+    alone = float(column @ ones / (column @ column))
+    return (0.0, alone) if image < 0 else (alone, 0.0)
 
 
 def training_variance(contrasts: ArrayLike, errors: ArrayLike) -> float:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from memlight.metrics import retrieval
 from memlight.metrics.retrieval import (
     CORNERS,
     CornerResult,
@@ -15,7 +16,6 @@ from memlight.metrics.retrieval import (
     corner_ranks,
     measure_retrieval,
 )
-from memlight.metrics import retrieval
 from tests.close import NETWORK
 from tests.ddp import run_ddp
 from tests.metrics.tiny import LAYERS, TinyEncoder, image_batches, make_views, one_by_one

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memlight.analyses.atypical.columns import WORDS
-from memlight.display.figures import BLUE, GREEN, GREY, STYLE, layer_ticks, simultaneous_bands, value_and_error
+from memlight.display.figures import BLUE, GREEN, GREY, STYLE, _interval, layer_ticks, value_and_error
 from memlight.storage.tables import Table
 
 ACROSS = 3
@@ -27,7 +27,7 @@ def atypical_by_depth(table: Table) -> Figure:
     for ax, measure in zip(axes, measures, strict=True):
         first = _rows(table, measure=measure, placebo=placebos[0])
         x = np.arange(len(first["layer"]))
-        simultaneous_bands(ax, x, first, "rho_difference", BLUE)
+        _interval(ax, x, first, "rho_difference", BLUE)
         for placebo in placebos:
             colour, line = PLACEBO_LINES[placebo]
             ax.plot(x, _rows(table, measure=measure, placebo=placebo)["rho_placebo"], line, color=colour, lw=1.1, ms=3)

@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping
 
-from memlight.storage.schema import Column, Schema, columns, interval, titled
-
-CLAIMED = 0.05
-"""A layer and a measure are named where their adjusted p is at most this."""
+from memlight.storage.schema import Column, Schema, claimed, columns, interval, titled
 
 FEATURES = ("other", "random")
 """Whose features a measure is made of: the member that was not trained on the image, or random weights."""
@@ -25,12 +22,10 @@ WORDS = {
 _STATISTICS: Schema = {
     **titled(float, 3, rho_own="rho", rho_placebo="rho of the placebo"),
     **interval("rho_difference", title="difference", digits=3),
-    **columns(float, "rho_difference_simultaneous_low", "rho_difference_simultaneous_high"),
-    "rho_p_adjusted": Column(float, "adjusted p"),
+    **claimed("rho_difference"),
     **titled(float, 4, fifths_own="top minus bottom fifth", fifths_placebo="of the placebo"),
     **interval("fifths_difference", title="difference"),
-    **columns(float, "fifths_difference_simultaneous_low", "fifths_difference_simultaneous_high"),
-    "fifths_p_adjusted": Column(float, "adjusted p"),
+    **claimed("fifths_difference"),
 }
 
 ATYPICAL_TABLE: Schema = {

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from memlight.analyses.atypical.columns import ATYPICAL_GROUPS, ATYPICAL_TABLE, CLAIMED, WORDS
+from memlight.analyses.atypical.columns import ATYPICAL_GROUPS, ATYPICAL_TABLE, WORDS
 from memlight.display import page
 from memlight.display.page import decimals, word
 from memlight.display.parts import Shown, drawn, figures, heading, section
-from memlight.display.words import joined
+from memlight.display.words import FAMILY_WISE, joined, named_above, together
 from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
@@ -29,7 +29,7 @@ def atypical_section(analysis: AnalysisDir) -> str:
     headline = read_json(analysis.summary, Summary)["headline"]
     html = heading(analysis) + page.paragraph(atypical_words(table))
     if headline.get("left_out"):
-        html += page.paragraph(f"Measures that need classes are left out: {headline['left_out']}.")
+        html += page.paragraph(f"{headline['left_out'][0].upper()}{headline['left_out'][1:]}.")
     columns = [name for name, column in ATYPICAL_TABLE.items() if column.title and name != "measure"]
     for number, placebo in enumerate(dict.fromkeys(table["placebo"].tolist())):
         shown = drawn(_against(table, placebo), ATYPICAL_TABLE, MEASURE, *columns)
@@ -64,7 +64,7 @@ def atypical_words(table: Table) -> str:
     if not found:
         return (
             f"In none of {layers} layers are atypical images memorised measurably more or less than typical ones, by "
-            f"any of {len(measures)} measures."
+            f"any of {len(measures)} measures ({together(2 * layers * len(measures), 'numbers')})."
         )
     text = " ".join(found)
     if others:
@@ -76,7 +76,7 @@ def atypical_words(table: Table) -> str:
 
 
 def _claimed(table: Table, sign: int) -> set[tuple[str, str]]:
-    rows = (table["rho_p_adjusted"] <= CLAIMED) & (sign * table["rho_difference"] > 0)
+    rows = named_above(sign * table["rho_difference"], table["rho_difference_p_adjusted"])
     return set(zip(table["measure"][rows].tolist(), table["layer"][rows].tolist(), strict=True))
 
 
@@ -86,7 +86,7 @@ def _where(table: Table, measure: str) -> Table:
 
 def _of_measure(table: Table, sign: int, more: str) -> str:
     """A sentence on one measure; empty where nothing is claimed in this direction."""
-    rows = np.flatnonzero((table["rho_p_adjusted"] <= CLAIMED) & (sign * table["rho_difference"] > 0))
+    rows = np.flatnonzero(named_above(sign * table["rho_difference"], table["rho_difference_p_adjusted"]))
     if not len(rows):
         return ""
     top = rows[np.argmax(sign * table["rho_difference"][rows])]
@@ -96,7 +96,7 @@ def _of_measure(table: Table, sign: int, more: str) -> str:
         f"{joined(table['layer'][rows].tolist())}: rho {decimals(table['rho_difference'][top], 3)} beyond the placebo "
         f"in {table['layer'][top]}"
     )
-    if table["fifths_p_adjusted"][top] <= CLAIMED:
+    if table["fifths_difference_p_adjusted"][top] <= FAMILY_WISE:
         text += (
             f", where the atypical fifth scores {decimals(table['fifths_difference'][top])} more than the typical one"
         )

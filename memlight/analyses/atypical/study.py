@@ -15,6 +15,7 @@ from tqdm import tqdm
 from memlight import dist
 from memlight.analyses.atypical.chart import atypical_by_depth, atypical_fifths
 from memlight.analyses.atypical.columns import FEATURES, LABELLED
+from memlight.analyses.atypical.command import FEWEST
 from memlight.analyses.atypical.scores import ScoreFile
 from memlight.analyses.atypical.tables import Group, atypical_table, fifths_table, groups_table
 from memlight.analyses.samples import Scores, SplitScores
@@ -84,18 +85,19 @@ def study_atypical(
         progress: show bars.
     """
     images: dict[str, Table] = {}
-    found = (
-        {}
-        if (why := _unlabelled(data, scored))
-        else _in_features(encoders, data, scored, log, k, max_forward, progress)
-    )
+    found: dict[str, Table] = {}
+    lacking, why = _without_class(data, scored)
+    if not why:
+        scored = scored.without(lacking)
+        found = _in_features(encoders, data, scored, log, k, max_forward, progress)
     for split, of_split in scored.splits.items():
         in_bytes = _compressed(data, of_split.ids, device_of(encoders["f"]), log, split, progress)
         images[split] = {**found.get(split, {}), "bytes": in_bytes}
     if dist.rank() > 0:
         return
-    if why:
-        print(f"measures that need classes are left out: {why}")
+    left_out = f"measures that need classes are left out: {why}" if why else _left_out(lacking)
+    if left_out:
+        print(left_out)
     measures = [*_measured(found), "bytes", *(file.names if file is not None else [])]
     groups = {split: _group(of_split, images[split], file) for split, of_split in scored.splits.items()}
     groups = {split: group for split, group in groups.items() if len(group.ids) > 1}
@@ -115,8 +117,14 @@ def study_atypical(
         "bars are 95 % intervals of each point by itself."
     )
     log.figure("fifths", atypical_fifths(fifths), caption)
-    log.headline({"left_out": why} if why else {})
+    log.headline({"left_out": left_out})
     log.headline(_numbers(table, scored.layers[-1]))
+
+
+def _left_out(lacking: Mapping[str, NDArray[np.bool_]]) -> str:
+    """How many images are not compared; empty for none."""
+    count, total = (sum(map(measure, lacking.values())) for measure in (np.sum, len))
+    return f"{count} of {total} images are left out: no other shared image is of their class" if count else ""
 
 
 def _numbers(table: Table, layer: str) -> dict[str, float]:
@@ -129,18 +137,24 @@ def _numbers(table: Table, layer: str) -> dict[str, float]:
     }
 
 
-def _unlabelled(data: ImageDataModule, scored: Scores) -> str:
-    """Why images cannot be compared with their class; empty where they can."""
+def _without_class(data: ImageDataModule, scored: Scores) -> tuple[dict[str, NDArray[np.bool_]], str]:
+    """Scored images that cannot be compared with their class, by split, and why; ``all`` of them where too few can.
+
+    An image needs a class, and another shared image that is of it.
+    """
+    reference = data.split.shared
+    labels = data.labels_of(reference)
+    counts = np.bincount(labels[labels >= 0], minlength=data.num_classes + 1)
+    lacking = {
+        split: (images.labels < 0) | (counts[images.labels] <= np.isin(images.ids, reference))
+        for split, images in scored.splits.items()
+    }
     if not data.classes:
-        return "the images have no classes"
-    reference = data.labels_of(data.split.shared)
-    counts = np.bincount(reference[reference >= 0], minlength=data.num_classes)
-    used = np.concatenate([reference, *(images.labels for images in scored.splits.values())])
-    if (used < 0).any():
-        return "some images have no class"
-    if (counts[np.unique(used)] < 2).any():
-        return "fewer than 2 shared images of a class, with which the others are compared"
-    return ""
+        return lacking, "the images have no classes"
+    left = min((~lacking[split]).sum() for split in ("candidate", "independent"))
+    if left < FEWEST or len(labels[labels >= 0]) < 2:
+        return lacking, f"only {left} images of a group are of a class that shared images have too"
+    return lacking, ""
 
 
 def _in_features(
@@ -154,9 +168,9 @@ def _in_features(
 ) -> dict[str, Table]:
     """What is measured in the features of each encoder: split -> name of measure and encoder -> ``(N,)``.
 
-    Reference images are the shared ones, untouched as all others: both members were trained on them.
+    Reference images are the shared ones that have a class, untouched as all others: both members were trained on them.
     """
-    reference = data.split.shared
+    reference = data.split.shared[data.labels_of(data.split.shared) >= 0]
     ids = np.unique(np.concatenate([reference, *(images.ids for images in scored.splits.values())]))
     batches = replace(data.batches("shared", max_forward, dist.rank(), dist.world_size()), ids=ids)
     clean = data.view_maker(data.make_views("clean"))

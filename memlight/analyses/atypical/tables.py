@@ -102,7 +102,7 @@ def atypical_table(
                 ("_simultaneous_high", found.simultaneous_high),
             ):
                 columns[f"{name}_difference{end}"] = 2 * values.reshape(kinds, *shape)[kind]
-            columns[f"{name}_p_adjusted"] = found.p_adjusted.reshape(kinds, *shape)[kind]
+            columns[f"{name}_difference_p_adjusted"] = found.p_adjusted.reshape(kinds, *shape)[kind]
         count = len(layers) * len(measures)
         rows.append(
             {

@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, STYLE, layer_ticks, marker_spacing, simultaneous_bands
+from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, STYLE, _interval, layer_ticks, marker_spacing
 from memlight.storage.tables import Table
 
 PLACEBO_LINES = {"external": (GREEN, "^--"), "shared": (GREY, "v:")}
@@ -32,8 +32,7 @@ def dejavu_by_depth(table: Table, placebos: Mapping[str, np.ndarray]) -> Figure:
     figure = Figure(figsize=(9.6, 4.2), dpi=160, layout="constrained")
     difference, ranks = figure.subplots(1, 2)
     x = np.arange(len(table["layer"]))
-    simultaneous_bands(difference, x, table, "difference", BLUE)
-    difference.plot([], [], "o-", color=BLUE, label="candidates against independent images")
+    _interval(difference, x, table, "difference", BLUE)
     for name, (colour, line) in PLACEBO_LINES.items():
         rows = placebos["placebo"] == name if placebos else np.zeros(0, dtype=bool)
         if rows.any():

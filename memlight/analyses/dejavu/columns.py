@@ -4,18 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Column, Schema, columns, interval, titled
-
-CLAIMED = 0.05
-"""A layer is named where its adjusted p is at most this."""
+from memlight.storage.schema import Column, Schema, claimed, columns, interval, titled
 
 _DIFFERENCES: Schema = {
     **interval("difference", title="difference of MRR"),
-    **columns(float, "difference_simultaneous_low", "difference_simultaneous_high"),
-    "p_adjusted": Column(float, "adjusted p"),
+    **claimed("difference", "p_adjusted"),
     **interval("top1_difference", title="difference of top-1, %", digits=2, percent=True),
-    **columns(float, "top1_difference_simultaneous_low", "top1_difference_simultaneous_high"),
-    "top1_p_adjusted": Column(float, "adjusted p"),
+    **claimed("top1_difference", "top1_p_adjusted"),
     "n": Column(int, "images"),
 }
 

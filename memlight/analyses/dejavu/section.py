@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from memlight.analyses.dejavu.columns import CLAIMED, DEJAVU_PLACEBOS, DEJAVU_TABLE
+from memlight.analyses.dejavu.columns import DEJAVU_PLACEBOS, DEJAVU_TABLE
 from memlight.display import page
 from memlight.display.page import decimals
 from memlight.display.parts import drawn, figures, heading, section
-from memlight.display.words import joined
+from memlight.display.words import joined, named_above, together
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_table
 
@@ -17,8 +17,8 @@ from memlight.storage.tables import Table, read_table
     "features; the reciprocal rank is 1 where the image's own comes first. An encoder that was trained on the image "
     "may find it better than one that was not. The difference compares both members on both groups of images: half of "
     "(mean over candidates of f minus g) minus (mean over independent images of f minus g), where f was trained on the "
-    "candidates and g on the independent images. It is 0 where nothing is memorised. Adjusted p and simultaneous "
-    "intervals hold for all layers and both measures at once; the interval in the table is each layer's own.",
+    "candidates and g on the independent images. It is 0 where nothing is memorised. Sentences rest on the mean "
+    "reciprocal rank (MRR) alone, with all layers tested together; intervals in the table are each layer's own.",
 )
 def dejavu_section(analysis: AnalysisDir) -> str:
     """HTML of all results of `analyze.py dejavu`; empty where there are none."""
@@ -35,8 +35,7 @@ def dejavu_section(analysis: AnalysisDir) -> str:
 
 def claimed_layers(table: Table) -> tuple[list[str], list[str]]:
     """The layers whose difference lies above 0, and those where it lies below, by the adjusted p of all layers."""
-    claimed = table["p_adjusted"] <= CLAIMED
-    above, below = claimed & (table["difference"] > 0), claimed & (table["difference"] < 0)
+    above, below = (named_above(sign * table["difference"], table["p_adjusted"]) for sign in (1, -1))
     return table["layer"][above].tolist(), table["layer"][below].tolist()
 
 
@@ -45,7 +44,10 @@ def dejavu_words(table: Table) -> str:
     above, below = claimed_layers(table)
     layers = len(table["layer"])
     if not above:
-        text = f"In none of {layers} layers do the members find their own images' other corner measurably better."
+        text = (
+            f"In none of {layers} layers do the members find the other corner of their own images measurably better "
+            f"than the other member does ({together(layers)})."
+        )
     else:
         rows = np.isin(table["layer"], above)
         top = int(np.argmax(np.where(rows, table["difference"], -np.inf)))
@@ -53,8 +55,8 @@ def dejavu_words(table: Table) -> str:
         text = (
             f"In {len(above)} of {layers} layers the members find the other corner of their own images better than "
             f"the other member does: {joined(above)}. The largest difference of the mean reciprocal rank is "
-            f"{decimals(table['difference'][top])} in {table['layer'][top]} (simultaneous 95 % interval "
-            f"{decimals(low)} to {decimals(high)})."
+            f"{decimals(table['difference'][top])} in {table['layer'][top]} (95 % band over all layers "
+            f"{decimals(low)} to {decimals(high)}; {together(layers)})."
         )
     if below:
         text += f" In {joined(below)} it lies below 0, which memorisation cannot explain."

@@ -37,9 +37,10 @@ class Group(NamedTuple):
     top1_f: Floats
     top1_g: Floats
 
-    def advantage(self) -> Floats:
-        """By how much f finds each image better than g, ``(N, 2 L)``: reciprocal ranks, then top-1."""
-        return np.concatenate([self.rank_f - self.rank_g, self.top1_f - self.top1_g], axis=1)
+    def advantage(self, values: str) -> Floats:
+        """By how much f finds each image better than g, ``(N, L)``: by ``rank``, or by ``top1``."""
+        result: Floats = getattr(self, f"{values}_f") - getattr(self, f"{values}_g")
+        return result
 
     def among(self, split: str, ids: Ids) -> "Group":
         """Those of a split, whose ids are among them; they keep the ranks that they have among all."""
@@ -90,19 +91,19 @@ def differences(first: Group, second: Group, *, seed: int = 0) -> Table:
 
         difference(l) = [mean over first of (r_f - r_g) - mean over second of (r_f - r_g)] / 2
 
-    is by how much a member finds an image better that it was trained on, averaged over members. One family holds all
-    layers and both measures, since both are printed.
+    is by how much a member finds an image better that it was trained on, averaged over members. All layers are one
+    family; the reciprocal rank is what layers are named by, and top-1, which says less of each image, a family of its
+    own.
     """
-    layers = len(first.layers)
-    found = family(first.advantage(), second.advantage(), seed=seed)
     table: Table = {}
-    for prefix, columns in (("", slice(0, layers)), ("top1_", slice(layers, None))):
-        table[f"{prefix}difference"] = found.contrast[columns]
-        table[f"{prefix}difference_low"], table[f"{prefix}difference_high"] = found.low[columns], found.high[columns]
-        table[f"{prefix}difference_simultaneous_low"] = found.simultaneous_low[columns]
-        table[f"{prefix}difference_simultaneous_high"] = found.simultaneous_high[columns]
-        table[f"{prefix}p_adjusted"] = found.p_adjusted[columns]
-    return table | {"n": np.full(layers, len(first.ids) + len(second.ids))}
+    for prefix, values in (("", "rank"), ("top1_", "top1")):
+        found = family(first.advantage(values), second.advantage(values), seed=seed)
+        name = f"{prefix}difference"
+        table |= {name: found.contrast, f"{name}_low": found.low, f"{name}_high": found.high}
+        table |= {f"{prefix}p_adjusted": found.p_adjusted}
+        table[f"{name}_simultaneous_low"] = found.simultaneous_low
+        table[f"{name}_simultaneous_high"] = found.simultaneous_high
+    return table | {"n": np.full(len(first.layers), len(first.ids) + len(second.ids))}
 
 
 def samples_table(groups: list[Group], labels_of: Callable[[Ids], Ids]) -> Table:

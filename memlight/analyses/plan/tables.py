@@ -175,7 +175,7 @@ _ASSUMED_VIEWS = (
 
 
 def _of_scores(measured: Sequence[Measured]) -> tuple[float, float, list[str]]:
-    """Variances of images and views, means over the runs."""
+    """Variances of images and views: means over the runs, each weighted by its images."""
     several = [run for run in measured if len({of.views for of in run.scores}) > 1]
     words = []
     if several:
@@ -187,7 +187,8 @@ def _of_scores(measured: Sequence[Measured]) -> tuple[float, float, list[str]]:
         images = [run.variances()[0] / (1 + ratio / run.scores[0].views) for run in measured]
         parts = [(image, ratio * image) for image in images]
         words.append(_ASSUMED_VIEWS)
-    image, view = np.mean(parts, axis=0).tolist()
+    sizes = [sum(map(len, run.groups())) for run in several or measured]
+    image, view = np.average(parts, axis=0, weights=sizes).tolist()
     names = ", ".join(str(run.run.root) for run in several or measured)
     sd = (image + view / USUAL_VIEWS) ** 0.5
     said = f"Score of an image: standard deviation {sd:.4f} with {USUAL_VIEWS} views ({measured[0].layer} of {names})."
