@@ -13,20 +13,41 @@ from memlight.stats.power import (
     power_of,
     training_variance,
     view_components,
+    view_factor,
 )
 
-CIFAR = Components(image=0.4 * 0.025**2, view=6 * 0.025**2, training=0.0003**2)
+CIFAR = Components(image=0.4 * 0.025**2, view=0.6 * 0.025**2, training=0.0003**2)
 
 
 def test_the_error_is_that_of_two_means() -> None:
-    variance = 0.4 * 0.025**2 + 6 * 0.025**2 / 5
+    variance = 0.025**2 * (0.4 + 0.6 * ((6 + 8) / 20) / ((16 + 8) / 90))
     assert CIFAR.error(700, 5, 3) == pytest.approx(math.sqrt((variance / 700 + variance / 700) / 4 / 3))
+
+
+def test_what_views_add_is_the_variance_of_a_mean_over_pairs() -> None:
+    """Two points on a circle of noise: a pair's distance varies by itself, and with the pairs that share its views."""
+    generator = np.random.default_rng(3)
+
+    def mean_over_pairs(draws: int, views: int) -> np.ndarray:
+        z = generator.standard_normal((draws, views, 3)) * np.exp(0.2 * generator.standard_normal((draws, views, 1)))
+        first, second = np.triu_indices(views, 1)
+        return np.linalg.norm(z[:, first] - z[:, second], axis=2).mean(1)
+
+    alone = mean_over_pairs(20_000, 2).var()
+    z, y, x = (generator.standard_normal((20_000, 3)) for _ in range(3))
+    z, y, x = (point * np.exp(0.2 * generator.standard_normal((20_000, 1))) for point in (z, y, x))
+    shared = np.cov(np.linalg.norm(z - y, axis=1), np.linalg.norm(z - x, axis=1))[0, 1]
+    for views in (3, 10):
+        expected = 2 * (2 * (views - 2) * shared + alone) / (views * (views - 1))
+        assert mean_over_pairs(20_000, views).var() == pytest.approx(expected, rel=0.06)
+    noise = 2 * ((2 * (np.array([2, 5, 10]) - 2) + 8) / np.array([2, 20, 90]))
+    np.testing.assert_allclose(view_factor([2, 5, 10]), noise / noise[2])
 
 
 @pytest.mark.parametrize("trainings", [1, 4])
 def test_power_is_what_simulated_experiments_have(trainings: int) -> None:
     generator = np.random.default_rng(0)
-    parts = Components(image=1.0, view=10.0, training=0.05**2)
+    parts = Components(image=1.0, view=1.0, training=0.05**2)
     effect, images, critical = 0.25, 60, 2.5
     true = effect + 0.05 * generator.standard_normal((4000, trainings))
     groups = [np.sqrt(parts.score(10)) * generator.standard_normal((4000, trainings, images)) for _ in range(2)]
@@ -70,7 +91,7 @@ def test_what_is_detectable_is_found_with_the_power() -> None:
 
 def test_views_and_trainings_are_told_from_images() -> None:
     views = np.array([2, 10, 40])
-    assert view_components(3 + 5 / views, views) == pytest.approx((3, 5))
+    assert view_components(3 + 5 * view_factor(views), views) == pytest.approx((3, 5))
     assert view_components([1, 2], [2, 10]) == pytest.approx((1.2, 0))  # more views cannot add noise
     image, view = view_components([5, 0.1], [2, 20])
     assert image == 0 and view > 0

@@ -12,14 +12,12 @@ from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.data.splits import Ids
 from memlight.display.parts import consistent
 from memlight.errors import UserError
+from memlight.stats.power import USUAL_VIEWS
 from memlight.storage.run_files import Summary
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
 
 Floats = NDArray[np.float64]
-
-DEFAULT_VIEWS = 10
-"""Of layermem, where its command line names no other number."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def read_scores(run: RunDir, tag: str | None = None) -> Scores:
                 raise ValueError(f"the layers of the {split} split have other images")
             splits[split] = SplitScores(ids[0], table["label"][rows[0]], table["score"][rows].T)
         flags = _flags(summary["command_line"])
-        views = int(flags.pop("--views", DEFAULT_VIEWS))
+        views = int(flags.pop("--views", USUAL_VIEWS))
         return Scores(layers, splits, summary["checkpoints"], views, flags)
 
 

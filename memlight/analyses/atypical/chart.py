@@ -53,7 +53,7 @@ def atypical_fifths(fifths: Table) -> Figure:
         fifths: columns ``ATYPICAL_FIFTHS``.
     """
     measures = list(dict.fromkeys(fifths["measure"].tolist()))
-    figure, axes = _panels(len(measures), sharey=True)
+    figure, axes = _panels(len(measures))
     lines = {"own": ("own images", BLUE, "o-", 0.0)}
     for shift, (name, (colour, line)) in zip((0.1, -0.1), PLACEBO_LINES.items(), strict=True):
         lines[name] = (f"{name} images (placebo)", colour, line, shift)
@@ -73,10 +73,10 @@ def atypical_fifths(fifths: Table) -> Figure:
     return figure
 
 
-def _panels(count: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
     across, down = min(count, ACROSS), -(-count // ACROSS)
     figure = Figure(figsize=(9.6, 0.9 + 2.6 * down), dpi=160, layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False, sharey=sharey).ravel().tolist()
+    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel().tolist()
     for ax in axes[count:]:
         ax.remove()
     return figure, axes[:count]

@@ -101,7 +101,8 @@ def atypical_table(
                 ("_simultaneous_low", found.simultaneous_low),
                 ("_simultaneous_high", found.simultaneous_high),
             ):
-                columns[f"{name}_difference{end}"] = 2 * values.reshape(kinds, *shape)[kind]
+                difference = 2 * values.reshape(kinds, *shape)[kind]
+                columns[f"{name}_difference{end}"] = difference.clip(-2, 2)  # of two numbers from -1 to 1
             columns[f"{name}_difference_p_adjusted"] = found.p_adjusted.reshape(kinds, *shape)[kind]
         count = len(layers) * len(measures)
         rows.append(

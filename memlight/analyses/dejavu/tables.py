@@ -99,10 +99,11 @@ def differences(first: Group, second: Group, *, seed: int = 0) -> Table:
     for prefix, values in (("", "rank"), ("top1_", "top1")):
         found = family(first.advantage(values), second.advantage(values), seed=seed)
         name = f"{prefix}difference"
-        table |= {name: found.contrast, f"{name}_low": found.low, f"{name}_high": found.high}
-        table |= {f"{prefix}p_adjusted": found.p_adjusted}
-        table[f"{name}_simultaneous_low"] = found.simultaneous_low
-        table[f"{name}_simultaneous_high"] = found.simultaneous_high
+        table |= {name: found.contrast, f"{prefix}p_adjusted": found.p_adjusted}
+        for end in ("low", "high", "simultaneous_low", "simultaneous_high"):
+            table[f"{name}_{end}"] = np.clip(
+                getattr(found, end), -1, 1
+            )  # where hardly an image is found, it is endless
     return table | {"n": np.full(len(first.layers), len(first.ids) + len(second.ids))}
 
 

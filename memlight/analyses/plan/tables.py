@@ -15,6 +15,7 @@ from memlight.errors import UserError
 from memlight.stats import critical_value
 from memlight.stats.families import relabelled_t
 from memlight.stats.power import (
+    USUAL_VIEWS,
     Components,
     detectable_effect,
     images_needed,
@@ -22,14 +23,13 @@ from memlight.stats.power import (
     power_of,
     training_variance,
     view_components,
+    view_factor,
 )
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_table, table_of
 
 SCORE_SD = 0.025
 """Standard deviation of the score over images with `USUAL_VIEWS`: last layer of ResNet9, SimCLR on CIFAR-10."""
-
-USUAL_VIEWS = 10
 
 VIEW_SHARE = 0.6
 """Share of a score's variance that `USUAL_VIEWS` views add: 16 pairs on digits, scored with 10 and with 60 views."""
@@ -159,7 +159,7 @@ def components_of(measured: Sequence[Measured], effect: float, sd: float | None 
         image, view, words = _of_scores(measured)
     else:
         variance = (SCORE_SD if sd is None else sd) ** 2
-        image, view = (1 - VIEW_SHARE) * variance, VIEW_SHARE * variance * USUAL_VIEWS
+        image, view = (1 - VIEW_SHARE) * variance, VIEW_SHARE * variance
         origin = "built in: last layer of ResNet9, SimCLR on CIFAR-10" if sd is None else "as given"
         words = [f"Score of an image: standard deviation {variance**0.5:.4f} with {USUAL_VIEWS} views ({origin})."]
         words.append(_ASSUMED_VIEWS)
@@ -168,9 +168,8 @@ def components_of(measured: Sequence[Measured], effect: float, sd: float | None 
 
 
 _ASSUMED_VIEWS = (
-    f"Views: assumed to make {100 * VIEW_SHARE:.0f} % of that variance where there are {USUAL_VIEWS}, and less in "
-    "proportion where there are more, as in 16 pairs on digits; results of layermem with other --views beside the "
-    "plain one, under a --tag, replace the assumption."
+    f"Views: assumed to make {100 * VIEW_SHARE:.0f} % of that variance where there are {USUAL_VIEWS}, as in 16 pairs "
+    "on digits; results of layermem with other --views beside the plain one, under a --tag, replace the assumption."
 )
 
 
@@ -183,14 +182,14 @@ def _of_scores(measured: Sequence[Measured]) -> tuple[float, float, list[str]]:
         tried = sorted({of.views for run in several for of in run.scores})
         words.append(f"Views: estimated from results of layermem with {', '.join(map(str, tried))} of them.")
     else:
-        ratio = USUAL_VIEWS * VIEW_SHARE / (1 - VIEW_SHARE)
-        images = [run.variances()[0] / (1 + ratio / run.scores[0].views) for run in measured]
+        ratio = VIEW_SHARE / (1 - VIEW_SHARE)
+        images = [run.variances()[0] / (1 + ratio * float(view_factor(run.scores[0].views))) for run in measured]
         parts = [(image, ratio * image) for image in images]
         words.append(_ASSUMED_VIEWS)
     sizes = [sum(map(len, run.groups())) for run in several or measured]
     image, view = np.average(parts, axis=0, weights=sizes).tolist()
     names = ", ".join(str(run.run.root) for run in several or measured)
-    sd = (image + view / USUAL_VIEWS) ** 0.5
+    sd = (image + view) ** 0.5
     said = f"Score of an image: standard deviation {sd:.4f} with {USUAL_VIEWS} views ({measured[0].layer} of {names})."
     return image, view, [said, *words]
 

@@ -13,7 +13,6 @@ from memlight.analyses.plan.command import PlanOptions
 from memlight.analyses.plan.tables import (
     SCORE_SD,
     TRAINING_SHARE,
-    USUAL_VIEWS,
     components_of,
     make_plan,
     measure_run,
@@ -21,15 +20,15 @@ from memlight.analyses.plan.tables import (
 )
 from memlight.analyze import main
 from memlight.stats import family
-from memlight.stats.power import independent_critical_value
+from memlight.stats.power import USUAL_VIEWS, independent_critical_value, view_factor
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table, write_json, write_table
 from tests.synthetic_run import splits_file, summary_file
 from tests.test_bad_input import only_line
 
 LAYERS = ["layer1", "layer2", "layer3"]
-IMAGE, VIEW = 0.02**2, 0.08**2
-"""Of what is planted: variance of a score between images, and what one view adds to it."""
+IMAGE, VIEW = 0.02**2, 0.025**2
+"""Of what is planted: variance of a score between images, and what 10 views add to it."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +43,7 @@ def made_run(
     run, generator = RunDir(root), np.random.default_rng(seed)
     write_json(run.splits, splits_file())
     for number, count in enumerate(views):
-        spread = np.sqrt(IMAGE + VIEW / count)
+        spread = np.sqrt(IMAGE + VIEW * view_factor(count))
         shared = 0.9 * generator.standard_normal((2 * images, 1))
         scores = spread * (shared + np.sqrt(0.19) * generator.standard_normal((2 * images, len(LAYERS))))
         scores += np.repeat([contrast, -contrast], images)[:, None] * np.linspace(0, 1, len(LAYERS))
@@ -84,7 +83,7 @@ def test_the_view_component_is_estimated_where_results_have_other_views(tmp_path
     assert "estimated from results of layermem with 2, 10, 40 of them" in " ".join(words)
     alone, words = components_of([measure_run(made_run(tmp_path / "b", 1500), None)], 0.002)
     assert alone.score(10) == pytest.approx(parts.score(10), rel=0.1)
-    assert alone.view / 10 == pytest.approx(0.6 * float(alone.score(10)))
+    assert alone.view == pytest.approx(0.6 * float(alone.score(10)))
     assert "assumed to make 60 % of that variance" in " ".join(words)
 
 
