@@ -89,4 +89,4 @@ def _rows(table: Table, **wanted: str) -> Table:
 
 
 def _wrapped(measure: str) -> str:
-    return WORDS.get(measure, measure).replace(", ", ",\n")
+    return WORDS.get(measure, measure).replace(" (", "\n(")

@@ -11,20 +11,20 @@ LABELLED = ("centroid", "disagreement")
 """What is measured in features, which needs classes."""
 
 WORDS = {
-    "centroid": "distance to the class, other member",
-    "centroid_random": "distance to the class, random weights",
-    "disagreement": "neighbours of other classes, other member",
-    "disagreement_random": "neighbours of other classes, random weights",
+    "centroid": "distance to the class (other member)",
+    "centroid_random": "distance to the class (random weights)",
+    "disagreement": "neighbours of other classes (other member)",
+    "disagreement_random": "neighbours of other classes (random weights)",
     "bytes": "compressed bytes",
 }
 """What each measure is called on a page; one of a file goes by its column."""
 
 _STATISTICS: Schema = {
     **titled(float, 3, rho_own="rho", rho_placebo="rho of the placebo"),
-    **interval("rho_difference", title="difference", digits=3),
+    **interval("rho_difference", title="rho, difference", digits=3),
     **claimed("rho_difference"),
-    **titled(float, 4, fifths_own="top minus bottom fifth", fifths_placebo="of the placebo"),
-    **interval("fifths_difference", title="difference"),
+    **columns(float, "fifths_own", "fifths_placebo"),
+    **interval("fifths_difference", title="top minus bottom fifth, difference"),
     **claimed("fifths_difference"),
 }
 

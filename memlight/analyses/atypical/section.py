@@ -30,12 +30,13 @@ def atypical_section(analysis: AnalysisDir) -> str:
     html = heading(analysis) + page.paragraph(atypical_words(table))
     if headline.get("left_out"):
         html += page.paragraph(f"{headline['left_out'][0].upper()}{headline['left_out'][1:]}.")
-    columns = [name for name, column in ATYPICAL_TABLE.items() if column.title and name != "measure"]
+    columns = ("layer", "rho_own", "rho_placebo", "rho_difference", "rho_difference_p_adjusted")
+    columns += ("fifths_difference", "fifths_difference_p_adjusted")
     for number, placebo in enumerate(dict.fromkeys(table["placebo"].tolist())):
         shown = drawn(_against(table, placebo), ATYPICAL_TABLE, MEASURE, *columns)
         html += page.folded(f"against {placebo} images", shown) if number else shown
-    columns = [name for name, column in ATYPICAL_GROUPS.items() if column.title and name != "measure"]
-    by_group = page.folded("each group of images by itself", drawn(groups, ATYPICAL_GROUPS, MEASURE, *columns))
+    others = [name for name, column in ATYPICAL_GROUPS.items() if column.title and name != "measure"]
+    by_group = page.folded("each group of images by itself", drawn(groups, ATYPICAL_GROUPS, MEASURE, *others))
     return html + by_group + figures(analysis)
 
 

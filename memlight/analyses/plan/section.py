@@ -20,10 +20,24 @@ def plan_section(analysis: AnalysisDir) -> str:
     layers, runs = read_table(analysis.table("layers"), PLAN_LAYERS), read_table(analysis.table("runs"), PLAN_RUNS)
     table = read_table(analysis.table(), PLAN_TABLE)
     html = heading(analysis) + page.paragraph(plan_words(layers, headline["effect"], headline["power"]))
-    html += page.paragraph(headline["words"], "soft") + drawn(table, PLAN_TABLE) + figures(analysis)
+    html += page.paragraph(headline["words"], "soft") + candidates_by_views(table) + figures(analysis)
+    html += page.folded("intervals that these would have", drawn(table, PLAN_TABLE))
     if len(runs["run"]) > 1:
         html += page.folded("how well the runs predict one another", drawn(runs, PLAN_RUNS))
     return html + page.folded("layer by layer", drawn(layers, PLAN_LAYERS))
+
+
+def candidates_by_views(table: Table) -> str:
+    """Candidates of a table ``PLAN_TABLE``: a row for every number of views, a column for seeds."""
+    seeds, views = (sorted(set(table[name].tolist())) for name in ("seeds", "views"))
+    candidates = {
+        (view, count): needed
+        for view, count, needed in zip(
+            *(table[name].tolist() for name in ("views", "seeds", "candidates")), strict=True
+        )
+    }
+    rows = [[page.number(view), *(page.number(candidates[view, count], 0) for count in seeds)] for view in views]
+    return page.table(["views", *(f"candidates, {count} seed{'s' * (count > 1)}" for count in seeds)], rows)
 
 
 def plan_words(layers: Table, effect: float, power: float) -> str:

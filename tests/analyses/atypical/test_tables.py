@@ -169,7 +169,7 @@ def test_charts_show_the_tables_numbers() -> None:
     made = groups(by_bytes=0.5)
     table, fifths = atypical_table(made, LAYERS, MEASURES), fifths_table(made, LAYERS, MEASURES)
     axes = atypical_by_depth(table).axes
-    assert [ax.get_title(loc="left") for ax in axes] == ["distance to the class,\nother member", "compressed bytes"]
+    assert [ax.get_title(loc="left") for ax in axes] == ["distance to the class\n(other member)", "compressed bytes"]
     rows = (table["measure"] == "bytes") & (table["placebo"] == "external")
     np.testing.assert_array_equal(axes[1].lines[0].get_ydata(), table["rho_difference"][rows])
     axes = atypical_fifths(fifths).axes

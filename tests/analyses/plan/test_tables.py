@@ -104,6 +104,9 @@ def test_trainings_that_differ_are_told_from_images(tmp_path: Path) -> None:
     parts, words = components_of(runs, 0.003)
     assert np.sqrt(parts.training) == pytest.approx(0.003 * 0.004 / 0.006, rel=0.25)
     assert "3 runs differ in the true contrast" in words[-1]
+    parts, words = components_of(runs[:1] * 2, 0.003)
+    assert np.sqrt(parts.training) == pytest.approx(TRAINING_SHARE * 0.003)
+    assert "so few runs cannot show that it is less than the 15 %" in words[-1]
     assert np.sqrt(components_of(runs[:1], 0.003)[0].training) == pytest.approx(TRAINING_SHARE * 0.003)
 
 
