@@ -10,10 +10,11 @@ import yaml
 from numpy.typing import NDArray
 
 from memlight.analyses.classmem.columns import CLASSMEM_LAYERS
-from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES, LAYERMEM_TABLE
+from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES, LAYERMEM_TABLE, MEMBERSHIP
 from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.analyses.unitmem.columns import UNITMEM_LAYERS
 from memlight.storage.rundir import RunDir
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, read_json, write_json, write_table, write_text
 from tests.synthetic_run import splits_file
 
@@ -73,15 +74,27 @@ def write_analysis(run: RunDir, command: str, tables: dict[str, tuple[Table, Seq
 
 
 def add_layermem(
-    run: RunDir, contrast: Sequence[float], *, layers: Sequence[str] = LAYERS, half: float = 0.001, flags: str = ""
+    run: RunDir,
+    contrast: Sequence[float],
+    *,
+    layers: Sequence[str] = LAYERS,
+    half: float = 0.001,
+    flags: str = "",
+    membership: bool = False,
 ) -> None:
-    """``analysis/layermem`` with this contrast, plus and minus ``half``."""
+    """``analysis/layermem`` with this contrast, plus and minus ``half``; the AUC is half more where it is measured."""
     middle, count = np.array(contrast, dtype=np.float64), len(layers)
     table: Table = dict.fromkeys(LAYERMEM_TABLE, np.zeros(count))
     table |= {"layer": np.array(layers), "depth": np.arange(count), "n": np.full(count, 500)}
     table |= {"layermem": middle + 0.1, "contrast": middle}
     table |= {"contrast_low": middle - half, "contrast_high": middle + half}
-    write_analysis(run, "layermem", {"table": (table, LAYERMEM_TABLE)}, flags)
+    table |= {"contrast_simultaneous_low": middle - 1.4 * half, "contrast_simultaneous_high": middle + 1.4 * half}
+    tables = {"table": (table, LAYERMEM_TABLE)}
+    if membership:
+        auc: Table = dict.fromkeys(MEMBERSHIP, np.zeros(count)) | {"layer": table["layer"], "auc_pair": 0.5 + middle}
+        auc |= {"auc_pair_simultaneous_low": 0.4 + middle, "auc_pair_simultaneous_high": 0.6 + middle}
+        tables["membership"] = (auc, MEMBERSHIP)
+    write_analysis(run, "layermem", tables, flags)
 
 
 def add_samples(
@@ -98,7 +111,7 @@ def add_samples(
         zeros = np.zeros(of_split.size)
         part = {"id": 1000 - image, "split": np.full(of_split.size, split), "label": zeros, "align_f": zeros}
         parts.append({**part, "layer": np.array(layers)[layer], "align_g": zeros, "score": of_split.ravel()})
-    table = {name: np.concatenate([part[name] for part in parts]) for name in LAYERMEM_SAMPLES}
+    table = {name: np.concatenate([part[name] for part in parts]) for name in required(LAYERMEM_SAMPLES)}
     write_table(run.analysis("layermem", tag).table("samples"), table, LAYERMEM_SAMPLES)
 
 

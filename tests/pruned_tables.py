@@ -44,5 +44,6 @@ def effects() -> Table:
             excess = drop - 0.03
             of_excess = (excess, excess - 2 * wide, excess + 2 * wide)
             of_drop = (drop, drop - wide, drop + wide)
-            rows.append((scope, ratio, mode, 112, dead, *of_drop, 0.03, *spread, 3, *of_excess, verdict))
+            claimed = (verdict, 0.5 if verdict == "not decidable" else 0.01, excess - 3 * wide, excess + 3 * wide)
+            rows.append((scope, ratio, mode, 112, dead, *of_drop, 0.03, *spread, 3, *of_excess, *claimed))
     return {name: np.array(cells) for name, cells in zip(PRUNE_EFFECTS, zip(*rows, strict=True), strict=True)}

@@ -108,6 +108,11 @@ def unitmem_layers(table: Table) -> Table:
         "own_max_share": 0.5 + 4 * contrast,
         "own_max_low": 0.48 + 4 * contrast,
         "own_max_high": 0.52 + 4 * contrast,
+        **{f"{name}_p_adjusted": np.where(contrast > 0.003, 0.001, 0.6) for name in ("unit_contrast", "own_max")},
+        "unit_contrast_simultaneous_low": contrast - 0.003,
+        "unit_contrast_simultaneous_high": contrast + 0.003,
+        "own_max_simultaneous_low": 0.47 + 4 * contrast,
+        "own_max_simultaneous_high": 0.53 + 4 * contrast,
     }
 
 

@@ -43,8 +43,12 @@ RELEASED = (
     f"--max-forward 2 {CPU} --run runs/released"
 )
 
-OTHERWISE = ("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high")
-"""What has other numbers now: the code of then looked at every tenth sequence, and not at all of them."""
+OTHERWISE = (
+    *("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high"),
+    *("contrast_low", "contrast_high"),
+)
+"""What has other numbers now: the code of then looked at every tenth sequence, and not at all of them; and
+the intervals of few images were normal ones."""
 
 Unpack = Callable[..., Path]
 
@@ -92,9 +96,9 @@ def train(words: str) -> None:
 
 
 def assert_same_csv(old: Path, new: Path) -> None:
-    """Words, ids and counts are equal, other numbers to a thousandth."""
+    """Words, ids and counts are equal, other numbers to a thousandth; new columns stand behind the old ones."""
     a, b = read_table(old), read_table(new)
-    assert list(a) == list(b), old
+    assert list(b)[: len(a)] == list(a), old
     for column, values in a.items():
         if column in OTHERWISE:
             continue
@@ -105,12 +109,12 @@ def assert_same_csv(old: Path, new: Path) -> None:
 
 
 def assert_same_analysis(old: Path, new: Path) -> None:
-    """Equal tables under equal names, and the same headline."""
-    assert {path.name for path in new.glob("*.csv")} == {path.name for path in old.glob("*.csv")}
+    """Equal tables under equal names, and the same headline; there may be more of both now."""
+    assert {path.name for path in new.glob("*.csv")} >= {path.name for path in old.glob("*.csv")}
     for path in old.glob("*.csv"):
         assert_same_csv(path, new / path.name)
     before, after = (read_json(where / "summary.json", dict)["headline"] for where in (old, new))
-    assert list(after) == list(before)
+    assert [name for name in after if name in before] == list(before)
     for name, value in before.items():
         if name.partition("/")[0] in OTHERWISE:
             continue

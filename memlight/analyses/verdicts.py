@@ -20,6 +20,12 @@ Verdict = Literal["costs more", "costs less", "not decidable"]
 NO_DRAWS = "no random draws"
 """The verdict where nothing was treated at random."""
 
+JUDGED_ANEW = (
+    "This result was written before verdicts allowed for the number of comparisons. Those on this page do, and were "
+    "made of its table; effects.csv still has those of each row by itself."
+)
+"""What a page says of a table that `against_draws` has judged anew."""
+
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
     """Adjusted p-values by Holm's step-down Bonferroni, whatever the dependence (Holm 1979, Scand. J. Stat. 6, 65).
@@ -123,8 +129,9 @@ def against_untreated(effects: Table, aside: Sequence[str]) -> Table:
     family = ~np.isin(effects["layers"], aside)
     drop, images = effects["drop"], effects["n_test"].astype(np.float64)
     error = (effects["drop_high"] - drop) / ndtri(0.975)
-    changed = np.round(error**2 * images * (images - 1) + images * drop**2).astype(np.int64)
-    fewer = np.round((changed - np.abs(images * drop)) / 2)
+    net = np.round(np.abs(images * drop))
+    changed = np.maximum(net, np.round(error**2 * images * (images - 1) + images * drop**2)).astype(np.int64)
+    fewer = np.floor((changed - net) / 2)
     p = np.where(family, np.minimum(1, 2 * bdtr(fewer, changed, 0.5)), np.nan)
     half = np.where(family, -ndtri(FAMILY_WISE / 2 / max(1, int(family.sum()))) * error, np.nan)
     ends = {"drop_simultaneous_low": drop - half, "drop_simultaneous_high": drop + half}

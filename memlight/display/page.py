@@ -98,6 +98,11 @@ def number(value: float, digits: int = 4) -> Cell:
     return Cell(str(value) if isinstance(value, int) else decimals(value, digits), value)
 
 
+def p_value(p: float) -> Cell:
+    """A p-value with four decimals; of smaller ones that they are smaller."""
+    return Cell("< 0.0001", p) if p < 5e-5 else number(p)
+
+
 def interval(low: float, high: float, digits: int = 4) -> Cell:
     """Both ends of an interval; sorted by the lower."""
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -66,7 +66,7 @@ def effect_cells(row: Mapping[str, Any]) -> list[Cell]:
         )
     ]
     mark = "yes" if verdict.startswith("costs") else "no"
-    return [*cells, page.number(row["p_adjusted"]), Cell(verdict, verdict, word=True, mark=mark)]
+    return [*cells, page.p_value(row["p_adjusted"]), Cell(verdict, verdict, word=True, mark=mark)]
 
 
 def section(command: str, explained: str = "") -> Callable[[Callable[[AnalysisDir], str]], Callable[[RunDir], str]]:

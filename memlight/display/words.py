@@ -41,5 +41,5 @@ def layers_apart(table: Any, name: str) -> tuple[list[str], list[str]]:
 
 
 def together(count: int, what: str = "layers") -> str:
-    """How many were tested together, as it stands in brackets behind a claim."""
-    return f"{count} {what} tested together at a family-wise 5 %"
+    """How many were tested together, as it stands in brackets behind a claim; ``what`` is a plural in s."""
+    return f"{count} {what} tested together at a family-wise 5 %" if count > 1 else f"1 {what[:-1]} tested at 5 %"

@@ -28,6 +28,7 @@ class AllOptions:
 def everything(
     run: str,
     layers: list[str] | None = None,
+    labels: str | None = None,
     options: AllOptions = AllOptions(),
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
@@ -36,18 +37,19 @@ def everything(
     """Every measurement of a pair in one pass over its images, then the report.
 
     The results are those of layermem, unitmem (of both members), classmem and probe with their defaults, in their
-    places; the last two are left out where images have no classes.
+    places; classmem and probe are left out where images have no classes.
 
     Args:
         run: run directory of a trained pair.
         layers: layers to measure; all that the encoder has if unset.
+        labels: CSV file with columns id,label or path,label for classmem; the data set's own classes if unset.
         options: views
         trained: which state of the trained networks
         place: data and device
         results: results
     """
     from memlight import dist
-    from memlight.analyses.classmem.labels import own_labels
+    from memlight.analyses.classmem.labels import LabelFile, own_labels
     from memlight.analyses.layermem.command import LayerMemOptions
     from memlight.report.everything import study_everything
     from memlight.runs.opened import open_run
@@ -56,24 +58,35 @@ def everything(
     with open_run(run, place, network=trained.network) as opened:
         opened.require_images("candidate", "independent")
         opened.views(options.view_set)  # refuses an unknown set before the encoders are loaded
+        file = None if labels is None else LabelFile.read(Path(labels))
         encoders = opened.pair(trained.checkpoint)
         names = opened.layers(encoders[0], layers)
         opened.read_images()
-        labels, why = None, "its images have no classes"
-        if opened.data.classes:
-            labels = own_labels(opened.data.source, "candidate")
-            why = labels.lacking(opened.split.ids("candidate")) or ""
-        if why and dist.rank() == 0:
-            print(f"classmem and probe are left out: {why}")
+        candidates, source = opened.split.ids("candidate"), opened.data.source
+        classes, left_out = None, {} if opened.data.classes else {"probe": "the images have no classes"}
+        if file is not None:
+            classes = file.classes(source)
+            classes.require("candidate", candidates)
+        elif "probe" in left_out:
+            left_out["classmem"] = left_out["probe"]
+        elif why := own_labels(source, "candidate").lacking(candidates):
+            left_out["classmem"] = why
+        else:
+            classes = own_labels(source, "candidate")
+        if dist.rank() == 0:
+            for name, why in left_out.items():
+                print(f"{name} is left out: {why}")
         study_everything(
             opened,
             encoders,
             names,
             own,
-            None if why else labels,
+            classes,
             max_forward=place.max_forward,
             tag=results.tag,
             checkpoint=trained.tag,
+            labels_file=labels,
+            probes="probe" not in left_out,
             logger=results.logger,
         )
         if dist.rank() == 0:

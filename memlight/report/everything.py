@@ -17,7 +17,7 @@ from memlight import dist
 from memlight.analyses import classmem, layermem, probe, unitmem
 from memlight.analyses.classmem.command import ClassMemOptions
 from memlight.analyses.classmem.labels import ClassLabels
-from memlight.analyses.classmem.study import driven_most, write_classmem
+from memlight.analyses.classmem.study import classmem_tag, driven_most, write_classmem
 from memlight.analyses.layermem.command import LayerMemOptions
 from memlight.analyses.layermem.study import SPLITS, batches_of, write_layermem
 from memlight.analyses.probe.accuracy import accuracy_of, write_probe
@@ -37,7 +37,7 @@ from memlight.metrics.layermem import LayerMem, LayerMemResult, by_view
 from memlight.metrics.traces import TracesPass, tracer
 from memlight.metrics.unitmem import UnitMemPass, UnitMemResult
 from memlight.runs.analysis import Analysis
-from memlight.runs.log import AnalysisLog
+from memlight.runs.log import AnalysisLog, LoggerKind
 from memlight.runs.opened import OpenedRun
 
 MEMBERS = ("candidate", "independent")
@@ -232,7 +232,9 @@ def study_everything(
     max_forward: int,
     tag: str | None,
     checkpoint: str | None,
-    logger: str,
+    labels_file: str | None,
+    probes: bool,
+    logger: LoggerKind,
 ) -> None:
     """Measure everything in one pass and write what the single commands write.
 
@@ -244,10 +246,12 @@ def study_everything(
         encoders: the candidate and the independent encoder.
         layers: module paths in execution order.
         options: views of LayerMem, which UnitMem sees too.
-        labels: the classes of ClassMem and of the probes; None leaves both out.
+        labels: the classes of ClassMem; None leaves it out.
         max_forward: most views in one forward.
         tag: of all results; None for that of the checkpoint.
         checkpoint: which checkpoint it is; None for the finished encoders.
+        labels_file: the file that the classes are from; None for the data set's own.
+        probes: whether the images have classes of their own, for the probes.
         logger: where numbers go besides the disk.
     """
     data = opened.data
@@ -256,12 +260,13 @@ def study_everything(
 
         def begun(analysis: Analysis, own_tag: str | None) -> tuple[AnalysisLog, ExitStack]:
             stack = everything.enter_context(ExitStack())
-            return stack.enter_context(opened.log(analysis, own_tag, logger, options.seed)), stack  # type: ignore[arg-type]
+            return stack.enter_context(opened.log(analysis, own_tag, logger, options.seed)), stack
 
         of_layers = begun(layermem.ANALYSIS, tag or checkpoint)
         of_units = {m: begun(unitmem.ANALYSIS, _units_tag(m, tag, checkpoint)) for m in MEMBERS}
-        of_classes = None if labels is None else begun(classmem.ANALYSIS, tag or checkpoint)
-        of_probes = None if labels is None else begun(probe.ANALYSIS, tag or checkpoint)
+        classes_tag = tag or classmem_tag("candidate", "candidate", checkpoint, labels_file)
+        of_classes = [begun(classmem.ANALYSIS, classes_tag)] if labels is not None else []
+        of_probes = [begun(probe.ANALYSIS, tag or checkpoint)] if probes else []
         measured = measure_everything(encoders, data, layers, options, labels, max_forward=max_forward)
         for log, done in _counting([of_layers], measured.images):
             write_layermem(measured.layermem, data, options, log, opened.device)
@@ -269,12 +274,11 @@ def study_everything(
         for member, (log, done) in zip(MEMBERS, _counting(list(of_units.values()), measured.images), strict=True):
             _write_units(member, measured, options, data, log)
             done.close()
-        if labels is None or of_classes is None or of_probes is None:
-            return
-        for log, done in _counting([of_classes], measured.images):
+        for log, done in _counting(of_classes, measured.images):
+            assert labels is not None
             _write_classes(measured, labels, data, log)
             done.close()
-        for log, done in _counting([of_probes], measured.images):
+        for log, done in _counting(of_probes, measured.images):
             _write_probes(measured, opened, encoders, log, max_forward)
             done.close()
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from memlight.analyses import unitmem
-from memlight.analyses.layermem.section import contrast_words, membership_words, with_verdicts
+from memlight.analyses.layermem.section import finding, membership_words, with_verdicts
 from memlight.analyses.registry import ANALYSES
 from memlight.analyses.unitmem.browser.section import browser_section
 from memlight.display import page
@@ -66,7 +66,7 @@ def _opening(run: RunDir) -> str:
     if layermem:
         with consistent(layermem.dir):
             table, membership, _ = with_verdicts(layermem)
-            lead = page.paragraph(f"{contrast_words(table)} {membership_words(membership)}".strip(), "lead")
+            lead = page.paragraph(f"{finding(table)} {membership_words(membership)}".strip(), "lead")
     return lead + page.paragraph(_what_was_measured(run), "soft")
 
 

@@ -23,6 +23,7 @@ class Number:
         percent: a share of 1, shown in per cent.
         digits: decimals on a page.
         panel: title of its panel among the dots of the page that compares runs; empty for none.
+        chance: what it is where nothing is memorised.
     """
 
     title: str = ""
@@ -30,6 +31,7 @@ class Number:
     percent: bool = False
     digits: int = 3
     panel: str = ""
+    chance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Analysis:
         numbers: which those are; ``last`` in a name is the last measured layer, ``peak`` the highest one.
         words: of the headline, what is not a number.
         by_layer: the table with a row for each layer, which W&B draws by depth.
+        beside: other tables that headline numbers are from, where a result has them.
         curves: columns of ``layers.csv`` of the comparison of runs -> where they come from.
     """
 
@@ -81,6 +84,7 @@ class Analysis:
     numbers: Mapping[str, Number] = field(default_factory=dict)
     words: tuple[str, ...] = ()
     by_layer: str = ""
+    beside: tuple[str, ...] = ()
     curves: Mapping[str, Curve] = field(default_factory=dict)
 
     def schema(self, table: str) -> Schema:

@@ -218,9 +218,10 @@ class Claim(NamedTuple):
 def claims(values_L: ArrayLike, null_PL: ArrayLike, expected: float = 0.0, confidence: float = 0.95) -> list[Claim]:
     """What may be said of statistics that were made anew under every relabelling, tested together.
 
-    Layers are brought to one scale by the standard deviation of their own relabelled statistics; then step-down max-T
-    and its critical value (`step_down`, `critical_value`). A layer's own interval inverts its permutation test
-    (`memlight.stats.permutation_interval`).
+    Layers are brought to one scale by the standard deviation of their own statistics over all labellings, the true one
+    among them (without it, the true labels would be measured by another rod than the others, and claims come too
+    often); then step-down max-T and its critical value (`step_down`, `critical_value`). A layer's own interval inverts
+    its permutation test (`memlight.stats.permutation_interval`).
 
     Args:
         values_L: ``(L,)`` statistics under the true labels, scores or shares of order 1: less spread than `_ROUNDING`
@@ -233,7 +234,7 @@ def claims(values_L: ArrayLike, null_PL: ArrayLike, expected: float = 0.0, confi
         One for each layer; all but the value NaN where relabelling changes nothing, and where there is no value.
     """
     values, null = np.asarray(values_L, dtype=np.float64), np.asarray(null_PL, dtype=np.float64)
-    scale = null.std(axis=0)
+    scale = np.concatenate([values[None], null]).std(axis=0)
     made = np.isfinite(values) & (scale > _ROUNDING)
     p, c = np.full(values.shape, np.nan), np.nan
     if made.any():

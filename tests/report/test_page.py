@@ -80,17 +80,17 @@ def with_interval(shift: Callable[[Table], np.ndarray]) -> Table:
 
 def test_the_headline_names_where_memorisation_is_and_is_not_measured() -> None:
     assert contrast_words(layermem_table()) == (
-        "Memorisation is measured in 4 of 10 layers, most in res6: contrast 0.0655, 95 % band over all layers 0.0635 "
-        "to 0.0675, adjusted p 0.0001 (10 layers tested together at a family-wise 5 %). No memorisation is measured in "
-        "layer1, layer2, layer3, layer4, res2 and layer5."
+        "Memorisation is measured in 4 of 10 layers, most in res6: its contrast is 0.0655, where 0 is nothing "
+        "memorised (95 % band over all layers 0.0635 to 0.0675; adjusted p 0.0001, all layers tested together). No "
+        "memorisation is measured in layer1, layer2, layer3, layer4, res2 and layer5."
     )
 
 
 def test_the_headline_claims_nothing_where_there_is_nothing() -> None:
     nothing = contrast_words(with_interval(lambda table: np.zeros(len(LAYERS))))
     assert nothing == (
-        "No memorisation is measured in any of 10 layers: no contrast lies above 0 (10 layers tested together at a "
-        "family-wise 5 %; smallest adjusted p 0.6)."
+        "No memorisation is measured in any of 10 layers: no contrast lies above 0 (all layers tested together; "
+        "smallest adjusted p 0.6)."
     )
     everything = contrast_words(with_interval(lambda table: np.full(len(LAYERS), 0.01)))
     assert "in 10 of 10 layers" in everything and "No memorisation" not in everything
@@ -106,9 +106,10 @@ def test_the_most_memorising_layer_is_one_that_is_claimed() -> None:
 
 def test_unit_words_follow_the_pair_contrast() -> None:
     layers = unitmem_layers(unitmem_table(np.random.default_rng(0)))
-    assert unitmem_words(layers).endswith("is above 0 in layer7, layer8 and res6.")
-    layers["unit_contrast_low"][:] = -1
-    assert unitmem_words(layers).endswith("is not above 0 in any layer.")
+    among = "(10 layers tested together at a family-wise 5 %)."
+    assert unitmem_words(layers).endswith(f"is above 0 in layer7, layer8 and res6 {among}")
+    layers["unit_contrast_p_adjusted"][:] = 0.2
+    assert unitmem_words(layers).endswith(f"is not above 0 in any layer {among}")
     del layers["unit_contrast"]
     assert "contrast" not in unitmem_words(layers)
 
@@ -173,11 +174,11 @@ def test_an_undefined_contrast_is_not_called_no_memorisation(analysed: RunDir) -
 def test_what_the_auc_says_depends_on_its_adjusted_p() -> None:
     table = membership_table()
     assert membership_words(table) == (
-        "Of two images, one from each member's own, the score of res6 tells which member was trained on which with an "
-        "AUC of 0.76, 95 % band over all layers 0.74 to 0.78, where chance is .5 (adjusted p 0.0001)."
+        "Shown one image of each member's own, the score of res6 tells in 76 of 100 cases which member was trained on "
+        "which, where 50 are guessing (AUC 0.76, 95 % band over all layers 0.74 to 0.78; adjusted p 0.0001)."
     )
     table["p_adjusted"][:] = 0.2
-    assert "no layer tells which member was trained on which better than chance" in membership_words(table)
+    assert "no layer's score tells better than guessing which member was trained on which" in membership_words(table)
     table["auc_pair"][:] = np.nan
     assert membership_words(table) == ""
 

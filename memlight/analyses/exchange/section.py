@@ -7,7 +7,7 @@ import numpy as np
 from memlight.analyses.exchange.columns import DONOR, EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE, NONE, by_cost
 from memlight.analyses.verdicts import against_untreated
 from memlight.display import page
-from memlight.display.page import Cell, decimals, interval, number, word
+from memlight.display.page import Cell, decimals, interval, number, p_value, word
 from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
 from memlight.display.words import named_above, together
 from memlight.storage.rundir import AnalysisDir
@@ -57,7 +57,7 @@ def _by_encoder(effects: Table, recalibrated: bool, layermem: Mapping[str, list[
                     number(POINTS * row["top1"], 2),
                     number(-POINTS * row["drop"], 2),
                     interval(-POINTS * row["drop_high"], -POINTS * row["drop_low"], 2),
-                    number(row["p_adjusted"]),
+                    p_value(row["p_adjusted"]),
                 )
             )
     if layermem is None:

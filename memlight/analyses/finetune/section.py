@@ -1,6 +1,6 @@
 """What the report says about fine-tuning: which layers gained, and whether a ranking found better ones than chance."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,8 @@ import numpy as np
 from memlight.analyses.finetune.claims import gains_claimed
 from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
 from memlight.display import page
-from memlight.display.page import Cell, decimals, word
-from memlight.display.parts import drawn, figures, heading, rows_of, section
+from memlight.display.page import Cell, decimals, p_value, word
+from memlight.display.parts import Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import FAMILY_WISE, named_above, together
 from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
@@ -32,9 +32,10 @@ def finetune_section(analysis: AnalysisDir) -> str:
     effects = gains_claimed(effects, read_table(analysis.table(), FINETUNE_TABLE))
     layers = ("layers", lambda row: word(row["layers"] or "none"))
     size = ("trained parameters", lambda row: Cell(f"{row['trained_parameters']:,.0f}", row["trained_parameters"]))
-    compared = ["over_random", "over_random_p_adjusted"] if np.isfinite(effects["over_random"]).any() else []
+    gain, over_random = (("p, adjusted", _p(name)) for name in ("gain", "over_random"))
+    compared: list[Shown] = ["over_random", over_random] if np.isfinite(effects["over_random"]).any() else []
     words = page.paragraph(finetune_words(effects, read_json(analysis.summary, Summary)["headline"]))
-    table = drawn(effects, FINETUNE_EFFECTS, "arm", layers, size, "top1", "gain", "gain_p_adjusted", *compared)
+    table = drawn(effects, FINETUNE_EFFECTS, "arm", layers, size, "top1", "gain", gain, *compared)
     return heading(analysis) + words + table + figures(analysis)
 
 
@@ -63,9 +64,13 @@ def finetune_words(effects: Table, headline: Mapping[str, Any]) -> str:
         f"{ranking_verdict(row['over_random'], row['over_random_p_adjusted'])}."
         for row in compared
     ]
-    if compared:
-        said.append(f"({together(len(compared), 'rankings')}; all intervals here hold at once.)")
+    if len(compared) > 1:
+        said.append(f"The intervals are those of {together(len(compared), 'rankings')}.")
     return " ".join(said)
+
+
+def _p(name: str) -> Callable[[Mapping[str, Any]], Cell]:
+    return lambda row: p_value(row[f"{name}_p_adjusted"])
 
 
 def ranking_verdict(over_random: float, p_adjusted: float) -> str:

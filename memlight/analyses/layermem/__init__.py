@@ -36,11 +36,14 @@ ANALYSIS = Analysis(
         "contrast/peak": Number("contrast, highest layer", interval=True, digits=4, panel="contrast, highest layer"),
         "contrast/peak_p": Number(),
         "layermem/last": Number(),
-        "membership/auc_pair_peak": Number("membership AUC, highest layer", interval=True, panel="membership AUC"),
+        "membership/auc_pair_peak": Number(
+            "membership AUC, highest layer", interval=True, panel="membership AUC", chance=0.5
+        ),
         "membership/auc_pair_peak_p": Number(),
     },
     words=("contrast/peak_layer", "membership/auc_pair_peak_layer"),
     by_layer="table",
+    beside=("membership",),
     curves={
         "contrast": Curve("contrast", "contrast", interval=("contrast_low", "contrast_high")),
         "layermem": Curve("layermem", "LayerMem"),

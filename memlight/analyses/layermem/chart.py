@@ -42,6 +42,7 @@ def layermem_by_depth(table: Table, intervals: Table | None = None) -> Figure:
     figure, contrast, published, delta = _panels()
     x = np.arange(len(table["layer"]))
     _interval(contrast, x, table, "contrast", BLUE)
+    contrast.legend(fontsize=7.5, loc="upper left")
     every = marker_spacing(x)
     published.plot(x, table["layermem"], "o-", color=BLUE, label="candidates (LayerMem)", markevery=every)
     for name, (colour, line) in CONTROL_LINES.items():

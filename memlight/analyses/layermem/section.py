@@ -16,7 +16,7 @@ from memlight.analyses.layermem.columns import (
 from memlight.display import page
 from memlight.display.page import Cell, decimals, word
 from memlight.display.parts import drawn, figures, heading, section
-from memlight.display.words import FAMILY_WISE, joined, named_above, together
+from memlight.display.words import FAMILY_WISE, joined, named_above
 from memlight.stats import family
 from memlight.storage.run_files import SplitsFile, Summary
 from memlight.storage.rundir import AnalysisDir, RunDir
@@ -24,32 +24,40 @@ from memlight.storage.tables import Table, read_json, read_table
 
 
 def contrast_words(table: Table) -> str:
-    """The headline in words that follow the numbers: layers are named by adjusted p-values only.
+    """What the contrast says in words that follow the numbers: layers are named by adjusted p-values only.
 
     Args:
         table: columns ``LAYERMEM_TABLE``, with ``p_adjusted``; see `with_verdicts` for tables that lack it.
     """
-    layers, contrast, p = table["layer"].tolist(), table["contrast"], table["p_adjusted"]
+    text, contrast, p = finding(table), table["contrast"], table["p_adjusted"]
     above, below = (table["layer"][named_above(sign * contrast, p)].tolist() for sign in (1, -1))
-    count = together(len(layers)) if len(layers) > 1 else "one layer was tested"
-    if not above:
-        lowest = f"; smallest adjusted p {p_words(np.nanmin(p))}" if np.isfinite(p).any() else ""
-        text = (
-            f"No memorisation is measured in any of {len(layers)} layers: no contrast lies above 0 ({count}{lowest})."
-        )
-    else:
-        top = int(np.nanargmax(np.where(named_above(contrast, p), contrast, np.nan)))
-        text = (
-            f"Memorisation is measured in {len(above)} of {len(layers)} layers, most in {layers[top]}: contrast "
-            f"{decimals(contrast[top])}{_band(table, top, 'contrast')}, adjusted p {p_words(p[top])} ({count})."
-        )
-        tested = table["layer"][np.isfinite(p)].tolist()
-        silent = [name for name in tested if name not in (*above, *below)]
-        if silent:
-            text += f" No memorisation is measured in {joined(silent, 'the others')}."
+    silent = [name for name in table["layer"][np.isfinite(p)].tolist() if name not in (*above, *below)]
+    if above and silent:
+        text += f" No memorisation is measured in {joined(silent, 'the others')}."
     if below:
         text += f" In {joined(below)} the contrast lies below 0, which memorisation cannot explain."
     return text
+
+
+def finding(table: Table) -> str:
+    """Whether and where most is memorised, in one sentence.
+
+    Args:
+        table: columns ``LAYERMEM_TABLE``, with ``p_adjusted``.
+    """
+    layers, contrast, p = table["layer"].tolist(), table["contrast"], table["p_adjusted"]
+    above = named_above(contrast, p)
+    tested = "all layers tested together" if len(layers) > 1 else "the only layer tested"
+    if not above.any():
+        lowest = f"; smallest adjusted p {p_words(np.nanmin(p))}" if np.isfinite(p).any() else ""
+        nowhere = f"No memorisation is measured in any of {len(layers)} layers"
+        return f"{nowhere}: no contrast lies above 0 ({tested}{lowest})."
+    top = int(np.nanargmax(np.where(above, contrast, np.nan)))
+    return (
+        f"Memorisation is measured in {above.sum()} of {len(layers)} layers, most in {layers[top]}: its contrast is "
+        f"{decimals(contrast[top])}, where 0 is nothing memorised{_band(table, top, 'contrast')}; adjusted p "
+        f"{p_words(p[top])}, {tested})."
+    )
 
 
 def membership_words(membership: Table) -> str:
@@ -62,24 +70,25 @@ def membership_words(membership: Table) -> str:
     if not np.isfinite(value).any():
         return ""
     top = int(np.nanargmax(value))
-    layer, at = membership["layer"][top], f"{decimals(value[top], 2)}{_band(membership, top, 'auc_pair', 2)}"
-    asked = "Of two images, one from each member's own, the score of"
+    layer, shown = membership["layer"][top], "Shown one image of each member's own,"
     if named_above(value, p, 0.5)[top]:
         return (
-            f"{asked} {layer} tells which member was trained on which with an AUC of {at}, where chance is .5 "
-            f"(adjusted p {p_words(p[top])})."
+            f"{shown} the score of {layer} tells in {decimals(100 * value[top], 0)} of 100 cases which member was "
+            f"trained on which, where 50 are guessing (AUC {decimals(value[top], 2)}"
+            f"{_band(membership, top, 'auc_pair', 2).replace(' (', ', ')}; adjusted p {p_words(p[top])})."
         )
     return (
-        f"{asked} no layer tells which member was trained on which better than chance: the highest AUC is {at}, in "
-        f"{layer}, where chance is .5 (adjusted p {p_words(p[top])})."
+        f"{shown} no layer's score tells better than guessing which member was trained on which (highest AUC "
+        f"{decimals(value[top], 2)}, in {layer}; chance is .5; adjusted p {p_words(p[top])})."
     )
 
 
 def _band(table: Table, row: int, name: str, digits: int = 4) -> str:
+    """The simultaneous band as it stands at the opening of a bracket."""
     if f"{name}_simultaneous_low" not in table:
-        return ""
+        return " ("
     low, high = (table[f"{name}_simultaneous_{end}"][row] for end in ("low", "high"))
-    return f", 95 % band over all layers {decimals(low, digits)} to {decimals(high, digits)}"
+    return f" (95 % band over all layers {decimals(low, digits)} to {decimals(high, digits)}"
 
 
 def p_words(p: float) -> str:
@@ -155,8 +164,7 @@ def with_verdicts(analysis: AnalysisDir) -> tuple[Table, Table, Table]:
 def layermem_section(analysis: AnalysisDir) -> str:
     """HTML of the results of `analyze.py layermem`; empty where there are none."""
     (table, membership, placebos), tests = with_verdicts(analysis), read_table(analysis.table("tests"), LAYERMEM_TESTS)
-    html = heading(analysis) + page.paragraph(contrast_words(table)) if analysis.tag else ""
-    html += page.paragraph(dealt_words(analysis))
+    html = heading(analysis) + page.paragraph(contrast_words(table)) + page.paragraph(dealt_words(analysis))
     if by_block := blocks_words(read_json(analysis.summary, Summary)["headline"]):
         html += page.paragraph(by_block)
     reading = ("reading", lambda row: contrast_verdict(row["contrast"], row["p_adjusted"]))

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
-from memlight.analyses.verdicts import NO_DRAWS, against_draws
+from memlight.analyses.verdicts import JUDGED_ANEW, NO_DRAWS, against_draws
 from memlight.display import page
-from memlight.display.page import decimals, interval, number, word
+from memlight.display.page import decimals, interval, number, p_value, word
 from memlight.display.parts import POINTS, drawn, figures, heading, rows_of, section
 from memlight.display.words import together
 from memlight.storage.rundir import AnalysisDir
@@ -29,8 +29,10 @@ MODES = {"top": "the highest UnitMem", "low": "the lowest UnitMem"}
 def prune_section(analysis: AnalysisDir) -> str:
     """HTML of all pruning results of a run; empty where there are none."""
     copies = read_table(analysis.table(), PRUNE_TABLE)
-    effects = against_draws(read_table(analysis.table("effects"), PRUNE_EFFECTS))
+    read = read_table(analysis.table("effects"), PRUNE_EFFECTS)
+    effects = against_draws(read)
     html = heading(analysis) + "".join(map(page.paragraph, prune_words(copies, effects)))
+    html += page.paragraph(JUDGED_ANEW, "soft") if effects is not read else ""
     if len(effects["mode"]):
         html += _effects(effects)
     return html + figures(analysis) + page.folded(f"All {len(copies['mode'])} copies", drawn(copies, PRUNE_TABLE))
@@ -47,7 +49,7 @@ def _effects(effects: Table) -> str:
         ("random lost", lambda row: number(POINTS * row["random"], 2)),
         ("one more draw", lambda row: interval(POINTS * row["random_low"], POINTS * row["random_high"], 2)),
         "excess",
-        "p_adjusted",
+        ("p, adjusted", lambda row: p_value(row["p_adjusted"])),
         ("against random", lambda row: word(row["verdict"], "yes" if row["verdict"].startswith("costs") else "no")),
     )
 
@@ -67,14 +69,15 @@ def prune_words(copies: Table, effects: Table) -> list[str]:
         f"{decimals(POINTS * copies['probe_top1'][0], 2)} % of the external images correctly."
     ]
     rows = rows_of(effects)
-    among = together(len(rows), "comparisons")
+    if tested := int(np.isfinite(effects["p_adjusted"]).sum()):
+        paragraphs[0] += f" Against random, {together(tested, 'comparisons')}."
     for scope, ratio in dict.fromkeys(zip(copies["scope"][1:].tolist(), copies["ratio"][1:].tolist(), strict=True)):
         compared = {row["mode"]: row for row in rows if (row["scope"], row["ratio"]) == (scope, ratio)}
         text = _cost(scope, ratio, copies, compared)
         verdicts = {mode: row["verdict"] for mode, row in compared.items() if row["verdict"] != NO_DRAWS}
         if verdicts:
             against = "; ".join(f"{MODES[mode]}: {verdict}" for mode, verdict in verdicts.items())
-            text += f" Against random, {against} ({among})."
+            text += f" Against random, {against}."
         if len(verdicts) == len(MODES):
             text += f" The published order (top costs more than random, random more than low): {order(**verdicts)}."
         paragraphs.append(text)

@@ -1,7 +1,7 @@
 """What the report says about removal studies: whether the most memorised images are those that training needs."""
 
 from memlight.analyses.removal.columns import REMOVAL_ARMS, REMOVAL_EFFECTS, REMOVAL_TABLE
-from memlight.analyses.verdicts import against_draws
+from memlight.analyses.verdicts import JUDGED_ANEW, against_draws
 from memlight.display import page
 from memlight.display.page import decimals, word
 from memlight.display.parts import POINTS, drawn, effect_cells, figures, rows_of, section
@@ -23,10 +23,12 @@ ARMS = {"none": "none", "top": "most memorised", "low": "least memorised", "rand
 def removal_section(analysis: AnalysisDir) -> str:
     """HTML of all removal studies of a run; empty where there are none."""
     table = read_table(analysis.table(), REMOVAL_TABLE)
-    effects = against_draws(read_table(analysis.table("effects"), REMOVAL_EFFECTS))
+    read = read_table(analysis.table("effects"), REMOVAL_EFFECTS)
+    effects = against_draws(read)
     arms = read_table(analysis.table("arms"), REMOVAL_ARMS)
     title = f"{table['removed'].max()} candidates left out, by their score at {arms['layer'][0]}"
     html = f"<h3>{title}</h3>" + page.paragraph(removal_words(table, effects))
+    html += page.paragraph(JUDGED_ANEW, "soft") if effects is not read else ""
     if compared := [[word(ARMS[row["arm"]]), *effect_cells(row)] for row in rows_of(effects)]:
         ends = "95 % interval"
         header = ("left out", "lost", ends, "random lost", "one more draw", "excess", ends, "p, adjusted")

@@ -17,7 +17,7 @@ ANALYSIS = Analysis(
         "unit_contrast/last": Number(
             "unit contrast, last layer", interval=True, digits=4, panel="unit contrast, last layer"
         ),
-        "own_max_share/last": Number("own-max share, last layer", interval=True),
+        "own_max_share/last": Number("own-max share, last layer", interval=True, chance=0.5),
     },
     by_layer="layers",
     curves={

@@ -114,7 +114,7 @@ def headline_dots(groups: Sequence[Group]) -> Figure:
             if len(values) > 1:
                 ax.vlines(spread(group, name).mean, row - 0.38, row + 0.38, color="black", lw=1.2)
         if shown[name].interval:
-            ax.axvline(0, color="black", lw=0.8)
+            ax.axvline(shown[name].chance, color="black", lw=0.8)
         ax.set_title(shown[name].panel, fontsize=8.5)
         ax.grid(axis="x")
         ax.tick_params(axis="x", labelsize=8)

@@ -1,5 +1,6 @@
 """The HTML page of several runs side by side. No torch."""
 
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -108,9 +109,9 @@ def runs_section(content: Comparison) -> str:
         for run in content.runs
     ]
     explained = (
-        "In brackets 95 % intervals over the images of one run, of each number by itself. The highest layer is chosen "
-        "by its contrast: its interval is the one that holds all layers of the run at once, but for runs that were "
-        "measured before there was one. The last layer is not chosen. Accuracies are the candidate's."
+        "In brackets 95 % intervals over the images of one run, of each number by itself. A highest layer is chosen by "
+        "what it shows, so what stands there is the band that holds all layers of the run at once; runs that were "
+        "measured before there was one have none. The last layer is not chosen. Accuracies are the candidate's."
     )
     html = page.paragraph(explained, "soft") + page.table(header, rows)
     if len(short) < len(content.differing):
@@ -132,9 +133,9 @@ def _measured(run: ComparedRun, name: str) -> Cell:
     cell = _number(name, run.number(name))
     if not headline_numbers()[name].interval or cell.value is None:
         return cell
-    low, high = (_text(name, run.number(f"{name}_{end}")) for end in ("low", "high"))
-    layer = run.numbers.get(f"{name}_layer", "")
-    return Cell(f"{cell.text} [{low}, {high}] {layer}".rstrip(), cell.value)
+    low, high = (run.number(f"{name}_{end}") for end in ("low", "high"))
+    ends = f" [{_text(name, low)}, {_text(name, high)}]" * math.isfinite(low + high)
+    return Cell(f"{cell.text}{ends} {run.numbers.get(f'{name}_layer', '')}".rstrip(), cell.value)
 
 
 def _number(name: str, value: float) -> Cell:

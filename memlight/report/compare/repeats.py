@@ -48,12 +48,7 @@ def layers_of(runs: Sequence[ComparedRun]) -> list[str]:
 
 
 def repeats_by_layer(runs: Sequence[ComparedRun]) -> Table:
-    """Every number of every layer over the runs: the columns ``REPEATS_LAYERS``, without what no run has.
-
-    Numbers with a value that says that nothing is memorised (`EXPECTED`) are tested over the runs by Student's t, all
-    layers of a number together by Holm's step-down Bonferroni: runs are too few for relabelling. NaN elsewhere, and
-    where all runs are equal.
-    """
+    """Every number of every layer over the runs: the columns ``REPEATS_LAYERS``, without what no run has."""
     rows: list[tuple[Any, ...]] = []
     for name in curves():
         for depth, layer in enumerate(layers_of(runs)):
@@ -61,14 +56,25 @@ def repeats_by_layer(runs: Sequence[ComparedRun]) -> Table:
             found = spread_of(np.concatenate(of_layer).astype(np.float64))
             if found.runs:
                 rows.append((layer, depth, name, *_columns(found)))
-    table = table_of(required(REPEATS_LAYERS), rows)
-    claims = {name: np.full(len(rows), np.nan) for name in REPEATS_LAYERS if name not in table}
+    return with_claims(table_of(required(REPEATS_LAYERS), rows))
+
+
+def with_claims(means: Table) -> Table:
+    """Add what may be said of numbers that are known where nothing is memorised (`EXPECTED`); NaN elsewhere.
+
+    They are tested over the runs by Student's t, all layers of a number together by Holm's step-down Bonferroni: runs
+    are too few for flips of sign, which give no p below 2 to the power of 1 - runs. NaN where all runs are equal.
+
+    Args:
+        means: columns ``REPEATS_LAYERS`` that no table may lack.
+    """
+    claims = {name: np.full(len(means["number"]), np.nan) for name in REPEATS_LAYERS if name not in means}
     for name, expected in EXPECTED.items():
-        of = np.flatnonzero(table["number"] == name)
+        of = np.flatnonzero(means["number"] == name)
         if len(of):
-            for column, values in _over_runs({key: column[of] for key, column in table.items()}, expected).items():
+            for column, values in _over_runs({key: cells[of] for key, cells in means.items()}, expected).items():
                 claims[column][of] = values
-    return {**table, **claims}
+    return {**means, **claims}
 
 
 def _over_runs(means: Table, expected: float) -> Table:

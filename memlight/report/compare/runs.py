@@ -219,8 +219,9 @@ def _read(name: str, run: RunDir) -> ComparedRun:
     for analysis in _compared():
         found = run.analysis(analysis.name)
         if found.summary.is_file():
-            table = analysis.by_layer or "table"
-            tables[analysis.name] = {table: read_table(found.table(table), analysis.schema(table))}
+            beside = [table for table in analysis.beside if found.table(table).is_file()]
+            read = (analysis.by_layer or "table", *beside)
+            tables[analysis.name] = {table: read_table(found.table(table), analysis.schema(table)) for table in read}
             with consistent(found.dir):
                 numbers |= analysis.headlines(tables[analysis.name])
             summaries[analysis.name] = read_json(found.summary, Summary)

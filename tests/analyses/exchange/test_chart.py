@@ -10,9 +10,11 @@ from memlight.analyses.exchange import chart as exchange
 from memlight.analyses.exchange.chart import exchange_accuracy, exchange_layermem
 from memlight.analyses.exchange.columns import EXCHANGE_EFFECTS, EXCHANGE_LAYERS, EXCHANGE_TABLE
 from memlight.analyses.exchange.section import exchange_section, exchange_words
+from memlight.analyses.verdicts import against_untreated
 from memlight.runs.log import AnalysisLog
 from memlight.storage.rundir import RunDir
-from memlight.storage.tables import Table
+from memlight.storage.schema import required
+from memlight.storage.tables import Table, table_of
 from tests.report.test_page import Reader
 
 DATASETS = ("animals", "shoes & hats")
@@ -28,7 +30,7 @@ def effects(subsets: int, forms: int = 2) -> Table:
         for side, dataset in enumerate(DATASETS)
         for drop in [0.3 if name == "donor" else max(0, position - 1) * (0.01, -0.005)[side] / (1 + form)]
     ]
-    return {column: np.array(cells) for column, cells in zip(EXCHANGE_EFFECTS, zip(*rows, strict=True), strict=True)}
+    return against_untreated(table_of(required(EXCHANGE_EFFECTS), rows), ("none", "donor"))
 
 
 def layers(table: Table) -> Table:
@@ -74,6 +76,9 @@ def test_accuracy_is_drawn_with_the_interval_of_the_difference_and_the_least_cos
         assert bounds[:, 0] == pytest.approx(none - 100 * swapped["drop_high"][plain][2:])
         assert bounds[:, 1] == pytest.approx(none - 100 * swapped["drop_low"][plain][2:])
         assert len(ax.containers) == 2
+        thin = np.array([segment[:, 0] for segment in ax.collections[0].get_segments()])
+        assert thin[:, 0] == pytest.approx(none - 100 * swapped["drop_simultaneous_high"][plain][2:])
+        assert thin[:, 1] == pytest.approx(none - 100 * swapped["drop_simultaneous_low"][plain][2:])
 
 
 def test_layermem_is_drawn_before_and_after_and_of_several_layers_the_mean() -> None:
@@ -104,15 +109,18 @@ def test_of_very_many_subsets_the_first_and_the_last_are_drawn(monkeypatch: pyte
 
 
 def test_words_follow_the_numbers() -> None:
-    assert plain_minus(exchange_words(effects(2))) == (
+    table = effects(2)
+    copies = ~np.isin(table["layers"], ["none", "donor"])
+    table["p_adjusted"] = np.where(copies, np.where(np.abs(table["drop"]) > 0.009, 0.04, 0.2), np.nan)
+    table["drop_simultaneous_low"], table["drop_simultaneous_high"] = table["drop"] - 0.008, table["drop"] + 0.009
+    assert plain_minus(exchange_words(table)) == (
         "On animals the unexchanged encoder classifies 70.0 % of the test images correctly, the donor 40.0 %. "
-        "Accuracy fell in 2 of 2 exchanges and rose in 0, by intervals that leave out 0; exchanging layer2 changed it "
-        "by -2.0 points "
-        "(-2.6 to -1.6), exchanging layer1 changed it by -1.0 points (-1.6 to -0.6). On shoes & hats the unexchanged "
-        "encoder classifies 70.0 % of the test images correctly, the donor 40.0 %. Accuracy fell in 0 of 2 exchanges "
-        "and rose in 1, by intervals that leave out 0; exchanging layer1 changed it by +0.5 points (-0.1 to 0.9), "
-        "exchanging "
-        "layer2 changed it by +1.0 points (0.4 to 1.4)."
+        "Accuracy fell in 2 of 2 exchanges and rose in 0 (8 comparisons tested together at a family-wise 5 %, "
+        "intervals too); exchanging layer2 changed it by -2.0 points (-2.9 to -1.2), exchanging layer1 changed it by "
+        "-1.0 points (-1.9 to -0.2). On shoes & hats the unexchanged encoder classifies 70.0 % of the test images "
+        "correctly, the donor 40.0 %. Accuracy fell in 0 of 2 exchanges and rose in 1 (8 comparisons tested "
+        "together at a family-wise 5 %, intervals too); exchanging layer1 changed it by +0.5 points (-0.4 to 1.3), "
+        "exchanging layer2 changed it by +1.0 points (0.1 to 1.8)."
     )
 
 
@@ -133,6 +141,7 @@ def test_the_section_has_a_row_for_every_encoder(tmp_path: Path, forms: int) -> 
     assert "<b>" in page.text and "Both & more." in page.text
     rows = [row for row in page.rows if row[0] == "layer2"]
     assert len(rows) == 1 + (forms - 1) + forms
-    scores = ["68.00", "-2.00", "-2.60 to -1.60", "71.00", "1.00", "0.40 to 1.40", "0.1250", "-0.1250"]
+    p = [f"{value:.4f}" for value in table["p_adjusted"][(table["layers"] == "layer2") & ~table["recalibrated"]]]
+    scores = ["68.00", "-2.00", "-2.60 to -1.60", p[0], "71.00", "1.00", "0.40 to 1.40", p[1], "0.1250", "-0.1250"]
     assert [plain_minus(cell) for cell in rows[0]] == ["layer2", *scores]
     assert [row[1] for row in page.rows if row[0] == "donor"] == ["40.00"] * forms

@@ -45,6 +45,9 @@ def test_a_column_for_each_scope_with_drops_and_excesses_in_points() -> None:
             for mode in ("top", "low")
         ]
         np.testing.assert_allclose(intervals(ax), expected, atol=1e-12)
+        thin = [lines.get_segments()[0][:, 1] for lines in ax.collections if len(lines.get_segments()) == 1]
+        wide = [100 * compared[f"excess_simultaneous_{end}"][compared["scope"] == scope] for end in ("low", "high")]
+        assert np.stack(wide, axis=1).tolist()[0] in [pytest.approx(segment) for segment in thin]
 
 
 def row(table: Table, scope: str, ratio: float, mode: str) -> np.ndarray:

@@ -7,7 +7,9 @@ import pytest
 
 from memlight.analyses.prune.columns import PRUNE_EFFECTS, PRUNE_TABLE
 from memlight.analyses.prune.section import order, prune_section, prune_words
+from memlight.analyses.verdicts import JUDGED_ANEW
 from memlight.storage.rundir import RunDir
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, write_json, write_table
 from tests.pruned_tables import copies, effects
 from tests.synthetic_run import summary_file
@@ -16,7 +18,8 @@ from tests.synthetic_run import summary_file
 def test_words_say_what_fell_what_rose_and_what_became_of_the_order() -> None:
     lead, first, *others = prune_words(copies(), effects())
     unpruned = "the unpruned one's probe classifies 80.00 % of the external images correctly."
-    assert lead == f"20 copies were pruned; {unpruned}"
+    together = "Against random, 8 comparisons tested together at a family-wise 5 %."
+    assert lead == f"20 copies were pruned; {unpruned} {together}"
     assert first == (
         "10 % of each layer's units pruned: accuracy fell by 5.00 points without the highest UnitMem, fell by 3.00 "
         "points without random units (mean of 3 draws), rose by 1.00 points without the lowest UnitMem (3 of these 112 "
@@ -72,4 +75,13 @@ def test_the_section_has_every_copy_and_every_effect(tmp_path: Path) -> None:
     assert plain.count("<tr>") == 1 + 8 + 1 + 21
     assert tagged.count("<tr>") == 1 + 13
     assert "10 % of each layer" in plain and "\u22121.00" in plain  # the lowest units' drop, in points
-    assert ">costs more</td>" in plain
+    assert ">costs more</td>" in plain and JUDGED_ANEW not in html
+
+
+def test_an_older_result_is_judged_anew(tmp_path: Path) -> None:
+    """Its rows had verdicts by themselves: the draws of three copies decide little of eight comparisons."""
+    run = RunDir(tmp_path)
+    old = {name: column for name, column in effects().items() if name in required(PRUNE_EFFECTS)}
+    write(run, None, copies(), old)
+    html = prune_section(run)
+    assert JUDGED_ANEW in html and "costs more</td>" not in html and html.count("not decidable</td>") == 8

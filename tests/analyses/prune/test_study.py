@@ -150,8 +150,9 @@ def test_effects_are_drops_against_the_draws_of_their_share(done: AnalysisDir) -
         names = ("drop", "random", "random_low", "random_high", "excess", "draws")
         assert [effects[name][row] for name in names] == pytest.approx(expected, abs=1e-6)
         assert effects["excess_high"][row] - effects["excess"][row] >= half - 1e-6
-        verdict = "costs more" if effects["excess_low"][row] > 0 else "not decidable"
-        assert effects["verdict"][row] == ("costs less" if effects["excess_high"][row] < 0 else verdict)
+        verdict = "costs more" if effects["excess"][row] > 0 else "costs less"
+        assert effects["verdict"][row] == (verdict if effects["p_adjusted"][row] <= 0.05 else "not decidable")
+        assert effects["excess_simultaneous_low"][row] < effects["excess_low"][row]
     headline = read_json(done.summary, dict)["headline"]
     assert headline["probe_top1"] == table["probe_top1"][0]
     assert headline["drop/top/layer-0.1"] == table["drop"][1]

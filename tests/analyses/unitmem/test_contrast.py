@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrast
+from memlight.analyses.unitmem import contrast
+from memlight.analyses.unitmem.contrast import UnitContrast, unit_contrasts
 from memlight.metrics.functional import unitmem
 from memlight.metrics.unitmem import UnitMem, UnitMemResult
+from memlight.stats import Claim, claims
 
 UNITS = 30
 
@@ -23,9 +25,8 @@ def result(mu: np.ndarray, ids: np.ndarray) -> UnitMemResult:
 
 def compare(f: np.ndarray, g: np.ndarray, ids: np.ndarray, candidates: int, **options: int) -> UnitContrast:
     c, i = slice(None, candidates), slice(candidates, None)
-    return unit_contrast(
-        *(result(mu[part], ids[part]) for mu in (f, g) for part in (c, i)), **{"draws": 300, **options}
-    )
+    parts = ({"only": result(mu[part], ids[part])} for mu in (f, g) for part in (c, i))
+    return unit_contrasts(*parts, **{"draws": 300, **options})["only"]
 
 
 def loop_statistics(f: np.ndarray, g: np.ndarray, is_candidate: np.ndarray) -> tuple[float, float]:
@@ -91,10 +92,10 @@ def test_same_seed_same_interval_and_tables_are_required() -> None:
     metric.update(torch.tensor(f, dtype=torch.float32), torch.tensor(ids))
     bare = metric.compute()
     with pytest.raises(ValueError, match="keep_table"):
-        unit_contrast(bare, bare, bare, bare)
+        unit_contrasts(*[{"only": bare}] * 4)
     other = [result(part, ids[:20] + shift) for part, shift in ((f[:20], 0), (f[20:], 20), (g[:20], 0), (g[20:], 21))]
     with pytest.raises(ValueError, match="different images"):
-        unit_contrast(*other)
+        unit_contrasts(*({"only": part} for part in other))
 
 
 def test_ties_go_to_the_lowest_id() -> None:
@@ -107,6 +108,68 @@ def test_ties_go_to_the_lowest_id() -> None:
         return results
 
     # For f all images tie and id 2 is an independent one; g prefers the candidates: neither has a maximum of its own.
-    compared = unit_contrast(*members(1.0), *members(2.0), draws=20)
+    compared = unit_contrasts(*({"only": part} for part in (*members(1.0), *members(2.0))), draws=20)["only"]
     assert compared.own_max_share.value == 0
     assert compared.contrast.value == 0
+
+
+def layers_of(mu: np.ndarray, ids: np.ndarray, sizes: tuple[int, ...]) -> dict[str, UnitMemResult]:
+    """Units dealt to layers: ``size`` of them to each."""
+    metric = UnitMem(mu.shape[1], keep_table=True)
+    metric.update(torch.tensor(mu, dtype=torch.float32), torch.tensor(ids))
+    whole, ends = metric.compute(), np.cumsum(sizes)
+    return {
+        f"layer{n}": whole.units(slice(end - size, end)) for n, (size, end) in enumerate(zip(sizes, ends, strict=True))
+    }
+
+
+def pair_of(f: np.ndarray, g: np.ndarray, sizes: tuple[int, ...]) -> list[dict[str, UnitMemResult]]:
+    half, ids = len(f) // 2, np.arange(len(f))
+    return [layers_of(mu[part], ids[part], sizes) for mu in (f, g) for part in (slice(None, half), slice(half, None))]
+
+
+def test_layers_are_tested_together_by_the_same_relabellings() -> None:
+    """A layer's interval is that of the layer alone; its p is that of the largest of all layers."""
+    rng = np.random.default_rng(7)
+    f, g = (rng.gamma(2.0, size=(60, 24)) for _ in "fg")
+    f[rng.integers(0, 30, 6), np.arange(6)] *= 4
+    together = unit_contrasts(*pair_of(f, g, (6, 6, 12)), draws=200)
+    first = unit_contrasts(*pair_of(f[:, :6], g[:, :6], (6,)), draws=200)["layer0"].contrast
+    assert together["layer0"].contrast[:3] == first[:3]
+    assert first.p_adjusted <= together["layer0"].contrast.p_adjusted
+    assert first.simultaneous_high - first.value < together["layer0"].contrast.simultaneous_high - first.value
+    for pair in together.values():
+        for claim, expected in zip(pair, (0, 0.5), strict=True):
+            if not claim.simultaneous_low <= expected <= claim.simultaneous_high:
+                assert claim.p_adjusted <= 0.05
+
+
+def test_a_layer_without_living_units_claims_nothing() -> None:
+    rng = np.random.default_rng(8)
+    f, g = (rng.gamma(2.0, size=(40, 8)) for _ in "fg")
+    f[:, :4] = g[:, :4] = 1.0  # every image alike
+    dead, alive = unit_contrasts(*pair_of(f, g, (4, 4)), draws=100).values()
+    assert np.isnan([dead.contrast.p_adjusted, dead.contrast.low, dead.own_max_share.simultaneous_high][:2]).all()
+    assert np.isfinite([*alive.contrast, *alive.own_max_share]).all()
+
+
+def test_where_nothing_is_memorised_a_layer_is_named_in_5_of_100_labellings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty layers whose units answer to the same striking images: every relabelling is taken for the true one."""
+    statistics = []
+
+    def kept(values: np.ndarray, null: np.ndarray, expected: float) -> list[Claim]:
+        statistics.append((np.concatenate([values[None], null]), expected))
+        return claims(values, null, expected)
+
+    monkeypatch.setattr(contrast, "claims", kept)
+    rng = np.random.default_rng(9)
+    striking = rng.gamma(2.0, size=(40, 1))
+    f, g = (rng.gamma(4.0, size=(40, 120)) * striking for _ in "fg")
+    unit_contrasts(*pair_of(f, g, (4,) * 30), draws=299)
+    for made, expected in statistics:
+        named, alone = np.zeros((2, len(made)))
+        for row in range(len(made)):
+            found = claims(made[row], np.delete(made, row, axis=0), expected)
+            named[row] = min(claim.p_adjusted for claim in found) <= 0.05
+            alone[row] = any(not claim.low <= expected <= claim.high for claim in found)
+        assert 0.02 < named.mean() <= 0.05 < 0.3 < alone.mean()  # of each layer by itself, in one case of three

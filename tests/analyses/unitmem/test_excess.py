@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memlight.analyses.unitmem.excess import layer_excess, layer_null, shuffled_views
+from memlight.analyses.unitmem import excess as excess_module
+from memlight.analyses.unitmem.contrast import relabellings
+from memlight.analyses.unitmem.excess import excess_over_other, layer_excess, layer_null, shuffled_views
 from memlight.batch import ImageBatch
 from memlight.data.images import ImageDataModule
 from memlight.metrics.unitmem import UnitMem, UnitMemResult, measure_unitmem
-from memlight.stats import clustered_mean
+from memlight.stats import Claim, claims, clustered_mean
 
 VIEWS = 4
 PLANTED, UNIT = 37, 5
@@ -155,3 +157,67 @@ def test_excess_of_a_layer_is_the_clustered_mean_over_living_units() -> None:
     living = np.delete(np.arange(12), 4)
     expected = clustered_mean((result.unitmem.numpy() - null)[living], mu.argmax(0)[living])
     assert layer_excess(result) == pytest.approx(expected)
+
+
+def test_excess_over_the_other_images_follows_its_definition() -> None:
+    """Every relabelling: both groups measured as two sets of images of their own."""
+    mu = {layer: table(seed, 46, units) for layer, seed, units in (("a", 3, 9), ("b", 4, 5))}
+    mu["a"][:, 4] = 0  # dead
+    mu["b"][:25, 2] = 0  # dead on the member's own images only
+
+    def measured(rows: np.ndarray) -> dict[str, UnitMemResult]:
+        return {layer: result_of_rows(values, rows) for layer, values in mu.items()}
+
+    own, other = measured(np.arange(25)), measured(np.arange(25, 46))
+    found = excess_over_other(own, other, draws=30, seed=2)
+    expected = []
+    for row in relabellings(25, 46, 30, 2).numpy():
+        groups = [measured(np.flatnonzero(row == mine)) for mine in (True, False)]
+        expected.append([layer_excess(groups[0][layer]).value - layer_excess(groups[1][layer]).value for layer in mu])
+    expected = np.array(expected)
+    for claim, wanted in zip(found.values(), claims(expected[0], expected[1:]), strict=True):
+        assert claim.over_other == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    assert found["a"].other == pytest.approx(layer_excess(other["a"]).value, rel=1e-4)
+    assert found["a"].over_other.value == pytest.approx(layer_excess(own["a"]).value - found["a"].other, rel=1e-3)
+
+
+def result_of_rows(mu: np.ndarray, rows: np.ndarray) -> UnitMemResult:
+    metric = UnitMem(mu.shape[1], keep_table=True)
+    metric.update(torch.from_numpy(mu[rows]).float(), torch.from_numpy(rows))
+    return metric.compute()
+
+
+def pair_of(mu: np.ndarray, layers: int) -> list[dict[str, UnitMemResult]]:
+    """Own and other images, half each; the units dealt to layers."""
+    half, units = len(mu) // 2, mu.shape[1] // layers
+    whole = (result_of_rows(mu, rows) for rows in np.split(np.arange(len(mu)), [half]))
+    return [{f"layer{n}": one.units(slice(n * units, (n + 1) * units)) for n in range(layers)} for one in whole]
+
+
+def test_units_planted_in_own_images_are_found_and_layers_without_any_are_not() -> None:
+    mu = table(5, 120, 60)
+    mu[np.arange(20), np.arange(20)] = 1.7 * mu[:, :20].max(0)  # 20 units of the first layer, an own image each
+    found = excess_over_other(*pair_of(mu, 3))
+    assert found["layer0"].over_other.simultaneous_low > 0 and found["layer0"].over_other.p_adjusted <= 0.01
+    assert min(found[layer].over_other.p_adjusted for layer in ("layer1", "layer2")) > 0.05
+
+
+def test_without_memory_a_layer_is_named_in_5_of_100_labellings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units share images and the null misfits: clustered intervals leave out 0, relabelling does not mind."""
+    statistics = []
+
+    def kept(values: np.ndarray, null: np.ndarray) -> list[Claim]:
+        statistics.append(np.concatenate([values[None], null]))
+        return claims(values, null)
+
+    monkeypatch.setattr(excess_module, "claims", kept)
+    rng = np.random.default_rng(6)
+    common = rng.normal(size=(60, 10, 1))  # what a layer's units have in common
+    mu = np.exp(0.5 * (common + rng.normal(size=(60, 10, 6)))).reshape(60, 60)
+    excess_over_other(*pair_of(mu, 10))
+    (made,) = statistics
+    named = [
+        min(claim.p_adjusted for claim in claims(made[row], np.delete(made, row, axis=0))) <= 0.05
+        for row in range(len(made))
+    ]
+    assert 0.02 < np.mean(named) <= 0.05

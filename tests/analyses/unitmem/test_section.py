@@ -6,6 +6,7 @@ import numpy as np
 
 from memlight.analyses.unitmem.columns import UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_NULL, UNITMEM_TESTS
 from memlight.analyses.unitmem.section import (
+    contrast_words,
     excess_html,
     excess_words,
     medians_words,
@@ -14,6 +15,7 @@ from memlight.analyses.unitmem.section import (
     welch_words,
 )
 from memlight.storage.rundir import RunDir
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, table_of, write_table
 from tests.synthetic_run import analyse, make_trained
 
@@ -80,19 +82,39 @@ def test_older_results_show_what_they_have(tmp_path: Path) -> None:
 
 
 def null(low: list[float], held_out_high: list[float]) -> Table:
-    columns = {name: np.zeros(2) for name in [*UNITMEM_NULL][1:]}
+    columns = {name: np.zeros(2) for name in required(UNITMEM_NULL)[1:]}
     columns |= {"excess": np.array(low) + 0.01, "excess_low": np.array(low), "held_out_high": np.array(held_out_high)}
     return {"layer": np.array(["early", "late"]), **columns}
 
 
-def test_words() -> None:
-    assert "in no layer" in excess_words(null([-0.1, 0.0], [0.1, 0.1]))
-    misfit = excess_words(null([0.01, 0.02], [0.05, 0.05]))
-    assert "in early and late; nowhere does it exceed the null by more than held-out images" in misfit
-    beyond = excess_words(null([-0.1, 0.02], [0.0, 0.01]))
-    assert "score in late; in late its excess lies above that of held-out images" in beyond
-    alone = null([0.01, 0.02], [np.nan, np.nan]) | {"held_out_excess": np.full(2, np.nan)}
-    assert "no held-out images" in excess_words(alone)
+def over_other(difference: list[float], p: list[float]) -> Table:
+    return {"over_other": np.array(difference), "over_other_p_adjusted": np.array(p)}
+
+
+def test_words_about_the_excess_name_layers_by_the_relabelled_test_alone() -> None:
+    table = null([0.01, -0.02], [0.05, 0.05])
+    alone = excess_words(table)
+    assert alone.startswith(
+        "UnitMem exceeds what exchangeable images would score by \N{MINUS SIGN}0.0100 to 0.0200 by layer, on held-out "
+    )
+    assert "so no layer is named" in alone and "late" not in alone and "early" not in alone
+    nothing = excess_words(table | over_other([0.1, 0.2], [0.2, 0.06]))
+    assert "not larger on own images than on those of the other member in any layer (2 layers tested" in nothing
+    found = excess_words(table | over_other([-0.1, 0.2], [0.02, 0.05]))
+    assert "larger on own images than on those of the other member in late (2 layers tested together" in found
+    assert found.endswith("In early it is smaller.")
+    unknown = null([0.01, 0.02], [np.nan, np.nan]) | {"held_out_excess": np.full(2, np.nan)}
+    assert "held-out" not in excess_words(unknown)
+    assert "too few images" in excess_words(table | {"excess": np.full(2, np.nan)})
+
+
+def test_words_about_the_unit_contrast_name_layers_by_their_adjusted_p() -> None:
+    layers = {"layer": np.array(["early", "late"]), "unit_contrast": np.array([-0.1, 0.2])}
+    assert "analyze.py unitmem`, run again" in contrast_words(layers)
+    named = contrast_words(layers | {"unit_contrast_p_adjusted": np.array([0.06, 0.05])})
+    assert named.endswith("is above 0 in late (2 layers tested together at a family-wise 5 %).")
+    below = contrast_words(layers | {"unit_contrast_p_adjusted": np.array([0.01, 0.2])})
+    assert "not above 0 in any layer" in below and "In early it lies below 0" in below
 
 
 def test_a_result_without_the_table_has_no_section(tmp_path: Path) -> None:

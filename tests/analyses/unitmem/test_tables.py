@@ -24,7 +24,7 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_TOP,
 )
 from memlight.analyses.unitmem.contrast import UnitContrast
-from memlight.analyses.unitmem.excess import layer_excess, layer_null
+from memlight.analyses.unitmem.excess import ExcessOverOther, layer_excess, layer_null
 from memlight.analyses.unitmem.tables import (
     ALL,
     excess_table,
@@ -41,7 +41,8 @@ from memlight.metrics.functional import unitmem
 from memlight.metrics.layermem import LayerMem, LayerMemResult
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem import UnitMem, UnitMemResult
-from memlight.stats import Interval, bootstrap_means, family, welch
+from memlight.stats import Claim, bootstrap_means, family, welch
+from memlight.storage.schema import required
 
 SPLITS = {"shared": 0, "candidate": 200, "independent": 400, "external": 600}
 
@@ -166,7 +167,7 @@ def test_layermem_intervals() -> None:
 def test_excess_and_null_tables() -> None:
     results, held_out = unitmem_results(), unitmem_results(seed=1)
     excess, null = summaries.excess_table(results, held_out), summaries.null_table(results, held_out)
-    assert list(excess) == list(UNITMEM_EXCESS) and list(null) == list(UNITMEM_NULL)
+    assert list(excess) == list(UNITMEM_EXCESS) and list(null) == required(UNITMEM_NULL)
     assert np.isnan(excess["null"][[1, 31]]).all() and excess["unitmem"][1] == 0
     for row, layer in enumerate(results):
         living = (excess["layer"] == layer) & np.isfinite(excess["null"])
@@ -183,6 +184,10 @@ def test_excess_and_null_tables() -> None:
         assert null["excess_low"][row] < null["excess"][row] < null["excess_high"][row]
         assert null["held_out_excess"][row] == layer_excess(held_out[layer]).value
         np.testing.assert_array_equal(excess["held_out"][excess["layer"] == layer], held_out[layer].unitmem)
+    claim = Claim(0.01, 0.0, 0.02, 0.2, -0.01, 0.03)
+    pair = summaries.null_table(results, held_out, {layer: ExcessOverOther(0.004, claim) for layer in results})
+    assert list(pair) == list(UNITMEM_NULL) and pair["other_excess"].tolist() == [0.004] * 2
+    assert [pair[name][0] for name in [*UNITMEM_NULL][-6:]] == [*claim]
     alone = summaries.excess_table(results), summaries.null_table(results)
     assert np.isnan(alone[0]["held_out"]).all() and np.isnan(alone[1]["held_out_excess"]).all()
 
@@ -222,8 +227,8 @@ def test_unitmem_top_lists_living_units() -> None:
 
 def test_unitmem_layers() -> None:
     results, held_out = unitmem_results(), unitmem_results(seed=1)
-    interval = Interval(0.1, 0.05, 0.2)
-    pair = {layer: UnitContrast(interval, Interval(0.6, 0.5, 0.7)) for layer in results}
+    claim = Claim(0.1, 0.05, 0.2, 0.03, 0.02, 0.25)
+    pair = {layer: UnitContrast(claim, Claim(0.6, 0.5, 0.7, 0.2, 0.45, 0.75)) for layer in results}
     table = summaries.unitmem_layers(results, held_out, pair)
     assert set(table) == set(UNITMEM_LAYERS)
     scores = np.sort(np.delete(results["a"].unitmem.numpy(), 1))
@@ -240,6 +245,8 @@ def test_unitmem_layers() -> None:
         "own_max_share": 0.6,
         "own_max_low": 0.5,
         "unit_contrast_high": 0.2,
+        "unit_contrast_p_adjusted": 0.03,
+        "own_max_simultaneous_low": 0.45,
     }
     for name, value in expected.items():
         np.testing.assert_allclose(table[name][0], value, rtol=1e-9, err_msg=name)
@@ -256,7 +263,7 @@ def test_a_layer_of_dead_units_is_counted_and_gives_nan() -> None:
     assert table["dead"].tolist() == [3]
     assert np.isnan([table[name][0] for name in ("mean", "p95", "max", "top_mean", "null_mean")]).all()
     null = summaries.null_table({"dead": metric.compute()})
-    assert np.isnan([null[name][0] for name in [*UNITMEM_NULL][1:]]).all()
+    assert np.isnan([null[name][0] for name in required(UNITMEM_NULL)[1:]]).all()
     assert summaries.unitmem_top({"dead": metric.compute()})["id"].size == 0
 
 

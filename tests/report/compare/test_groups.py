@@ -65,7 +65,7 @@ def test_settings_are_flat_and_told_apart_by_the_names_of_flags() -> None:
 
 def test_headlines_are_those_of_the_last_and_of_the_highest_layer(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    add_layermem(run, [0.0, 0.03, math.nan, 0.02], layers=("a", "b", "c", "d"), half=0.005)
+    add_layermem(run, [0.0, 0.03, math.nan, 0.02], layers=("a", "b", "c", "d"), half=0.005, membership=True)
     add_unitmem(run, [0.5, 0.25], layers=("a", "b"), contrast=0.01)
     add_probe(run, knn=0.45, linear=0.55)
     add_classmem(run, [0.9, 0.3], layers=("a", "c"))
@@ -73,7 +73,10 @@ def test_headlines_are_those_of_the_last_and_of_the_highest_layer(tmp_path: Path
     first, second = open_runs([str(run.root), str(other.root)])
     expected = {
         **{"contrast/last": 0.02, "contrast/last_low": 0.015, "contrast/last_high": 0.025},
-        **{"contrast/peak": 0.03, "contrast/peak_low": 0.025, "contrast/peak_high": 0.035, "contrast/peak_layer": "b"},
+        **{"contrast/peak": 0.03, "contrast/peak_low": 0.023, "contrast/peak_high": 0.037, "contrast/peak_layer": "b"},
+        **{"contrast/peak_p": 0.0, "membership/auc_pair_peak": 0.53, "membership/auc_pair_peak_p": 0.0},
+        **{"membership/auc_pair_peak_low": 0.43, "membership/auc_pair_peak_high": 0.63},
+        "membership/auc_pair_peak_layer": "b",
         **{"layermem/last": 0.12, "unitmem/last": 0.25, "classmem/last": 0.3},
         **{"unit_contrast/last": 0.01, "unit_contrast/last_low": 0.006, "unit_contrast/last_high": 0.014},
         **{"own_max_share/last": 0.6, "own_max_share/last_low": 0.0, "own_max_share/last_high": 0.0},
@@ -155,7 +158,7 @@ def test_a_single_layer_is_the_last_one(tmp_path: Path) -> None:
         paths.append(str(run.root))
     axis = common_axis(open_runs(paths))
     assert axis.depth["a"].tolist() == [1.0]
-    assert ["a", "0.2000 [0.1990, 0.2010]", "0.2000 [0.1990, 0.2010] top"] in page_of(*paths).rows
+    assert ["a", "0.2000 [0.1990, 0.2010]", "0.2000 [0.1986, 0.2014] top"] in page_of(*paths).rows
 
 
 # Groups

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from memlight.analyses.verdicts import holm
 from memlight.analyze import COMMANDS, main
 from memlight.commands import build_parser
 from memlight.report.compare.repeats_page import agreement_words
@@ -34,7 +35,7 @@ from tests.report.test_page import Reader
 from tests.tiny_pair import ROOT, environment
 
 SEEDS = (0, 1, 2)
-CONTRAST = {seed: [0.0, 0.001 * seed, 0.002, 0.02, 0.001 * seed**2 - 0.0005] for seed in SEEDS}
+CONTRAST = {seed: [0.0, 0.001 * seed, 0.002, 0.02 + 0.0001 * seed, 0.001 * seed**2 - 0.0005] for seed in SEEDS}
 ACCURACY = {seed: 0.4 + seed / 10 for seed in SEEDS}
 IMAGES = {"candidate": 120, "external": 60}
 
@@ -108,7 +109,8 @@ def test_the_page_has_mean_and_spread_and_fetches_nothing(repeats: list[str], tm
     assert len(pictures) == 2 and all(source.startswith("data:image/png;base64,") for source in pictures)
     text = page.text.replace("\N{NO-BREAK SPACE}", " ")
     assert "The runs differ in seed alone. All have the same splits" in text
-    assert "Mean of 3 runs, intervals over runs. Memorisation is measured in 2 of 5 layers, most in layer4" in text
+    together = "5 layers tested together at a family-wise 5 %"
+    assert f"Mean of 3 runs, tested over runs by Student's t ({together}). Memorisation is measured in layer4" in text
     minus = "\N{MINUS SIGN}"
     (layer5,) = [row for row in page.rows if row[0] == "layer5" and len(row) == 8 - 1]
     assert layer5[1].startswith(f"0.0012 [{minus}0.00") and layer5[1].endswith(f"], {minus}0.0005 to 0.0035")
@@ -132,6 +134,15 @@ def test_every_number_is_the_mean_over_runs_with_its_spread(repeats: list[str], 
             (row,) = np.flatnonzero((layers["layer"] == layer) & (layers["number"] == number))
             assert layers["depth"][row] == depth
             assert_spread(layers, row, values)
+    tested = layers["number"] == "contrast"
+    errors = np.array([statistics.stdev([CONTRAST[seed][n] for seed in SEEDS]) for n in range(5)]) / math.sqrt(3)
+    moved = errors > 0
+    p = 2 * stats.t.sf(np.abs(layers["mean"][tested][moved]) / errors[moved], 2)
+    np.testing.assert_allclose(layers["p_adjusted"][tested][moved], holm(p), rtol=1e-6)
+    half = stats.t.ppf(1 - 0.025 / moved.sum(), 2) * errors[moved]
+    np.testing.assert_allclose((layers["mean_simultaneous_high"] - layers["mean"])[tested][moved], half)
+    assert np.isnan(layers["p_adjusted"][tested][~moved]).all()  # where all runs are equal
+    assert np.isnan(layers["p_adjusted"][layers["number"] == "layermem"]).all()  # whose 0 means nothing
     assert set(layers["number"]) == {"contrast", "layermem", "unitmem", "null", "unit_contrast", "own_max_share"}
     numbers = read_table(tmp_path / "out" / "numbers.csv", REPEATS_NUMBERS)
     assert list(zip(numbers["analysis"].tolist(), numbers["number"].tolist(), strict=True)) == [
