@@ -16,14 +16,12 @@ COMMANDS = {
     "layermem": ["agreement", "intervals", "samples", "table", "tests"],
     "unitmem": [*UNITMEM_TABLES, "curve"],
     "probe": ["table"],
-    "dejavu": ["placebos", "samples", "table"],
-    "atypical": ["fifths", "groups", "images", "table"],
 }
 
 
 def analyze_all(run: str, tag: str) -> list[int]:
-    layers = {"layermem": THREE_LAYERS, "unitmem": THREE_LAYERS, "dejavu": THREE_LAYERS}
-    return [analyze(Path(run), command, f"--tag={tag}", *layers.get(command, [])) for command in COMMANDS]
+    layers = {"layermem": THREE_LAYERS, "unitmem": THREE_LAYERS, "probe": []}
+    return [analyze(Path(run), command, f"--tag={tag}", *layers[command]) for command in COMMANDS]
 
 
 @pytest.mark.ddp

@@ -30,8 +30,8 @@ def atypical_section(analysis: AnalysisDir) -> str:
     html = heading(analysis) + page.paragraph(atypical_words(table))
     if headline.get("left_out"):
         html += page.paragraph(f"{headline['left_out'][0].upper()}{headline['left_out'][1:]}.")
-    columns = ("layer", "rho_own", "rho_placebo", "rho_difference", "rho_difference_p_adjusted")
-    columns += ("fifths_difference", "fifths_difference_p_adjusted")
+    claims = ("rho_difference", "rho_difference_p_adjusted", "fifths_difference", "fifths_difference_p_adjusted")
+    columns = ("layer", "rho_own", "rho_placebo", *claims)
     for number, placebo in enumerate(dict.fromkeys(table["placebo"].tolist())):
         shown = drawn(_against(table, placebo), ATYPICAL_TABLE, MEASURE, *columns)
         html += page.folded(f"against {placebo} images", shown) if number else shown

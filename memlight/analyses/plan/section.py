@@ -30,12 +30,8 @@ def plan_section(analysis: AnalysisDir) -> str:
 def candidates_by_views(table: Table) -> str:
     """Candidates of a table ``PLAN_TABLE``: a row for every number of views, a column for seeds."""
     seeds, views = (sorted(set(table[name].tolist())) for name in ("seeds", "views"))
-    candidates = {
-        (view, count): needed
-        for view, count, needed in zip(
-            *(table[name].tolist() for name in ("views", "seeds", "candidates")), strict=True
-        )
-    }
+    columns = (table[name].tolist() for name in ("views", "seeds", "candidates"))
+    candidates = {(view, count): needed for view, count, needed in zip(*columns, strict=True)}
     rows = [[page.number(view), *(page.number(candidates[view, count], 0) for count in seeds)] for view in views]
     return page.table(["views", *(f"candidates, {count} seed{'s' * (count > 1)}" for count in seeds)], rows)
 
