@@ -282,8 +282,10 @@ def bootstrap_t(
             variance += np.maximum(square - mean**2, 0) / (items - 1)
         parts.append(_ratio(shift, np.sqrt(variance)))
     t = np.concatenate(parts)
-    low, high = np.quantile(t, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
-    symmetric = np.quantile(np.abs(t), confidence, axis=0)
+    # Resamples without any spread have an infinite t; between two of those there is nothing to interpolate.
+    low = np.quantile(t, 0.5 - confidence / 2, axis=0, method="lower")
+    high = np.quantile(t, 0.5 + confidence / 2, axis=0, method="higher")
+    symmetric = np.quantile(np.abs(t), confidence, axis=0, method="higher")
     return np.maximum(high, symmetric), np.maximum(-low, symmetric), critical_value(t, confidence)
 
 
