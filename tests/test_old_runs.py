@@ -44,11 +44,10 @@ RELEASED = (
 )
 
 OTHERWISE = (
-    *("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high"),
-    *("contrast_low", "contrast_high"),
+    *("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high"),  # then of every tenth sequence
+    *("null_p95", "above_null_p95"),  # then as if every unit had an exponential tail
 )
-"""What has other numbers now: the code of then looked at every tenth sequence, and not at all of them; and
-the intervals of few images were normal ones."""
+"""What has other numbers now."""
 
 Unpack = Callable[..., Path]
 

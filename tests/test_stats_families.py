@@ -132,3 +132,12 @@ def test_bootstrap_t_of_normal_scores_is_students() -> None:
     np.testing.assert_allclose(lower, 1.96, atol=0.2)
     np.testing.assert_allclose(upper, 1.96, atol=0.2)
     assert 2.1 < widest < 2.9
+
+
+def test_a_column_that_hardly_ever_varies_has_an_endless_interval_and_not_an_undefined_one() -> None:
+    """Two of 16 images score 1: resamples without either have no spread, and an infinite t where the groups differ."""
+    candidate, independent = np.zeros((16, 1)), np.zeros((16, 1))
+    candidate[0] = candidate[1] = 1
+    found = family(candidate, independent, 99)
+    assert found.high[0] == math.inf and found.low[0] < found.contrast[0] < found.high[0]
+    assert 0 < found.p_adjusted[0] <= 1

@@ -1,13 +1,16 @@
 """Every analysis there is: the one list that the command line, the report, W&B and the comparison of runs follow."""
 
 from memlight.analyses import (
+    atypical,
     classmem,
+    dejavu,
     exchange,
     features,
     finetune,
     images,
     layermem,
     patches,
+    plan,
     probe,
     prune,
     removal,
@@ -19,6 +22,9 @@ from memlight.runs.analysis import Curve, Number
 
 ANALYSES = (
     layermem.ANALYSIS,
+    dejavu.ANALYSIS,
+    atypical.ANALYSIS,
+    plan.ANALYSIS,
     unitmem.ANALYSIS,
     images.ANALYSIS,
     classmem.ANALYSIS,

@@ -256,6 +256,10 @@ def bootstrap_t(
 ) -> tuple[Floats, Floats, float]:
     """Quantiles of the studentised contrast from resamples of the images within each group (Efron 1982; Hall 1988).
 
+    On either side the farther one of the equal-tailed and of the symmetric quantile is taken. By itself the first held
+    the true value in .91 of cases where both groups of 50 are lognormal, the second in .92 where one of them is;
+    together they hold it in .94 or more (benchmarks/coverage.py).
+
     Returns:
         What multiplies the standard error below and above the contrast, each ``(L,)``, and for all layers at once.
     """
@@ -278,8 +282,11 @@ def bootstrap_t(
             variance += np.maximum(square - mean**2, 0) / (items - 1)
         parts.append(_ratio(shift, np.sqrt(variance)))
     t = np.concatenate(parts)
-    low, high = np.quantile(t, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
-    return high, -low, critical_value(t, confidence)
+    # Resamples without any spread have an infinite t; between two of those there is nothing to interpolate.
+    low = np.quantile(t, 0.5 - confidence / 2, axis=0, method="lower")
+    high = np.quantile(t, 0.5 + confidence / 2, axis=0, method="higher")
+    symmetric = np.quantile(np.abs(t), confidence, axis=0, method="higher")
+    return np.maximum(high, symmetric), np.maximum(-low, symmetric), critical_value(t, confidence)
 
 
 def _columns(values: ArrayLike) -> Floats:

@@ -1,12 +1,14 @@
 """The null score against plain loops and against simulated noise."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from memlight.metrics.null import TAIL, null_draw, unitmem_null
+from memlight.metrics.null import FEWEST_UNITS, TAIL, layer_tail, null_draw, unitmem_null
 
 UNITS = 200
 
@@ -45,6 +47,30 @@ def test_noise_scores_the_published_numbers(n: int, published: float) -> None:
     assert abs(expected.mean() - published) < 0.015
 
 
+def p95_gap_by_loops(spacings: list[list[float]]) -> list[float]:
+    """95th percentile of X_1 - X_2 of each unit, from the most likely common shape and tails simulated with it."""
+    ranks = range(2, 2 + len(spacings[0]))
+
+    def scale(shape: float, of_unit: Sequence[Any]) -> Any:
+        expected = [math.gamma(j - shape) / math.gamma(j) for j in ranks]
+        return sum(z / e for z, e in zip(of_unit, expected, strict=True)) / len(ranks)
+
+    def likelihood(shape: float) -> float:
+        """Of exponential spacings whose means are a scale times what is expected."""
+        total = 0.0
+        for of_unit in spacings:
+            for j, z in zip(ranks, of_unit, strict=True):
+                mean = scale(shape, of_unit) * math.gamma(j - shape) / math.gamma(j)
+                total += -math.log(mean) - z / mean
+        return total
+
+    shape = max((step / 20 for step in range(-40, 31)), key=likelihood)
+    x = stats.genpareto.rvs(shape, size=(len(ranks) + 2, 40_000), random_state=np.random.default_rng(7))
+    x = -np.sort(-x, axis=0)
+    gaps = (x[0] - x[1]) / scale(shape, [j * (x[j - 1] - x[j]) for j in ranks])
+    return [scale(shape, of_unit) * float(np.quantile(gaps, 0.95)) for of_unit in spacings]
+
+
 @pytest.mark.parametrize(("n", "taken"), [(4, 4), (60, 12), (500, TAIL)])
 def test_null_equals_loops(n: int, taken: int) -> None:
     mu = np.random.default_rng(n).gamma(2.0, size=(n, 5))
@@ -53,12 +79,61 @@ def test_null_equals_loops(n: int, taken: int) -> None:
     relative = [sum(unit[i] / np.mean(unit) for unit in spacings) / 5 for i in range(taken - 2)]
     fit = stats.linregress(np.log(range(2, taken)), relative)
     expected, p95 = unitmem_null(np.array(ordered).T[:TAIL], [np.mean(column[1:]) for column in ordered], n)
+    gaps = p95_gap_by_loops(spacings)
     for unit, column in enumerate(ordered):
         rest, scale = np.mean(column[1:]), np.mean(spacings[unit]) * max(0.0, fit.intercept)
         maxima = column[1] + scale * stats.expon.ppf((np.arange(20_000) + 0.5) / 20_000)
         assert expected[unit] == pytest.approx(np.mean((maxima - rest) / (maxima + rest)), abs=2e-4)
-        limit = column[1] + scale * stats.lomax(taken - 2, scale=taken - 2).ppf(0.95)
-        assert p95[unit] == pytest.approx((limit - rest) / (limit + rest))
+        limit = column[1] + gaps[unit]
+        assert p95[unit] == pytest.approx((limit - rest) / (limit + rest), rel=1e-2)
+
+
+TAILS = {
+    "normal": lambda rng, size: 10 + rng.standard_normal(size),
+    "lognormal": lambda rng, size: np.exp(0.3 * rng.standard_normal(size)),
+    "|t3|": lambda rng, size: np.abs(rng.standard_t(3, size)),
+    "uniform": lambda rng, size: rng.random(size),
+    "exponential": lambda rng, size: rng.exponential(size=size),
+}
+
+
+def simulated(kinds: tuple[str, ...], n: int, layers: int, units: int = 64) -> tuple[float, list[bool]]:
+    """Share of units above their 95th percentile, and whether each layer is said to be calibrated."""
+    rng, above, calibrated = np.random.default_rng(n), [], []
+    for _ in range(layers):
+        mu = np.concatenate([TAILS[kind](rng, (n, units // len(kinds))) for kind in kinds], axis=1)
+        scores, _, p95 = scores_and_null(mu)
+        above.append((scores > p95).mean())
+        calibrated.append(layer_tail(-np.sort(-mu, axis=0)[:TAIL], n).calibrated)
+    return float(np.mean(above)), calibrated
+
+
+@pytest.mark.parametrize("kind", TAILS)
+@pytest.mark.parametrize(("n", "layers"), [(50, 80), (600, 40), (5000, 8)])
+def test_about_one_unit_in_twenty_exceeds_its_95th_percentile_by_chance(kind: str, n: int, layers: int) -> None:
+    """Whatever the tail. Three standard errors of the simulation are .009, .013 and .029."""
+    above, calibrated = simulated((kind,), n, layers)
+    error = 3 * math.sqrt(0.05 * 0.95 / (64 * layers))
+    assert 0.045 - error < above < 0.075 + error
+    assert np.mean(calibrated) >= 0.9 - 1 / layers
+
+
+@pytest.mark.parametrize("kinds", [("uniform", "|t3|"), ("normal", "uniform")])
+def test_a_layer_of_tails_of_different_shapes_is_not_called_calibrated(kinds: tuple[str, ...]) -> None:
+    above, calibrated = simulated(kinds, 600, 30)
+    assert np.mean(calibrated) < 0.05
+    assert above < 0.25
+
+
+def test_too_few_units_and_units_that_few_images_fire_are_not_called_calibrated() -> None:
+    rng = np.random.default_rng(0)
+    tails = -np.sort(-rng.exponential(size=(600, 64)), axis=0)[:TAIL]
+    assert layer_tail(tails, 600).calibrated and abs(layer_tail(tails, 600).shape) < 0.2
+    assert not layer_tail(tails[:, : FEWEST_UNITS - 1], 600).calibrated
+    tails[5:, 0] = 0  # five images fire it
+    assert not layer_tail(tails, 600).calibrated
+    assert not layer_tail(tails[:3], 3).calibrated and np.isnan(layer_tail(tails[:3], 3).shape)
+    assert not layer_tail(tails[:, :0], 600).calibrated
 
 
 def test_an_outlier_does_not_explain_itself() -> None:

@@ -235,11 +235,18 @@ def unitmem_excess(null: Table, excess: Table) -> Figure:
     above = excess["unitmem"] > excess["null_p95"]
     axes["B"].plot(depth[~above], excess["excess"][~above], ".", ms=2.5, color=GREY, alpha=0.5, label="within its null")
     label = "above its own null's 95th percentile"
-    axes["B"].plot(depth[above], excess["excess"][above], ".", ms=4, color=BLUE, label=label)
-    axes["B"].set(title="Every unit: 1 in 20 lies above by chance", ylabel="UnitMem minus its null")
+    trusted = excess.get("p95_calibrated", np.ones(len(above), dtype=bool))
+    axes["B"].plot(depth[above & trusted], excess["excess"][above & trusted], ".", ms=4, color=BLUE, label=label)
+    if (doubtful := above & ~trusted).any():
+        label = "above one that is not calibrated"
+        axes["B"].plot(
+            depth[doubtful], excess["excess"][doubtful], ".", ms=4, mfc="none", mew=0.6, color=BLUE, label=label
+        )
+    title = "Every unit: 5 to 9 % lie above by chance" + ("" if trusted.all() else ", where calibrated")
+    axes["B"].set(title=title, ylabel="UnitMem minus its null")
     if pair:
         _interval(axes["C"], x, null, "over_other", PURPLE)
-        axes["C"].set(title="Own minus other's images", ylabel="difference of excesses\n(0 if nothing is memorised)")
+        axes["C"].set(title="Own minus other's images: 0 by chance", ylabel="difference of excesses")
     for ax in axes.values():
         ax.axhline(0, color="black", lw=0.8)
         bottom, top = ax.get_ylim()

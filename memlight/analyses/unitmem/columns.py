@@ -36,6 +36,7 @@ UNITMEM_EXCESS: Schema = {
     **columns(int, "depth", "unit"),
     **columns(float, "unitmem", "null", "null_p95", "excess", "held_out"),
     **columns(float, "null_draw", optional=True),
+    **columns(bool, "p95_calibrated", optional=True),
 }
 
 UNITMEM_NULL: Schema = {
@@ -45,6 +46,9 @@ UNITMEM_NULL: Schema = {
     "held_out_excess": Column(float, "held-out excess"),
     **columns(float, "held_out_low", "held_out_high"),
     "above_null_p95": Column(float, "units above null 95 %", digits=3),
+    "held_out_above_null_p95": Column(float, "the same, held-out", digits=3, optional=True),
+    "tail_shape": Column(float, "shape of tails", digits=2, optional=True),
+    "p95_calibrated": Column(bool, "calibrated", optional=True),
     "other_excess": Column(float, "other's images", optional=True),
     **interval("over_other", title="excess over theirs", optional=True),
     **claimed("over_other"),

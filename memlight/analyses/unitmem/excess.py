@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memlight.analyses.unitmem.contrast import Results, pooled, relabellings
 from memlight.batch import ImageBatch, ViewMaker
-from memlight.metrics.null import TAIL, null_draw, unitmem_null
+from memlight.metrics.null import TAIL, LayerTail, expected_unitmem, layer_tail, null_draw, unitmem_null
 from memlight.metrics.unitmem import UnitMemResult
 from memlight.stats import Claim, Interval, as_array, claims, clustered_mean, mean_of
 
@@ -20,6 +20,17 @@ def layer_null(result: UnitMemResult) -> tuple[NDArray[np.float64], NDArray[np.f
     null, p95 = np.full((2, len(alive)), np.nan)
     null[alive], p95[alive] = unitmem_null(tail, rest, result.n)
     return null, p95
+
+
+def tail_of(result: UnitMemResult) -> LayerTail:
+    """`layer_tail` of a layer's living units: whether the 95th percentiles of `layer_null` are to be trusted."""
+    return layer_tail(_living(result)[1], result.n)
+
+
+def share_above(result: UnitMemResult) -> float:
+    """Share of a layer's living units that score above the 95th percentile of their own null; NaN without a null."""
+    p95 = layer_null(result)[1]
+    return mean_of((as_array(result.unitmem_mean) > p95)[np.isfinite(p95)])
 
 
 def layer_null_draw(result: UnitMemResult, seed: int) -> NDArray[np.float64]:
@@ -122,7 +133,7 @@ def _mean_excess(
     alive = tail[0] + rest > 0
     tail, rest = tail[:, alive], rest[alive]
     score = (tail[0] - rest) / (tail[0] + rest)
-    return mean_of(score - unitmem_null(tail, rest, count)[0])
+    return mean_of(score - expected_unitmem(tail, rest, count))
 
 
 def _strongest(

@@ -18,6 +18,7 @@ from memlight.display import page
 from memlight.display.page import Cell, decimals, interval, word
 from memlight.display.parts import Shown, drawn, figures, heading, rows_of, section
 from memlight.display.words import joined, layers_apart, together
+from memlight.metrics.null import FEWEST_UNITS
 from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
@@ -87,12 +88,13 @@ def excess_html(analysis: AnalysisDir) -> str:
     unseen = ("95 % interval", lambda row: interval(row["held_out_low"], row["held_out_high"]))
     other = [name for name in ("other_excess", "over_other", "over_other_p_adjusted") if name in null]
     names = ("layer", "mean", "null_mean", "excess", "held_out_excess")
-    shown = drawn(null, UNITMEM_NULL, *names, unseen, *other, "above_null_p95")
+    newer = [name for name in ("held_out_above_null_p95", "tail_shape", "p95_calibrated") if name in null]
+    shown = drawn(null, UNITMEM_NULL, *names, unseen, *other, "above_null_p95", *newer)
     text = (
         "Excess is UnitMem minus its null, the mean over a layer's units; intervals are clustered by the units' "
         "strongest image, for each layer by itself, and approximate: they held 0 in 78 to 91 of 100 cases where images "
         "were exchangeable. The null is fitted to the tail of the other images. Where it misfits, images that nobody "
-        "was trained on exceed it too: that is the held-out excess."
+        "was trained on exceed it too: that is the held-out excess. " + calibration_words(null)
     )
     if other:
         text += (
@@ -101,6 +103,24 @@ def excess_html(analysis: AnalysisDir) -> str:
         )
     explained = page.paragraph(text, "soft")
     return "<h3>Excess over the null</h3>" + page.paragraph(excess_words(null)) + shown + explained
+
+
+def calibration_words(null: Table) -> str:
+    """Where 5 % of the units exceed the 95th percentile of their null by chance, and where that is not known."""
+    if "p95_calibrated" not in null:
+        return (
+            "This result was made before it was tested whether the null's 95th percentile is calibrated; it is not for "
+            "units with heavy or bounded tails."
+        )
+    text = "By chance 5 to 9 % of the units lie above the 95th percentile of their null"
+    if (trusted := null["p95_calibrated"]).all():
+        return f"{text}."
+    where = joined(null["layer"][~trusted].tolist()) if trusted.any() else "any layer"
+    return (
+        f"{text} where it is calibrated. It is not in {where}: units' tails differ in shape there, or there are fewer "
+        f"than {FEWEST_UNITS} units, or few images fire some of them. A share above .05 says nothing there; that of "
+        "held-out images shows what the misfit makes of it."
+    )
 
 
 def excess_words(null: Table) -> str:

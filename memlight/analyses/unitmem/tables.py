@@ -20,7 +20,14 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_TOP,
 )
 from memlight.analyses.unitmem.contrast import Results, UnitContrast
-from memlight.analyses.unitmem.excess import ExcessOverOther, layer_excess, layer_null, layer_null_draw
+from memlight.analyses.unitmem.excess import (
+    ExcessOverOther,
+    layer_excess,
+    layer_null,
+    layer_null_draw,
+    share_above,
+    tail_of,
+)
 from memlight.metrics.functional import BLOCK_ENTRIES, unitmem_from_extremes
 from memlight.metrics.null import unitmem_null
 from memlight.metrics.unitmem import UnitMemResult
@@ -127,6 +134,8 @@ def excess_table(results: Results, held_out: Results | None = None) -> Table:
     table["held_out"] = np.concatenate(unseen) if unseen else np.full(len(table["unit"]), np.nan)
     drawn = [layer_null_draw(result, depth) for depth, result in enumerate(results.values())]
     table["null_draw"] = np.concatenate(drawn)
+    trusted = [tail_of(result).calibrated & ~as_array(result.dead) for result in results.values()]
+    table["p95_calibrated"] = np.concatenate(trusted)
     return table
 
 
@@ -137,19 +146,24 @@ def null_table(
 
     ``held_out_excess`` is that of the same units on held-out images over the null of those: no encoder was trained
     on them, so it shows what the null's misfit alone makes of the layer; NaN without any. ``above_null_p95`` is the
-    share of units above the 95th percentile of their own null, .05 where images are exchangeable. Of a pair,
-    ``other_excess`` is that on the images that only the other member was trained on, and ``over_other`` how far the
-    excess lies above it, tested over all layers by relabelling; the columns are left out when missing.
+    share of units above the 95th percentile of their own null, .05 to .09 where images are exchangeable and
+    ``p95_calibrated`` holds (see `memlight.metrics.null.layer_tail`); ``held_out_above_null_p95`` is that of the same
+    units on held-out images. Of a pair, ``other_excess`` is that on the images that only the other member was trained
+    on, and ``over_other`` how far the excess lies above it, tested over all layers by relabelling; the columns are left
+    out when missing.
     """
     none = (np.nan, np.nan, np.nan)
     rows = []
     for layer, result in results.items():
         alive = as_array(~result.dead)
-        scores, (null, p95) = as_array(result.unitmem_mean)[alive], (values[alive] for values in layer_null(result))
-        above = (scores > p95)[np.isfinite(p95)]
+        scores, null = as_array(result.unitmem_mean)[alive], layer_null(result)[0][alive]
         unseen = layer_excess(held_out[layer]) if held_out else none
-        rows.append((layer, mean_of(scores), mean_of(null), *layer_excess(result), *unseen, mean_of(above)))
+        rows.append((layer, mean_of(scores), mean_of(null), *layer_excess(result), *unseen, share_above(result)))
     table = table_of(required(UNITMEM_NULL), rows)
+    unseen_shares = [share_above(held_out[layer]) if held_out else np.nan for layer in results]
+    table["held_out_above_null_p95"] = np.array(unseen_shares)
+    tails = [tail_of(result) for result in results.values()]
+    table["tail_shape"], table["p95_calibrated"] = (np.array(values) for values in zip(*tails, strict=True))
     if over_other is not None:
         found = [over_other[layer] for layer in results]
         table["other_excess"] = np.array([of_layer.other for of_layer in found])

@@ -57,6 +57,13 @@ def test_excess_of_layers_beside_held_out_images_and_of_units() -> None:
     above = units["unitmem"] > units["null_p95"]
     np.testing.assert_array_equal(every.lines[0].get_ydata(), units["excess"][~above])
     np.testing.assert_array_equal(every.lines[1].get_ydata(), units["excess"][above])
+    units["p95_calibrated"] = units["depth"] < 5
+    marked = unitmem_excess(null, units).axes[1]
+    for line, rows_of in zip(
+        marked.lines[1:3], (above & (units["depth"] < 5), above & (units["depth"] > 4)), strict=True
+    ):
+        np.testing.assert_array_equal(line.get_ydata(), units["excess"][rows_of])
+    assert marked.get_title(loc="left").endswith("where calibrated")
     alone = unitmem_excess({**null, **{name: np.full(9, np.nan) for name in columns[3:]}}, units)
     assert len(alone.axes[0].containers) == 1
 

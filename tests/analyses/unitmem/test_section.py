@@ -6,6 +6,7 @@ import numpy as np
 
 from memlight.analyses.unitmem.columns import UNITMEM_HIGHEST, UNITMEM_MEDIANS, UNITMEM_NULL, UNITMEM_TESTS
 from memlight.analyses.unitmem.section import (
+    calibration_words,
     contrast_words,
     excess_html,
     excess_words,
@@ -115,6 +116,24 @@ def test_words_about_the_unit_contrast_name_layers_by_their_adjusted_p() -> None
     assert named.endswith("is above 0 in late (2 layers tested together at a family-wise 5 %).")
     below = contrast_words(layers | {"unit_contrast_p_adjusted": np.array([0.01, 0.2])})
     assert "not above 0 in any layer" in below and "In early it lies below 0" in below
+
+
+def test_words_say_where_the_95th_percentile_is_calibrated() -> None:
+    table = null([0.01, 0.02], [0.0, 0.0])
+    for trusted, words in (
+        ([True, True], "By chance 5 to 9 % of the units lie above the 95th percentile of their null."),
+        ([True, False], "null where it is calibrated. It is not in late: units' tails differ"),
+        ([False, False], "It is not in any layer: "),
+    ):
+        assert words in calibration_words({**table, "p95_calibrated": np.array(trusted)})
+    assert "made before it was tested" in calibration_words(table)
+
+
+def test_an_older_table_is_shown_without_the_newer_columns(tmp_path: Path) -> None:
+    analysis = RunDir(tmp_path).analysis("unitmem")
+    write_table(analysis.table("null"), null([0.01, 0.02], [0.0, 0.0]), UNITMEM_NULL)
+    shown = excess_html(analysis)
+    assert "units above null 95 %" in shown and "shape of tails" not in shown and "made before" in shown
 
 
 def test_a_result_without_the_table_has_no_section(tmp_path: Path) -> None:

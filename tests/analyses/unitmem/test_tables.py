@@ -24,7 +24,7 @@ from memlight.analyses.unitmem.columns import (
     UNITMEM_TOP,
 )
 from memlight.analyses.unitmem.contrast import UnitContrast
-from memlight.analyses.unitmem.excess import ExcessOverOther, layer_excess, layer_null
+from memlight.analyses.unitmem.excess import ExcessOverOther, layer_excess, layer_null, tail_of
 from memlight.analyses.unitmem.tables import (
     ALL,
     excess_table,
@@ -167,7 +167,8 @@ def test_layermem_intervals() -> None:
 def test_excess_and_null_tables() -> None:
     results, held_out = unitmem_results(), unitmem_results(seed=1)
     excess, null = summaries.excess_table(results, held_out), summaries.null_table(results, held_out)
-    assert list(excess) == list(UNITMEM_EXCESS) and list(null) == required(UNITMEM_NULL)
+    assert list(excess) == list(UNITMEM_EXCESS) and [*null] == [*UNITMEM_NULL][: len(null)]
+    assert [*null][-3:] == ["held_out_above_null_p95", "tail_shape", "p95_calibrated"]
     assert np.isnan(excess["null"][[1, 31]]).all() and excess["unitmem"][1] == 0
     for row, layer in enumerate(results):
         living = (excess["layer"] == layer) & np.isfinite(excess["null"])
@@ -179,24 +180,36 @@ def test_excess_and_null_tables() -> None:
             ("null_mean", excess["null"][living]),
             ("excess", excess["unitmem"][living] - excess["null"][living]),
             ("above_null_p95", excess["unitmem"][living] > excess["null_p95"][living]),
+            (
+                "held_out_above_null_p95",
+                excess["held_out"][living] > layer_null(held_out[layer])[1][~np.isnan(expected)],
+            ),
         ):
             assert null[column][row] == pytest.approx(values.mean()), column
         assert null["excess_low"][row] < null["excess"][row] < null["excess_high"][row]
         assert null["held_out_excess"][row] == layer_excess(held_out[layer]).value
         np.testing.assert_array_equal(excess["held_out"][excess["layer"] == layer], held_out[layer].unitmem)
+        assert null["p95_calibrated"][row] == tail_of(results[layer]).calibrated
+        assert (excess["p95_calibrated"][living] == null["p95_calibrated"][row]).all()
+        assert null["tail_shape"][row] == tail_of(results[layer]).shape
+    assert not excess["p95_calibrated"][~np.isfinite(excess["null"])].any()
+    wide = unitmem_results(units=80)
+    assert summaries.null_table(wide)["p95_calibrated"].tolist() == [True, False]  # the other has four units
+    assert summaries.excess_table(wide)["p95_calibrated"].tolist() == [True, False, *[True] * 78, *[False] * 4]
     claim = Claim(0.01, 0.0, 0.02, 0.2, -0.01, 0.03)
     pair = summaries.null_table(results, held_out, {layer: ExcessOverOther(0.004, claim) for layer in results})
     assert list(pair) == list(UNITMEM_NULL) and pair["other_excess"].tolist() == [0.004] * 2
     assert [pair[name][0] for name in [*UNITMEM_NULL][-6:]] == [*claim]
     alone = summaries.excess_table(results), summaries.null_table(results)
     assert np.isnan(alone[0]["held_out"]).all() and np.isnan(alone[1]["held_out_excess"]).all()
+    assert np.isnan(alone[1]["held_out_above_null_p95"]).all()
 
 
-def unitmem_results(reference: str = "mean", seed: int = 0) -> dict[str, UnitMemResult]:
+def unitmem_results(reference: str = "mean", seed: int = 0, units: int = 30) -> dict[str, UnitMemResult]:
     results = {}
-    for layer, units in (("a", 30), ("b", 4)):
-        metric = UnitMem(units, reference, topk=3)
-        mu = torch.from_numpy(np.random.default_rng(seed).gamma(2.0, size=(50, units)))
+    for layer, width in (("a", units), ("b", 4)):
+        metric = UnitMem(width, reference, topk=3)
+        mu = torch.from_numpy(np.random.default_rng(seed).gamma(2.0, size=(50, width)))
         mu[:, 1] = 0
         metric.update(mu, torch.arange(50))
         results[layer] = metric.compute()
@@ -263,7 +276,7 @@ def test_a_layer_of_dead_units_is_counted_and_gives_nan() -> None:
     assert table["dead"].tolist() == [3]
     assert np.isnan([table[name][0] for name in ("mean", "p95", "max", "top_mean", "null_mean")]).all()
     null = summaries.null_table({"dead": metric.compute()})
-    assert np.isnan([null[name][0] for name in required(UNITMEM_NULL)[1:]]).all()
+    assert np.isnan([null[name][0] for name in required(UNITMEM_NULL)[1:]]).all() and not null["p95_calibrated"][0]
     assert summaries.unitmem_top({"dead": metric.compute()})["id"].size == 0
 
 

@@ -111,6 +111,7 @@
       const verdict = layer.score[row] > layer.null_p95[row] ? "above" : "within";
       words += `, ${verdict} what exchangeable images give: ${number(layer.null[row])}, one time in 20 more than ` +
                number(layer.null_p95[row]);
+      if (layer.calibrated === false) words += " (which is not calibrated in this layer)";
     }
     const unseen = layer.held_out && layer.held_out[row] !== null;
     return `${words}.${unseen ? ` Held-out images give ${number(layer.held_out[row])}.` : ""}`;

@@ -162,6 +162,7 @@ def _layer(name: str, units: Table, nulls: Table, top: Table) -> dict[str, Any]:
         "rest": _rounded(units["mu_rest"][order]),
         "alive": int((~units["dead"]).sum()),
         **{column: _rounded(nulls[column][order]) for column in ("null", "null_p95", "held_out") if nulls},
+        **({"calibrated": bool(nulls["p95_calibrated"].any())} if "p95_calibrated" in nulls else {}),
         "images": [images[start:end] for start, end in zip(starts, ends, strict=True)],
         "mu": [mu[start:end] for start, end in zip(starts, ends, strict=True)],
     }

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from memlight.analyses.unitmem.browser.section import Content, browser_content, browser_section, browser_words
+from memlight.analyses.unitmem.columns import UNITMEM_EXCESS
 from memlight.errors import UserError
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table, write_table
@@ -128,6 +129,19 @@ def test_a_result_without_nulls_or_pictures_is_shown_without(tmp_path: Path) -> 
     content = json.loads(found.text)
     assert "null" not in content["results"][0]["layers"][0]
     assert content["webp"] == [None] * found.images and (found.stored, found.pictures) == (0, 0)
+
+
+def test_a_layer_says_whether_its_percentile_is_calibrated(tmp_path: Path) -> None:
+    analysis = make_browsed(tmp_path / "run").analysis("unitmem")
+    assert all(
+        "calibrated" not in layer
+        for layer in json.loads(browser_content([analysis], ROOM).text)["results"][0]["layers"]
+    )
+    table = excess()
+    table["p95_calibrated"] = (table["depth"] == 1) & ~scores()["dead"]
+    write_table(analysis.table("excess"), table, UNITMEM_EXCESS)
+    layers = json.loads(browser_content([analysis], ROOM).text)["results"][0]["layers"]
+    assert [layer["calibrated"] for layer in layers] == [False, True, False]
 
 
 def test_images_that_leave_a_unit_silent_do_not_drive_it(tmp_path: Path) -> None:
