@@ -10,6 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from memlight.analyses.classmem.columns import CLASSMEM_LAYERS
+from memlight.analyses.dejavu.columns import DEJAVU_TABLE
 from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES, LAYERMEM_TABLE, MEMBERSHIP
 from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.analyses.unitmem.columns import UNITMEM_LAYERS
@@ -168,3 +169,12 @@ def make_study(root: Path) -> list[str]:
         if repeat == 1:
             add_probe(run, knn=0.4 + seed / 10, linear=0.7)
     return [str(root / f"r{repeat}_s{seed}") for repeat, seed in CONTRAST]
+
+
+def add_dejavu(run: RunDir, difference: Sequence[float], *, layers: Sequence[str], half: float) -> None:
+    """``analysis/dejavu`` with these differences and intervals of this half-width."""
+    table: Table = {name: np.zeros(len(layers)) for name in DEJAVU_TABLE}
+    table |= {"layer": np.array(layers), "depth": np.arange(len(layers)), "n": np.full(len(layers), 10)}
+    for end, shift in (("", 0.0), ("_low", -half), ("_high", half)):
+        table[f"difference{end}"] = np.array(difference) + shift
+    write_analysis(run, "dejavu", {"table": (table, DEJAVU_TABLE)})

@@ -95,7 +95,7 @@ def test_the_tables_hold_what_the_runs_hold(study: list[str], tmp_path: Path) ->
         assert layers["depth"][of_run].tolist() == [0, 1, 2, 3, 4]
     assert np.isnan(runs["knn_top1"][3:]).all() and np.isnan(layers["classmem"]).all()
     groups = read_table(tmp_path / "out" / "groups.csv")
-    measured = [name for name in headline_numbers() if not name.startswith(("classmem", "membership"))]
+    measured = [name for name in headline_numbers() if not name.startswith(("classmem", "membership", "dejavu"))]
     assert groups["number"].tolist() == measured * 2 and groups["repeat"].tolist() == [1] * 9 + [4] * 9
     of_unitmem = {"unit_contrast/last", "own_max_share/last"}
     assert {name for name in measured if headline_numbers()[name].interval} == {

@@ -22,6 +22,7 @@ from tests.compared_runs import (
     CONTRAST,
     LAYERS,
     add_classmem,
+    add_dejavu,
     add_layermem,
     add_probe,
     add_unitmem,
@@ -69,6 +70,7 @@ def test_headlines_are_those_of_the_last_and_of_the_highest_layer(tmp_path: Path
     add_unitmem(run, [0.5, 0.25], layers=("a", "b"), contrast=0.01)
     add_probe(run, knn=0.45, linear=0.55)
     add_classmem(run, [0.9, 0.3], layers=("a", "c"))
+    add_dejavu(run, [0.0, 0.02], layers=("a", "b"), half=0.01)
     add_layermem(other := make_run(tmp_path / "other"), [math.nan, math.nan, math.nan, math.nan, math.nan])
     first, second = open_runs([str(run.root), str(other.root)])
     expected = {
@@ -80,11 +82,13 @@ def test_headlines_are_those_of_the_last_and_of_the_highest_layer(tmp_path: Path
         **{"layermem/last": 0.12, "unitmem/last": 0.25, "classmem/last": 0.3},
         **{"unit_contrast/last": 0.01, "unit_contrast/last_low": 0.006, "unit_contrast/last_high": 0.014},
         **{"own_max_share/last": 0.6, "own_max_share/last_low": 0.0, "own_max_share/last_high": 0.0},
+        **{"dejavu/last": 0.02, "dejavu/last_low": 0.01, "dejavu/last_high": 0.03},
         **{"knn_top1": 0.45, "linear_top1": 0.55},
     }
     assert first.numbers.keys() == expected.keys() == set(headline_columns())
     assert dict(first.numbers) == {name: pytest.approx(value) for name, value in expected.items()}
     np.testing.assert_array_equal(first.layers["classmem"], [0.9, math.nan, 0.3, math.nan])
+    np.testing.assert_allclose(first.layers["dejavu_low"], [-0.01, 0.01, math.nan, math.nan])
     assert math.isnan(second.number("contrast/last")) and math.isnan(second.number("contrast/peak"))
     assert second.missing == ["unitmem", "probe"]
     assert features.ANALYSIS.headlines({"table": {}}) == {} and list(rows_by_depth({})) == []
