@@ -46,6 +46,7 @@ RELEASED = (
 OTHERWISE = (
     *("bits_per_parameter", "bits_per_parameter_low", "bits_per_parameter_high"),  # then of every tenth sequence
     *("null_p95", "above_null_p95"),  # then as if every unit had an exponential tail
+    *("contrast_low", "contrast_high"),  # then normal ones, however few images there were
 )
 """What has other numbers now."""
 
