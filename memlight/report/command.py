@@ -51,7 +51,7 @@ def everything(
     from memlight import dist
     from memlight.analyses.classmem.labels import LabelFile, own_labels
     from memlight.analyses.layermem.command import LayerMemOptions
-    from memlight.report.everything import study_everything
+    from memlight.analyses.together import study_everything
     from memlight.runs.opened import open_run
 
     own = LayerMemOptions(views=options.views, view_set=options.view_set, seed=options.seed)

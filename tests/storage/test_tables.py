@@ -14,7 +14,7 @@ from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.analyses.probe.columns import PROBE_TABLE
 from memlight.analyses.unitmem.columns import UNITMEM_LAYERS, UNITMEM_TABLE
 from memlight.errors import UserError
-from memlight.storage.schema import Column
+from memlight.storage.schema import Column, required
 from memlight.storage.tables import read_json, read_table, read_yaml_config, write_json, write_table, write_text
 from memlight.storage.writing import atomic_write
 from tests.synthetic_run import probe_table, unitmem_layers, unitmem_table
@@ -36,7 +36,7 @@ def test_every_number_comes_back_exactly_and_typed(tmp_path: Path) -> None:
     back = read_table(tmp_path / "samples.csv", LAYERMEM_SAMPLES)
     for name, column in table.items():
         np.testing.assert_array_equal(back[name], column)
-    kinds = [back[name].dtype.kind for name in LAYERMEM_SAMPLES]
+    kinds = [back[name].dtype.kind for name in required(LAYERMEM_SAMPLES)]
     assert kinds == ["i", "U", "i", "U", "f", "f", "f"]
 
 

@@ -1,6 +1,6 @@
 """Columns of the tables of patches."""
 
-from memlight.storage.schema import Column, Schema, columns, interval
+from memlight.storage.schema import Column, Schema, claimed, columns, interval
 
 PATCHES_TABLE: Schema = {
     **columns(str, "statistic"),
@@ -42,4 +42,5 @@ PATCHES_COMPARE: Schema = {
     **columns(float, "value", "low", "high"),
     **interval("null"),
     **columns(float, "maximum", "over_held_out", "over_low", "over_high"),
+    **claimed("over"),
 }

@@ -10,7 +10,7 @@ from memlight.errors import UserError
 from memlight.metrics.origins import STATISTICS, Origins, OriginStatistics, statistics_of
 from memlight.patches.results import PatchResults
 from memlight.runs.log import AnalysisLog
-from memlight.stats import permutation_interval
+from memlight.stats import Claim, claims
 from memlight.storage.tables import Table
 
 DRAWS = 200
@@ -71,7 +71,8 @@ def require_same_search(argument: str, run: str, one: PatchResults, other: Patch
 def _rows(model: str, images: int, found: OriginStatistics, over: Table | None) -> Table:
     count = len(found.table["statistic"])
     missing = np.full(count, np.nan)
-    columns = {"over_held_out": "over", "over_low": "low", "over_high": "high"}
+    claimed = {f"over_{name}": name for name in Claim._fields[1:]}
+    columns = {"over_held_out": "over", **claimed}
     return {
         "model": np.full(count, model),
         "images": np.full(count, images),
@@ -87,11 +88,11 @@ def equal_numbers(sets: list[Origins]) -> list[Origins]:
 
 
 def origin_differences(one: Origins, other: Origins, *, seed: int = 0) -> Table:
-    """Each statistic of one set of images minus that of another, with an interval.
+    """Each statistic of one set of images minus that of another; all statistics are tested together.
 
     Under the hypothesis that both use the sources alike, images can be exchanged between them: all images are pooled
-    and dealt out anew, and the spread of the differences over those deals gives a 95 % interval, which leaves 0 out
-    where the test rejects. The patches of an image stay together, since they depend on one another.
+    and dealt out anew, and the spread of the differences over those deals gives p-values, intervals and a band
+    (`memlight.stats.claims`). The patches of an image stay together, since they depend on one another.
 
     Args:
         one: origins of a set of images.
@@ -99,7 +100,7 @@ def origin_differences(one: Origins, other: Origins, *, seed: int = 0) -> Table:
         seed: of the deals.
 
     Returns:
-        Columns statistic, over, low, high.
+        Columns statistic and over, then those of `memlight.stats.Claim`.
 
     Raises:
         ValueError: the sets differ in size.
@@ -120,13 +121,6 @@ def origin_differences(one: Origins, other: Origins, *, seed: int = 0) -> Table:
 
     observed = difference(np.arange(len(pooled)))
     null = np.array([difference(rng.permutation(len(pooled))) for _ in range(DRAWS)])
-    intervals = [
-        permutation_interval(value, drawn, 0.0) if np.isfinite(value) and np.isfinite(drawn).all() else None
-        for value, drawn in zip(observed, null.T, strict=True)
-    ]
-    return {
-        "statistic": np.array(STATISTICS),
-        "over": np.array(observed),
-        "low": np.array([i.low if i else np.nan for i in intervals]),
-        "high": np.array([i.high if i else np.nan for i in intervals]),
-    }
+    found = claims(np.array(observed), null)
+    fields = {name: np.array([getattr(claim, name) for claim in found]) for name in Claim._fields[1:]}
+    return {"statistic": np.array(STATISTICS), "over": np.array(observed), **fields}

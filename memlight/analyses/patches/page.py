@@ -18,10 +18,12 @@ from PIL import Image
 from memlight.analyses.patches import COMPARISON
 from memlight.analyses.patches.columns import PATCHES_COMPARE, PATCHES_ORIGINS, PATCHES_TABLE
 from memlight.analyses.patches.compare import compare_patches, require_same_search
+from memlight.analyses.verdicts import holm, interval_p
 from memlight.display import page
 from memlight.display.figures import spread_over
-from memlight.display.page import Cell, interval, number, word
+from memlight.display.page import Cell, interval, number, p_value, word
 from memlight.display.parts import Shown, consistent, drawn, figures, rows_of
+from memlight.display.words import FAMILY_WISE, together
 from memlight.errors import UserError, named
 from memlight.patches.grid import patch_boxes
 from memlight.patches.results import PatchResults, read_results
@@ -264,11 +266,13 @@ def patches_words(
         f"({null['same_position']:.1%} by chance).",
     ]
     if beside is not None and held_out is not None:
-        rows = [row for row in rows_of(beside) if row["model"] == name]
-        apart = [NAMES[row["statistic"]] for row in rows if row["over_low"] > 0 or row["over_high"] < 0]
+        rows = [row for row in rows_of(_tested(beside)) if row["model"] == name]
+        apart = [NAMES[row["statistic"]] for row in rows if row["over_p_adjusted"] <= FAMILY_WISE]
+        tested = together(sum(np.isfinite(row["over_p_adjusted"]) for row in rows), "statistics")
         sentences.append(
             f"Against as many held-out images ({held_out}) "
-            + (f"these differ beyond chance: {', '.join(apart)}." if apart else "no statistic differs beyond chance.")
+            + (f"these differ beyond chance: {', '.join(apart)}" if apart else "no statistic differs beyond chance")
+            + f" ({tested})."
         )
     return " ".join(sentences)
 
@@ -294,8 +298,10 @@ def _statistics(table: Table) -> str:
 def _compared(beside: Table) -> str:
     explained = (
         "All sets of images at the size of the smallest. Over held-out: the difference from as many held-out images, "
-        "with the interval of a permutation test that deals whole images out anew; 0 within it is no difference."
+        "with the interval of a permutation test that deals whole images out anew, for each statistic by itself; p is "
+        "adjusted for all statistics of a set."
     )
+    beside = _tested(beside)
     order = np.argsort([list(NAMES).index(name) for name in beside["statistic"].tolist()], kind="stable")
     return (
         "<h3>Beside other images</h3>"
@@ -309,16 +315,28 @@ def _compared(beside: Table) -> str:
             _numbers("null"),
             _numbers("over_held_out", "over held-out"),
             _range("95 % interval", "over_low", "over_high"),
-            ("", lambda row: _verdict(row["over_low"], row["over_high"])),
+            ("p, adjusted", lambda row: p_value(row["over_p_adjusted"])),
+            ("", lambda row: _verdict(row["over_held_out"], row["over_p_adjusted"])),
         )
     )
 
 
-def _verdict(low: float, high: float) -> Cell:
-    if not np.isfinite(low):
+def _tested(beside: Table) -> Table:
+    """A comparison with its adjusted p-values; of an older one they are made from the intervals (Holm), set by set."""
+    if "over_p_adjusted" in beside:
+        return beside
+    p = interval_p(*(beside[name] for name in ("over_held_out", "over_low", "over_high")))
+    for model in np.unique(beside["model"]):
+        of_model = beside["model"] == model
+        p[of_model] = holm(p[of_model])
+    return {**beside, "over_p_adjusted": p}
+
+
+def _verdict(over: float, p_adjusted: float) -> Cell:
+    if not np.isfinite(p_adjusted):
         return word("")
-    if low > 0 or high < 0:
-        return word("higher" if low > 0 else "lower", "yes")
+    if p_adjusted <= FAMILY_WISE:
+        return word("higher" if over > 0 else "lower", "yes")
     return word("not told apart", "no")
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from memlight.analyses.patches import compare
 from memlight.analyses.patches.compare import equal_numbers, origin_differences
 from memlight.metrics.origins import STATISTICS, Origins
+from memlight.stats import Claim, claims
 
 
 def origins(images: int, sources: int, seed: int) -> Origins:
@@ -28,6 +30,26 @@ def test_a_set_that_uses_few_sources_differs() -> None:
         row = rows.index(name)
         assert found["over"][row] == one.statistics()[name] - other.statistics()[name]
         assert min(sign * found["low"][row], sign * found["high"][row]) > 0
+
+
+def test_of_sets_that_are_alike_a_statistic_is_named_in_5_of_100_deals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every deal of the images is taken for the true one; each statistic by itself is named more often."""
+    made = []
+
+    def kept(observed: np.ndarray, null: np.ndarray) -> list[Claim]:
+        made.append(np.concatenate([observed[None], null]))
+        return claims(observed, null)
+
+    monkeypatch.setattr(compare, "claims", kept)
+    found = origin_differences(origins(30, 100, 0), origins(30, 100, 1))
+    assert np.isfinite(found["p_adjusted"]).sum() >= 6
+    (statistics,) = made
+    named, alone = [], []
+    for row in range(len(statistics)):
+        tested = claims(statistics[row], np.delete(statistics, row, axis=0))
+        named.append(np.nanmin([claim.p_adjusted for claim in tested]) <= 0.05)
+        alone.append(any(claim.low > 0 or claim.high < 0 for claim in tested))
+    assert 0.02 < np.mean(named) <= 0.05 < np.mean(alone)
 
 
 def test_equal_numbers_keeps_images_whole() -> None:

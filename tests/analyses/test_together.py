@@ -6,8 +6,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from memlight.analyses import together
 from memlight.features import passes
-from memlight.report import everything
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
 from tests.tiny_pair import THREE_LAYERS, TinyPair, analyze, assert_same_tables
@@ -54,10 +54,10 @@ def test_tables_are_those_of_the_single_commands(run: RunDir, name: str) -> None
     views = [] if command in ("classmem", "probe") else ["--views=3"]
     layers = [] if command == "probe" else THREE_LAYERS
     assert analyze(run.root, command, *layers, *views, *flags, "--tag=single", short=False) == 0
-    together, single = run.root / "analysis" / name, run.analysis(command, "single")
+    found_in, single = run.root / "analysis" / name, run.analysis(command, "single")
     tables = sorted(path.stem for path in single.dir.glob("*.csv"))
-    assert sorted(path.stem for path in together.glob("*.csv")) == tables
-    (found,) = (analysis for analysis in run.analyses(command) if analysis.dir == together)
+    assert sorted(path.stem for path in found_in.glob("*.csv")) == tables
+    (found,) = (analysis for analysis in run.analyses(command) if analysis.dir == found_in)
     assert_same_tables(found, single, tables)
 
 
@@ -82,7 +82,7 @@ def test_a_second_writer_is_refused_before_the_pass(run: RunDir, capsys: pytest.
 
     with (
         writer_of(run.analysis("probe").dir),
-        patch.object(everything, "measure_everything", side_effect=AssertionError("measured")),
+        patch.object(together, "measure_everything", side_effect=AssertionError("measured")),
     ):
         assert analyze(run.root, "all", *THREE_LAYERS, "--views=3") == 2
     assert "probe" in capsys.readouterr().err
