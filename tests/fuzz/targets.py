@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, features
 
+from memlight.analyses.atypical.scores import ScoreFile
 from memlight.analyses.classmem.labels import LabelFile
 from memlight.analyses.patches.page import write_patches_page
 from memlight.analyses.registry import ANALYSES
@@ -126,6 +127,7 @@ def _tables(place: Path) -> None:
     place.mkdir()
     (place / "without.csv").write_text("id,layer\n1,a\n2,a\n")
     (place / "labels.csv").write_text("id,label\n1,a\n2,b\n")
+    (place / "scores.csv").write_text("id,difficulty,loss\n1,0.5,2\n2,,1e-3\n")
     Thumbnails(np.array([1, 2]), [b"abc", b"de"]).write(place / "thumbnails.npz")
     identity = json.dumps({"queries": 3, "k": 2}, sort_keys=True)
     zeros = np.zeros((3, 2))
@@ -286,6 +288,7 @@ def make_targets(root: Path) -> dict[str, Target]:
     add(kept, ZIP, lambda root: open_images(str(root / "pictures/stored.zip"), root / "pictures/copy.npz"))
     add("tables/without.csv", CSV, lambda root: LeftOut.read(root / "tables/without.csv"))
     add("tables/labels.csv", CSV, lambda root: LabelFile.read(root / "tables/labels.csv"))
+    add("tables/scores.csv", CSV, lambda root: ScoreFile.read(root / "tables/scores.csv"))
     add("tables/thumbnails.npz", ZIP, lambda root: Thumbnails.read(root / "tables/thumbnails.npz"))
     add("tables/search.npz", ZIP, _search)
     return found
