@@ -47,6 +47,7 @@ from memlight.training.preflight import (
     require_room,
     require_same_config,
     require_same_left_out,
+    slow_bfloat16,
 )
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -261,6 +262,9 @@ class MemlightCLI(LightningCLI):
         model.require_views(data.num_views, data.view_size)
         require_encoder_takes_views(model.encoder, data.views, data.num_views)
         require_batches(model, data, self.trainer.world_size)
+        slow = slow_bfloat16(self.trainer.precision, self.trainer.strategy.root_device.type == "cpu")
+        if slow and dist.rank() == 0:
+            print(slow, file=sys.stderr)
         if self.keeps:
             member = self.run_dir.member(self.role)
             require_room(member, model, options.trainer.max_epochs, options.keep_every)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from memlight.data import ImageDataModule
 from memlight.errors import UserError
@@ -11,7 +12,7 @@ from memlight.modules import DINO, MAE, SimCLR, SimSiam, Supervised, VICReg
 from memlight.modules.base import SSLModule
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table
-from memlight.training.preflight import require_batches
+from memlight.training.preflight import require_batches, slow_bfloat16
 from tests.modules.tiny import view_batch
 from tests.test_bad_input import only_line
 from tests.tiny_pair import fit
@@ -89,3 +90,10 @@ def test_a_batch_of_one_is_refused_before_anything_is_written(
     assert fit(tmp_path / "run", "--data.batch_size=1") == 2
     assert only_line(capsys).startswith("--data.batch_size 1: SimCLR compares images, and a batch of 1 has nothing")
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_in_software_is_said(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    assert ("32-true" in slow_bfloat16("bf16-mixed", on_cpu=True)) is not native
+    assert slow_bfloat16("bf16-mixed", on_cpu=False) == slow_bfloat16("32-true", on_cpu=True) == ""
