@@ -16,8 +16,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python train.py pair --config configs/demo_digits.yaml
-	$(BIN)/python analyze.py all --run runs/demo_digits
+	$(BIN)/python train.py pair --parallel --config configs/demo_quick.yaml
+	$(BIN)/python analyze.py all --run runs/demo_quick
 
 test: $(VENV)/.installed-dev lint types
 	$(BIN)/python -m pytest -n 2
@@ -39,4 +39,4 @@ bench: $(VENV)/.installed-dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) runs/demo_digits
+	rm -rf $(VENV) runs/demo_quick

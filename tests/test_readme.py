@@ -59,9 +59,9 @@ def test_the_demo_is_the_readme_at_small_size(tmp_path: Path, capsys: pytest.Cap
         f"--run={tmp_path / 'demo'}",
     ]
     for role in ("candidate", "independent"):
-        fit = ["fit", "--config", str(ROOT / "configs/demo_digits.yaml"), "--data.role", role]
+        fit = ["fit", "--config", str(ROOT / "configs/demo_quick.yaml"), "--data.role", role]
         assert train([*fit, *small]) == 0
-    for command in re.findall(r"analyze\.py (\w+) --run runs/demo_digits", MAKEFILE):
+    for command in re.findall(r"analyze\.py (\w+) --run runs/demo_quick", MAKEFILE):
         extra = [] if command == "report" else ["--logger", "csv"]
         extra += ["--views", "2", "--layers", "layer1", "layer8"] if command == "all" else []
         assert analyze([command, "--run", str(tmp_path / "demo"), *extra]) == 0
