@@ -1,6 +1,6 @@
 """`analyze.py all` beside the single commands one after the other, on the same pair: wall time and their ratio.
 
-    python benchmarks/everything.py                     # trains the quick demo pair for one epoch first: about 5 minutes
+    python benchmarks/everything.py                     # trains the quick demo pair for one epoch first: 5 minutes
     python benchmarks/everything.py --run runs/demo_quick
 
 Each command is a process of its own, as a user starts it. Expected on CPUs: a ratio of at most .6.

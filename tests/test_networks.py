@@ -97,7 +97,9 @@ def test_analyses_of_the_student_stand_beside_those_of_the_teacher(dino_pair: Ti
     for flags in ([], ["--network=student"], ["--network=teacher", "--tag=named"]):
         assert analyze(run, "layermem", *LAYERS, *flags) == 0
     default, student, named = (RunDir(run).analysis("layermem", tag) for tag in (None, "student", "named"))
-    assert_same_tables(default, named, ["agreement", "blocks", "intervals", "samples", "table", "tests"])
+    assert_same_tables(
+        default, named, ["agreement", "blocks", "intervals", "membership", "placebos", "samples", "table", "tests"]
+    )
     assert not (read_table(default.table())["contrast"] == read_table(student.table())["contrast"]).any()
     files = {
         tag: read_json(RunDir(run).analysis("layermem", tag).summary, dict)["checkpoints"] for tag in (None, "student")

@@ -58,7 +58,7 @@ def test_what_training_logs_is_the_same_and_the_measurements_stand_beside_it(
         assert observed[column].tobytes() == values.tobytes(), column
     added = {column.rpartition("/")[0] for column in observed.keys() - plain.keys()}
     unitmem = {"unitmem/mean", "unitmem/null_mean", "unitmem/held_out_mean"}
-    layermem = {"layermem/contrast", "layermem/layermem"}
+    layermem = {"layermem/contrast", "layermem/layermem", "layermem/auc_pair"}
     assert added == (unitmem if role == "candidate" else unitmem | layermem)
     table = read_table(RunDir(observed_pair.root).analysis("layermem", KEPT).table())
     if role == "independent":

@@ -13,7 +13,7 @@ from tests.ddp import run_ddp
 from tests.tiny_pair import THREE_LAYERS, UNITMEM_TABLES, analyze, assert_same_tables, table_bytes
 
 COMMANDS = {
-    "layermem": ["agreement", "intervals", "samples", "table", "tests"],
+    "layermem": ["agreement", "intervals", "membership", "placebos", "samples", "table", "tests"],
     "unitmem": [*UNITMEM_TABLES, "curve"],
     "probe": ["table"],
 }
