@@ -31,7 +31,7 @@ def test_two_members_that_saw_the_same_images_memorise_nothing_apart(tmp_path: P
     """They differ in initial weights, views and order; both saw the candidates and neither the independent images."""
     run, other = tmp_path / "run", tmp_path / "other"
     fit(run, "candidate", "--data.repeat=16")
-    fit(run, "independent", "--data.repeat=1", "--trainer.max_epochs=1")
+    fit(run, "independent", "--data.repeat=16")
     fit(other, "candidate", "--data.repeat=16", "--seed_everything=1", "--data.split_seed=0")
     path = RunDir(run).member("independent").encoder
     save_encoder(path, load_encoder(RunDir(other).member("candidate").encoder), read_metadata(path))
