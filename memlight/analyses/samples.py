@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
+from memlight.analyses.layermem.images import images_by_split
 from memlight.data.splits import Ids
 from memlight.display.parts import consistent
 from memlight.errors import UserError
@@ -79,17 +80,8 @@ def read_scores(run: RunDir, tag: str | None = None) -> Scores:
         raise UserError("run", run.root, f"no {file}, whose scores this command reads", again)
     table, summary = read_table(file, LAYERMEM_SAMPLES), read_json(analysis.summary, Summary)
     with consistent(file):
-        layers = list(dict.fromkeys(table["layer"].tolist()))
-        place = {layer: number for number, layer in enumerate(layers)}
-        depth = np.array([place[layer] for layer in table["layer"].tolist()], dtype=np.int64)
-        splits = {}
-        for split in dict.fromkeys(table["split"].tolist()):
-            of_split = np.flatnonzero(table["split"] == split)
-            rows = of_split[np.lexsort((table["id"][of_split], depth[of_split]))].reshape(len(layers), -1)
-            ids = table["id"][rows]
-            if (ids != ids[0]).any() or not (np.diff(ids[0]) > 0).all():
-                raise ValueError(f"the layers of the {split} split have other images")
-            splits[split] = SplitScores(ids[0], table["label"][rows[0]], table["score"][rows].T)
+        layers, images = images_by_split(table)
+        splits = {split: SplitScores(of.ids, of.labels, of.numbers["score"]) for split, of in images.items()}
         flags = _flags(summary["command_line"])
         views = int(flags.pop("--views", USUAL_VIEWS))
         return Scores(layers, splits, summary["checkpoints"], views, flags)

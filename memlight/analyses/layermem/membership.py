@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from memlight.analyses.layermem.columns import MEMBERSHIP, PLACEBOS
+from memlight.analyses.layermem.images import NUMBERS, images_by_split
 from memlight.metrics.layermem import LayerMemResult
 from memlight.metrics.membership import auc, auc_family, auc_if_normal, mean_auc, tpr_over
 from memlight.metrics.traces import Traces, membership_probe, nearest_distance
@@ -26,9 +27,6 @@ Scores = Mapping[str, Mapping[str, Floats]]
 
 Results = Mapping[str, Mapping[str, LayerMemResult]]
 """Split -> layer -> result."""
-
-NUMBERS = ("align_f", "align_g", "score", "log_norm_f", "log_norm_g", "density_f", "density_g")
-"""What is known of an image in a layer."""
 
 PLACEBO_SPLITS = 200
 """How often each control split is halved at random."""
@@ -64,14 +62,7 @@ def scores_of(results: Results, device: torch.device | str = "cpu") -> Scores:
 
 def scores_in(samples: Table) -> Scores:
     """The same from ``samples.csv``, such as that of a run that was analysed before there was a membership table."""
-    found: dict[str, dict[str, Floats]] = {}
-    layers = list(dict.fromkeys(samples["layer"].tolist()))
-    for split in dict.fromkeys(samples["split"].tolist()):
-        rows = samples["split"] == split
-        of_layer = [np.flatnonzero(rows & (samples["layer"] == layer)) for layer in layers]
-        order = np.stack([at[np.argsort(samples["id"][at], kind="stable")] for at in of_layer], axis=1)
-        found[split] = {name: samples[name][order] for name in NUMBERS if name in samples}
-    return found
+    return {split: images.numbers for split, images in images_by_split(samples)[1].items()}
 
 
 def membership_table(layers: list[str], scores: Scores, probes: Floats | None = None, seed: int = 0) -> Table:
@@ -187,12 +178,11 @@ def placebo_table(layers: list[str], scores: Scores, seed: int = 0) -> Table:
         half = len(values) // 2
         first, second = values[:half], values[half:]
         tested = family(first, second, PLACEBO_RELABELLINGS, seed)
-        areas = auc_family(first, second, 20, seed)
         outside = _share_outside(first, second, seed)
         for depth, layer in enumerate(layers):
             contrast = (tested.contrast[depth], tested.low[depth], tested.high[depth], tested.p_adjusted[depth])
-            area = (areas.auc[depth], areas.low[depth], areas.high[depth])
-            rows.append((split, layer, depth, *contrast, *area, outside, len(values)))
+            area = auc(first[:, depth], second[:, depth])
+            rows.append((split, layer, depth, *contrast, *area[:3], outside, len(values)))
     return table_of(PLACEBOS, rows)
 
 

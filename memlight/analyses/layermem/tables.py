@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlight.analyses.layermem.columns import LAYERMEM_BLOCKS, LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS
-from memlight.analyses.layermem.membership import NUMBERS, Results, Scores
+from memlight.analyses.layermem.images import NUMBERS
+from memlight.analyses.layermem.membership import Results, Scores
 from memlight.features.layers import delta_references
 from memlight.metrics.functional import delta
 from memlight.metrics.layermem import LayerMemResult

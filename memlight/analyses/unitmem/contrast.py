@@ -62,12 +62,14 @@ def unit_contrasts(
         ValueError: when tables were not kept, or the members saw different images.
     """
     contrasts, shares = [], []
+    first = next(iter(f_candidate))
+    count = f_candidate[first].n
+    labels = relabellings(count, count + f_independent[first].n, draws, seed).to(f_candidate[first].ids.device)
     for layer, result in f_candidate.items():
         mu_f, ids = pooled(result, f_independent[layer])
         mu_g, ids_g = pooled(g_candidate[layer], g_independent[layer])
         if not torch.equal(ids, ids_g):
             raise ValueError("the two members were measured on different images")
-        labels = relabellings(result.n, ids.numel(), draws, seed).to(mu_f.device)
         candidate_f, independent_f, share_f = _by_label(mu_f, ids, labels)
         candidate_g, independent_g, share_g = _by_label(mu_g, ids, labels)
         contrasts.append(as_array(candidate_f - independent_f + independent_g - candidate_g) / 2)

@@ -89,9 +89,10 @@ def excess_over_other(own: Results, other: Results, *, draws: int = 199, seed: i
         ValueError: tables were not kept.
     """
     statistics = []
+    first = next(iter(own))
+    labels = as_array(relabellings(own[first].n, own[first].n + other[first].n, draws, seed))
     for layer, result in own.items():
-        mu, ids = pooled(result, other[layer])
-        labels = as_array(relabellings(result.n, ids.numel(), draws, seed))
+        mu, _ = pooled(result, other[layer])
         statistics.append(_relabelled_excess(as_array(mu).astype(np.float64), labels))
     excess_RLG = np.stack(statistics, axis=1)
     difference = excess_RLG[..., 0] - excess_RLG[..., 1]
