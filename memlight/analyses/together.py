@@ -28,13 +28,12 @@ from memlight.analyses.unitmem.study import UnitsOfPair, unitmem_tag, write_unit
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
-from memlight.features.passes import Part, Reading, device_of, images_at_once, read_together
+from memlight.features.passes import Part, device_of, images_at_once, read_together
 from memlight.metrics.classmem import ClassMemPass, ClassMemResult
 from memlight.metrics.functional import alignment
 from memlight.metrics.ids import distinct
 from memlight.metrics.knn import embed_many
-from memlight.metrics.layermem import LayerMem, LayerMemResult, by_view
-from memlight.metrics.traces import TracesPass, tracer
+from memlight.metrics.layermem import LayerMemPass, LayerMemResult
 from memlight.metrics.unitmem import UnitMemPass, UnitMemResult
 from memlight.runs.analysis import Analysis
 from memlight.runs.log import AnalysisLog, LoggerKind
@@ -96,7 +95,7 @@ def measure_everything(
         passing = _SplitPass(split, encoders, data, layers, options.views, labels)
         with read_together(
             encoders,
-            passing.readings(),
+            passing.scores.readings(),
             batches,
             _with_untouched(options.view_maker(data), data),
             num_views=options.views + 1,
@@ -134,8 +133,7 @@ class _SplitPass:
     ) -> None:
         self.split, self.data, self.layers, self.num_views = split, data, list(layers), num_views
         self.device = device_of(encoders[0])
-        self.scores = {layer: LayerMem().to(self.device) for layer in layers}
-        self.traces = [TracesPass(layers) for _ in encoders]
+        self.scores = LayerMemPass(layers, num_views, alignment, traces=True, before=1, device=self.device)
         self.units: dict[str, UnitMemPass] = {}
         self.labels = labels if split in ("candidate", "external") else None
         self.classes: ClassMemPass | None = None
@@ -145,23 +143,13 @@ class _SplitPass:
         self.ids: list[Tensor] = []
         self.counted = {member: self._counted(member) for member in MEMBERS}
 
-    def readings(self) -> list[Reading]:
-        """LayerMem with its traces of the views, and the units of all views and of the untouched image."""
-        trace = tracer(alignment)
-        reduce = by_view(self.num_views + 1, lambda z_VBD: trace(z_VBD[1:]))
-        return [Reading(e, self.layers, reduce) for e in (0, 1)] + [Reading(e, self.layers) for e in (0, 1)]
-
     def update(self, part: Part) -> None:
         """Take note of some images."""
         batch, captured, outputs = part
         count = len(batch.ids)
         self.ids.append(batch.ids)
-        for layer, score in self.scores.items():
-            score.update(captured[0][layer][:, 0], captured[1][layer][:, 0], batch.ids)
+        self.scores.update(part)
         mu = [torch.cat([captured[2 + e][layer] for layer in self.layers], dim=1) for e in (0, 1)]
-        for encoder, keeper in enumerate(self.traces):
-            of_views = {layer: values[count:] for layer, values in captured[2 + encoder].items()}
-            keeper.update(captured[encoder], of_views, self.num_views)
         widths = {layer: captured[2][layer].shape[1] for layer in self.layers}
         for encoder, member in enumerate(MEMBERS):
             if (chosen := self.counted[member]) is None:
@@ -179,11 +167,7 @@ class _SplitPass:
     def finish(self, measured: Measured) -> None:
         """Hand over what was found; every process gets it whole."""
         ids = torch.cat(self.ids)
-        traces = [keeper.compute(ids) for keeper in self.traces]
-        results = {layer: score.compute() for layer, score in self.scores.items()}
-        for layer, result in results.items():
-            result.traces = (traces[0][layer], traces[1][layer])
-        measured.layermem[self.split] = results
+        measured.layermem[self.split] = self.scores.compute()
         for member, units in self.units.items():
             measured.units[member][self.split] = units.compute()
         if self.classes is not None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features.passes import Reading, device_of, read_together
+from memlight.features.passes import Part, Reading, device_of, read_together
 from memlight.metrics.functional import Distance, Pairs, Scale, alignment, sslmem, sslmem_of_sets
 from memlight.metrics.ids import ImageMetric, distinct
 from memlight.metrics.traces import Traces, TracesPass, tracer
@@ -144,19 +144,14 @@ def measure_layermem(
     if num_views < 2:
         raise UserError("num_views", num_views, "LayerMem compares views of an image", "use `num_views` 2 or more")
     device = torch.device(device) if device is not None else device_of(encoder_f)
-    metrics = {layer: LayerMem(scale=scale).to(device) for layer in layers}
 
     def align(z_VBD: Tensor) -> Tensor:
         return alignment(z_VBD, distance, normalize, pairs)
 
-    reduce = by_view(num_views, tracer(align) if traces else align)
-    readings = [Reading(encoder, layers, reduce) for encoder in (0, 1)]
-    if traces:
-        readings += [Reading(encoder, layers) for encoder in (0, 1)]
-    kept = [TracesPass(layers) for _ in (0, 1)]
+    running = LayerMemPass(layers, num_views, align, scale, traces=traces, device=device)
     with read_together(
         [encoder_f, encoder_g],
-        readings,
+        running.readings(),
         batches,
         make_views,
         num_views=num_views,
@@ -165,22 +160,68 @@ def measure_layermem(
         progress=progress,
         title=title,
     ) as parts:
-        seen = []
-        for batch, captured, _ in parts:
-            seen.append(batch.ids)
-            for layer, metric in metrics.items():
-                of_f, of_g = (captured[encoder][layer] for encoder in (0, 1))
-                metric.update(*((of_f[:, 0], of_g[:, 0]) if traces else (of_f, of_g)), batch.ids)
-            if traces:
-                for encoder, keeper in enumerate(kept):
-                    keeper.update(captured[encoder], captured[2 + encoder], num_views)
-    results = {layer: metric.compute() for layer, metric in metrics.items()}
-    if traces:
-        ids = torch.cat(seen)
-        both = [of_encoder.compute(ids) for of_encoder in kept]
-        for layer, result in results.items():
-            result.traces = (both[0][layer], both[1][layer])
-    return results
+        for part in parts:
+            running.update(part)
+    return running.compute()
+
+
+class LayerMemPass:
+    """LayerMem of all layers of a pair while images go by, with what membership needs besides if asked for.
+
+    Args:
+        layers: module paths that both encoders have, in execution order.
+        num_views: V, views that are compared.
+        align: gives the alignment ``(b,)`` of features ``(V, b, D)``.
+        scale: see `memlight.metrics.functional.sslmem`.
+        traces: also keep norm, sketch and units of each image; see `memlight.metrics.traces`.
+        before: views of each image that come before those, and are not compared.
+        device: where the encoders are.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str],
+        num_views: int,
+        align: Callable[[Tensor], Tensor],
+        scale: Scale = "ratio",
+        *,
+        traces: bool = False,
+        before: int = 0,
+        device: torch.device,
+    ) -> None:
+        self.layers, self.num_views, self.before = list(layers), num_views, before
+        self._reduce = tracer(align) if traces else align
+        self._metrics = {layer: LayerMem(scale=scale).to(device) for layer in layers}
+        self._traces = [TracesPass(layers) for _ in range(2 if traces else 0)]
+        self._ids: list[Tensor] = []
+
+    def readings(self) -> list[Reading]:
+        """What is read of encoders f and g: both alignments, then with traces the units of both."""
+        reduce = by_view(self.before + self.num_views, lambda z_VBD: self._reduce(z_VBD[self.before :]))
+        units = [Reading(encoder, self.layers) for encoder in range(len(self._traces))]
+        return [*(Reading(encoder, self.layers, reduce) for encoder in (0, 1)), *units]
+
+    def update(self, part: Part) -> None:
+        """Add what the readings gave of some images."""
+        batch, captured, _ = part
+        self._ids.append(batch.ids)
+        for layer, metric in self._metrics.items():
+            of_f, of_g = (captured[encoder][layer] for encoder in (0, 1))
+            metric.update(*((of_f[:, 0], of_g[:, 0]) if self._traces else (of_f, of_g)), batch.ids)
+        first = self.before * len(batch.ids)
+        for encoder, keeper in enumerate(self._traces):
+            units = {layer: values[first:] for layer, values in captured[2 + encoder].items()}
+            keeper.update(captured[encoder], units, self.num_views)
+
+    def compute(self) -> dict[str, LayerMemResult]:
+        """The result of every layer, over the images of all processes."""
+        results = {layer: metric.compute() for layer, metric in self._metrics.items()}
+        if self._traces:
+            ids = torch.cat(self._ids)
+            of_f, of_g = (keeper.compute(ids) for keeper in self._traces)
+            for layer, result in results.items():
+                result.traces = (of_f[layer], of_g[layer])
+        return results
 
 
 def aligner(
