@@ -256,6 +256,8 @@ def read_run(
     if network == next(iter(metadata.values())).get("network"):
         network = None
     data = _data(run, next(iter(metadata.values())), root)
+    if split.order == "file":
+        data.use_split(split)
     return OpenedRun(directory, split, data, metadata, device, network, external)
 
 

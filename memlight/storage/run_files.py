@@ -58,6 +58,7 @@ class SplitsFile(TypedDict):
     candidate: list[Natural]
     independent: list[Natural]
     external: list[Natural]
+    randomised: NotRequired[bool | None]
 
 
 class Architecture(TypedDict):

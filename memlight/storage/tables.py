@@ -122,12 +122,13 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
         raise UserError("run", None, f"{path} was edited ({error})", _AGAIN) from error
 
 
-def csv_rows(content: bytes, errors: str = "strict") -> list[list[str]]:
+def csv_rows(content: bytes, errors: str = "strict", delimiter: str = ",") -> list[list[str]]:
     """The rows of a CSV file, whose cells may be of any length and hold line ends.
 
     Args:
         content: of the file.
         errors: what becomes of bytes that are not UTF-8, as for `bytes.decode`.
+        delimiter: between two cells.
 
     Raises:
         ValueError: it is not UTF-8 text, or has NUL characters.
@@ -137,7 +138,7 @@ def csv_rows(content: bytes, errors: str = "strict") -> list[list[str]]:
     if "\0" in text:
         raise ValueError("it has NUL characters")
     csv.field_size_limit(_CELL)
-    return list(csv.reader(io.StringIO(text, newline="")))
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
 _KINDS = {float: "fiu", int: "fiu", bool: "b", str: "UO"}

@@ -85,8 +85,11 @@ def encoder_metadata(
 
 
 def data_options(data: ImageDataModule) -> dict[str, Any]:
-    """The arguments that make the same splits and views again, so the run directory and the images left out aside."""
-    aside = ("run", "views", "without")
+    """The arguments that make the same splits and views again, so the run directory and the images left out aside.
+
+    Splits of a file are the run's own, in its ``splits.json``.
+    """
+    aside = ("run", "views", "without", "splits", "randomised")
     names = [name for name in inspect.signature(ImageDataModule).parameters if name not in aside]
     return {**{name: getattr(data, name) for name in names}, "views": data.views.name}
 
