@@ -6,6 +6,8 @@ read once, and every member is read by a positioned read, which has no position 
 """
 
 import os
+import re
+import shlex
 import struct
 import tarfile
 import weakref
@@ -36,7 +38,9 @@ _DAMAGED = (
     *(RuntimeError, AttributeError, struct.error, zlib.error),
 )
 """What `zipfile` and `tarfile` raise for damaged archives, besides errors of their own."""
-_FORMAT = 1
+_FORMAT = 2
+_UNIX = 3
+"""Number of the system that an entry of a zip says it was made on, where folders never stand between backslashes."""
 
 
 class Member(NamedTuple):
@@ -218,7 +222,7 @@ def _possible(numbers: NDArray[np.int64], size: int) -> bool:
 def _zip_index(path: str) -> ArchiveIndex:
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            entries = _with_slashes(archive.infolist())
     except (zipfile.BadZipFile, *_DAMAGED) as error:
         raise UserError("root", path, f"damaged zip archive ({error})") from error
     for entry in entries:
@@ -231,6 +235,15 @@ def _zip_index(path: str) -> ArchiveIndex:
         (e.header_offset, e.compress_size, e.file_size, e.compress_type == zipfile.ZIP_DEFLATED, e.CRC) for e in entries
     ]
     return ArchiveIndex([entry.filename for entry in entries], _numbers(rows, path), zipped=True)
+
+
+def _with_slashes(entries: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """The files of a zip; where Windows put backslashes between folders, with slashes."""
+    slashes = any("/" in entry.filename for entry in entries)
+    for entry in entries:
+        if not slashes or entry.create_system != _UNIX:
+            entry.filename = entry.filename.replace("\\", "/")
+    return [entry for entry in entries if not entry.is_dir()]
 
 
 def _tar_index(path: str) -> ArchiveIndex:
@@ -271,5 +284,7 @@ def _why_not_tar(path: str) -> tuple[str, list[str]]:
     with open(path, "rb") as file:
         start = file.read(8)
     if start.startswith(_COMPRESSED):
-        return "a compressed archive cannot be read from the middle", ["decompress it (gunzip, unxz)", "unpack it"]
+        folder = re.sub(r"(\.tar)?\.\w+$", "", path) or "images"
+        line = shlex.join(["mkdir", folder]) + " && " + shlex.join(["tar", "-xf", path, "-C", folder])
+        return "a compressed archive cannot be read from the middle", [f"unpack it: {line}"]
     return "neither a zip nor a tar archive, or a damaged one", ["fetch it again", "unpack it"]

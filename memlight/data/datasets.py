@@ -16,8 +16,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from memlight.data.decode import BROKEN, CHUNK, Size, decode_chunks, fit, header_size, require_room
-from memlight.data.files import Files, Listing, open_images
+from memlight.data.files import Files, Listing, few_words
+from memlight.data.layout import half_of
+from memlight.data.places import name_of, open_images
 from memlight.data.sources import FileSource, ImageSource, MemorySource, require_whole
+from memlight.data.tables import HUB, is_table
 from memlight.errors import UserError
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]
@@ -46,7 +49,6 @@ _DIGITS_WHITE = 16
 _DIGITS_TEST_EVERY = 6
 _HEADERS_LOOKED_AT = 1024
 _LARGEST_COMMON_SIDE = 256
-_NAMED_IN_WARNING = 5
 
 
 def open_source(
@@ -62,16 +64,19 @@ def open_source(
     """Open the training images or the test images of a data set.
 
     A named data set whose ``root`` holds ``train/<class>/`` and ``test/<class>/`` is read from those folders. Images
-    of one's own that have no ``train/`` and ``test/`` (or ``val/``) are all training images.
+    of one's own that have no ``train/`` and ``test/`` (or ``val/`` and the like) are all training images; see
+    `memlight.data.layout`.
 
     Args:
-        dataset: one of ``DATASETS``.
-        root: directory or archive; None for digits.
+        dataset: one of ``DATASETS``, or ``hf:`` and a name on Hugging Face in place of ``root``.
+        root: directory, archive or table, see `memlight.data.places`; None for digits.
         train: training images or test images.
         image_size: side of the square that every image is brought to, or (height, width); None keeps the size that
             all share, and otherwise takes the median shorter side, 256 at most.
         memory_limit_gb: files whose pixels fit in so many 10^9 bytes are decoded now and kept in memory.
-        on_error: "raise" or "skip": what happens when a file is broken. To skip, every file is decoded once now.
+        on_error: what happens when a file is broken: "raise"; "skip", which leaves it out and numbers the others
+            without it; or "keep", which leaves it a number, and reads it as black. For these two every file is decoded
+            once now.
         download: let torchvision fetch what is missing.
 
     Raises:
@@ -101,9 +106,11 @@ _Opener = Callable[[bool, int | Size | None], ImageSource]
 
 def _opener(dataset: str, root: str | None, memory_limit_gb: float, on_error: str, download: bool) -> _Opener:
     """What opens one half of the data set at a size, the folder or archive being listed once for both."""
+    if dataset.startswith(HUB):
+        dataset, root = "auto", dataset
     if dataset not in DATASETS:
-        raise UserError("dataset", dataset, f"choose one of {', '.join(DATASETS)}")
-    if on_error not in ("raise", "skip"):
+        raise UserError("dataset", dataset, f"choose one of {', '.join(DATASETS)}, or hf:NAME")
+    if on_error not in ("raise", "skip", "keep"):
         raise UserError("on_error", on_error, "choose raise or skip")
     root = None if root is None else os.path.expanduser(root)
     if dataset not in FILE_DATASETS and not _holds_class_folders(root):
@@ -113,7 +120,7 @@ def _opener(dataset: str, root: str | None, memory_limit_gb: float, on_error: st
     if root is None:
         raise UserError("root", None, f"data set {dataset} needs a directory or an archive of images")
     files, train_listing, test_listing = open_images(root)
-    name = os.path.basename(os.path.abspath(root)) if dataset in FILE_DATASETS else dataset
+    name = name_of(root) if dataset in FILE_DATASETS else dataset
 
     def opened(train: bool, size: int | Size | None) -> ImageSource:
         listing = train_listing if train else test_listing
@@ -126,7 +133,9 @@ def _opener(dataset: str, root: str | None, memory_limit_gb: float, on_error: st
 def _holds_class_folders(root: str | None) -> bool:
     if root is None:
         return False
-    return os.path.isfile(root) or all(os.path.isdir(os.path.join(root, split)) for split in ("train", "test"))
+    if not os.path.isdir(root):
+        return is_table(root) or os.path.isfile(root)
+    return {"train", "test"} <= {half_of(file) for file in os.listdir(root) if os.path.isdir(os.path.join(root, file))}
 
 
 def named_arrays(dataset: str, root: str | None, train: bool, download: bool) -> Arrays:
@@ -217,7 +226,7 @@ def open_listing(
         listing: which of them, in order.
         size: (height, width) that every image is brought to; None as for `open_source`.
         memory_limit_gb: as for `open_source`.
-        on_error: "raise" or "skip", as for `open_source`.
+        on_error: "raise", "skip" or "keep", as for `open_source`.
 
     Raises:
         UserError: an image cannot be decoded.
@@ -238,29 +247,35 @@ def open_listing(
             if on_error == "raise":
                 require_whole(files, wrong)
             broken |= wrong
-            whole = decoded[[name not in wrong for name in names]] if wrong else decoded
+            whole = decoded[[name not in wrong for name in names]] if wrong and on_error == "skip" else decoded
             if in_memory:
                 images[kept : kept + len(whole)] = whole
             kept += len(whole)
             bar.update(len(names))
-    if broken:
-        _warn_of_skipped(files, broken, len(listing.names))
-        listing = listing.without(broken)
     skipped = [files.where(name) for name in broken]
+    if broken:
+        _require_some(files, broken, len(listing.names))
+    if broken and on_error == "skip":
+        _warn_of_skipped(skipped, len(listing.names))
+        listing = listing.without(broken)
+    held = {number: files.where(name) for number, name in enumerate(listing.names) if name in broken}
     if not in_memory:
-        return FileSource(name, files, listing, size, skipped)
+        return FileSource(name, files, listing, size, skipped, held)
     labels = torch.tensor(listing.labels, dtype=torch.int64)
     pixels = torch.from_numpy(images[:kept])
-    return MemorySource(name, pixels, labels, listing.classes, listing.fingerprint(), skipped, listing.names)
+    source = MemorySource(name, pixels, labels, listing.classes, listing.fingerprint(), skipped, listing.names, held)
+    source.facts = listing.facts
+    return source
 
 
-def _warn_of_skipped(files: Files, broken: dict[str, str], total: int) -> None:
+def _require_some(files: Files, broken: dict[str, str], total: int) -> None:
     if len(broken) == total:
         name, why = next(iter(broken.items()))
         raise UserError("root", None, f"none of {total} images can be decoded; {files.where(name)}: {why}")
-    named = ", ".join(files.where(name) for name in list(broken)[:_NAMED_IN_WARNING])
-    more = ", ..." if len(broken) > _NAMED_IN_WARNING else ""
-    warnings.warn(f"{len(broken)} of {total} images are broken and left out: {named}{more}", stacklevel=2)
+
+
+def _warn_of_skipped(skipped: list[str], total: int) -> None:
+    warnings.warn(f"{len(skipped)} of {total} images are broken and left out: {few_words(skipped)}", stacklevel=2)
 
 
 def common_size(files: Files, names: list[str]) -> Size:

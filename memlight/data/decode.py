@@ -134,10 +134,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to RGB.
 
     Raises:
-        ValueError: the mode has no fixed range (floating point) or no conversion.
+        ValueError: the mode has no fixed range (floating point, whole numbers of 32 bits) or no conversion.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
+    if image.mode == "I" and image.format == "TIFF":  # 16 bits are "I;16", and of a PNG or PGM "I" where Pillow is old
+        raise ValueError("whole numbers of 32 bits have no fixed range; save the file with 8 or 16 bits a channel")
     if image.mode.startswith("I"):
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.mode == "F":

@@ -1,13 +1,17 @@
-"""A folder or an archive of images: which files there are, and which split and class their paths put them in."""
+"""Files by name, as a folder holds them; which of them are images; and lists of images with their classes."""
 
 import hashlib
 import os
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import islice
+from pathlib import PurePosixPath
 from typing import Protocol
 
-from memlight.data.archives import MOST_FILE, open_archive
+from PIL import Image
+
+from memlight.data.archives import MOST_FILE
 from memlight.errors import UserError
 from memlight.storage.opening import read_limited
 
@@ -15,9 +19,10 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
-"""Endings, in any case, of the files that are taken for images."""
+"""Endings, in any case, of the files that are taken for images, whatever Pillow was built with."""
 
-_TEST_DIRECTORIES = ("test", "val")
+_SUFFIXES_OF = {"AVIF": (".avif", ".avifs"), "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx")}
+"""Endings of the formats that not every Pillow reads."""
 
 
 class Files(Protocol):
@@ -86,119 +91,70 @@ class Listing:
         names: names of the files.
         labels: position of each image's class in ``classes``; -1 where it has none.
         classes: names of the classes, ascending; empty where there are none.
+        facts: what somebody should know of how these were found, a line each.
     """
 
     names: list[str]
     labels: list[int]
     classes: list[str]
+    facts: tuple[str, ...] = field(default=(), compare=False)
 
     def without(self, names: Container[str]) -> "Listing":
         """The same images but for some."""
         kept = [index for index, name in enumerate(self.names) if name not in names]
-        return Listing([self.names[i] for i in kept], [self.labels[i] for i in kept], self.classes)
+        return replace(self, names=[self.names[i] for i in kept], labels=[self.labels[i] for i in kept])
+
+    def spaced(self, limit: int | None) -> "Listing":
+        """At most so many of these images, evenly spaced, since files are often sorted by class; all for None."""
+        count = len(self.names)
+        if limit is None or limit >= count:
+            return self
+        kept = [number * count // limit for number in range(limit)]
+        return replace(self, names=[self.names[i] for i in kept], labels=[self.labels[i] for i in kept])
 
     def fingerprint(self) -> str:
         """Hash of labels and paths, the directories that hold every image aside."""
-        depth = _common_depth(self.names)
+        depth = common_depth(self.names)
         digest = hashlib.sha256()
         for name, label in zip(self.names, self.labels, strict=True):
-            path = "/".join(_parts(name, depth))
+            path = "/".join(name.split("/")[depth:])
             digest.update(f"{label} {path}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
-def open_files(root: str, kept_index: Path | None = None) -> Files:
-    """A directory, zip or tar.
-
-    Args:
-        root: its path.
-        kept_index: a file that keeps the index of a zip or tar, which is then opened at once the next time.
-
-    Raises:
-        UserError: there is no such thing, or it cannot be read.
-    """
-    if os.path.isdir(root):
-        return Folder(root)
-    if os.path.isfile(root):
-        return open_archive(root, kept_index)
-    raise UserError("root", root, "no such directory or archive")
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image: by its ending; hidden ones, and what macOS adds to a zip, are not."""
+    return PurePosixPath(name).suffix.lower() in suffixes() and not is_hidden(name)
 
 
-def open_images(root: str, kept_index: Path | None = None) -> tuple[Files, Listing, Listing]:
-    """A directory, zip or tar with its training images and its test images; arguments as for `open_files`.
-
-    Raises:
-        UserError: there is no such thing, it cannot be read, or it has no training image.
-    """
-    files = open_files(root, kept_index)
-    train, test = list_images(files.names)
-    if not train.names:
-        raise UserError("root", root, "no images in it (looked for .jpg, .png, .webp and the like)")
-    return files, train, test
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a directory that it is in, is hidden, or is what macOS adds to a zip."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
-def list_images(names: Iterable[str]) -> tuple[Listing, Listing]:
-    """Sort image files into training and test images and into classes, by their paths alone.
-
-    Directories that hold every image are skipped. With ``train/`` and ``test/`` (or ``val/``) below, those are the
-    splits; otherwise every image is a training image. The first directory of what remains is the class. One
-    directory that holds every image is no class, and an image that lies in no directory has none.
-
-    Args:
-        names: names of all files, images or not.
-
-    Returns:
-        The training images and the test images; equal files give equal lists, whatever holds them.
-    """
-    images = sorted(name for name in names if _is_image(name))
-    depth = _common_depth(images)
-    tops = {parts[0] for name in images if len(parts := _parts(name, depth)) > 1}
-    test = next((name for name in _TEST_DIRECTORIES if name in tops), None)
-    if "train" in tops and test is not None:
-        train_names = [name for name in images if _parts(name, depth)[0] == "train"]
-        test_names = [name for name in images if _parts(name, depth)[0] == test]
-        depth += 1
-    else:
-        train_names, test_names = images, []
-    return _classify(train_names, test_names, depth)
+@cache
+def suffixes() -> frozenset[str]:
+    """Endings of images that this Pillow reads, in lower case."""
+    Image.init()
+    more = (suffix for kind, endings in _SUFFIXES_OF.items() if kind in Image.OPEN for suffix in endings)
+    return frozenset((*SUFFIXES, *more))
 
 
-def _classify(train_names: list[str], test_names: list[str], depth: int) -> tuple[Listing, Listing]:
-    def class_of(name: str) -> str:
-        parts = _parts(name, depth)
-        return parts[0] if len(parts) > 1 else ""
-
-    classes = sorted({class_of(name) for name in train_names + test_names} - {""})
-    if len(classes) < 2:
-        classes = []
-    labels = {name: label for label, name in enumerate(classes)}
-
-    def listing(names: list[str]) -> Listing:
-        return Listing(names, [labels.get(class_of(name), -1) for name in names], classes)
-
-    return listing(train_names), listing(test_names)
-
-
-def _refuse(error: OSError) -> None:
-    """A directory that cannot be listed would otherwise just be missing."""
-    raise UserError("root", None, f"{error.filename} cannot be listed ({error.strerror})") from error
-
-
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
-
-
-def _parts(name: str, depth: int) -> list[str]:
-    """Path components below the directories that hold everything, the file name last."""
-    return name.split("/")[depth:]
-
-
-def _common_depth(names: list[str]) -> int:
+def common_depth(names: list[str]) -> int:
     """Number of leading directories that all names share; of sorted names the first and last tell."""
     if not names:
         return 0
     first, last = names[0].split("/")[:-1], names[-1].split("/")[:-1]
     shared = [a == b for a, b in zip(first, last, strict=False)]
     return shared.index(False) if False in shared else len(shared)
+
+
+def few_words(places: Iterable[str], most: int = 5) -> str:
+    """The first of some names, with dots where there are more."""
+    first = list(islice(places, most + 1))
+    return ", ".join(first[:most]) + ", ..." * (len(first) > most)
+
+
+def _refuse(error: OSError) -> None:
+    """A directory that cannot be listed would otherwise just be missing."""
+    raise UserError("root", None, f"{error.filename} cannot be listed ({error.strerror})") from error

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ class ImageSource(ABC):
         labels: ``int64 (N,)``; -1 where there is no label.
         classes: names of the classes; empty where there are none.
         names: names of the files; empty where the images are in none of their own.
-        skipped: names of broken files that were left out.
+        skipped: names of broken files that were left out, or are read as black.
+        broken: those that are read as black, by number: where each file is.
+        facts: what somebody should know of how the images were found, a line each.
     """
 
     name: str
@@ -34,6 +36,8 @@ class ImageSource(ABC):
     classes: list[str]
     names: list[str]
     skipped: list[str]
+    broken: dict[int, str]
+    facts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -63,6 +67,7 @@ class MemorySource(ImageSource):
         identity: what `fingerprint` returns.
         skipped: names of broken files that were left out.
         names: names of the files; empty where the images are in none of their own.
+        broken: images that are black as their files are broken: number and place.
     """
 
     def __init__(
@@ -74,9 +79,10 @@ class MemorySource(ImageSource):
         identity: str,
         skipped: Sequence[str] = (),
         names: Sequence[str] = (),
+        broken: Mapping[int, str] | None = None,
     ) -> None:
         self.name, self.images, self.labels, self.classes, self.identity = name, images, labels, classes, identity
-        self.skipped, self.names = list(skipped), list(names)
+        self.skipped, self.names, self.broken = list(skipped), list(names), dict(broken or {})
         self.size = (images.shape[2], images.shape[3])
 
     def read(self, indices: Indices) -> Tensor:
@@ -97,11 +103,21 @@ class FileSource(ImageSource):
         listing: names and labels, in order.
         size: (height, width) of every image.
         skipped: names of broken files that were left out.
+        broken: images that are read as black as their files are broken: number and place.
     """
 
-    def __init__(self, name: str, files: Files, listing: Listing, size: Size, skipped: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Files,
+        listing: Listing,
+        size: Size,
+        skipped: Sequence[str] = (),
+        broken: Mapping[int, str] | None = None,
+    ) -> None:
         self.name, self.files, self.listing, self.size, self.skipped = name, files, listing, size, list(skipped)
-        self.names, self.classes = listing.names, listing.classes
+        self.names, self.classes, self.facts = listing.names, listing.classes, listing.facts
+        self.broken = dict(broken or {})
         self.labels = torch.tensor(listing.labels, dtype=torch.int64)
 
     def read(self, indices: Indices) -> Tensor:
@@ -111,7 +127,8 @@ class FileSource(ImageSource):
             UserError: a file cannot be decoded.
         """
         _, images, broken = decode_chunk(self.files, [self.names[index] for index in indices], self.size)
-        require_whole(self.files, broken)
+        known = {self.names[number] for number in self.broken} if broken else set()
+        require_whole(self.files, {name: why for name, why in broken.items() if name not in known})
         return torch.from_numpy(images)
 
     def fingerprint(self) -> str:
@@ -134,6 +151,8 @@ class JoinedSource(ImageSource):
         self.name, self.size, self.classes = train.name, train.size, train.classes
         self.labels = torch.cat([train.labels, test.labels])
         self.skipped = train.skipped + test.skipped
+        self.broken = train.broken | {len(train) + number: place for number, place in test.broken.items()}
+        self.facts = tuple(dict.fromkeys((*train.facts, *test.facts)))
         names = train.names + test.names
         self.names = names if len(names) == len(self) else []
 
@@ -147,6 +166,15 @@ class JoinedSource(ImageSource):
         images[torch.from_numpy(~in_test)] = self.train.read(numbers[~in_test])
         images[torch.from_numpy(in_test)] = self.test.read(numbers[in_test] - len(self.train))
         return images
+
+    def relabel(self, classes: list[str], labels: NDArray[np.int64]) -> None:
+        """Take other classes than those that came with the images; the images stay what they are, by `fingerprint` too.
+
+        Args:
+            classes: their names.
+            labels: ``(N,)`` of every image; -1 for none.
+        """
+        self.classes, self.labels = classes, torch.from_numpy(labels)
 
     def fingerprint(self) -> str:
         """Hash of which images these are, in which order."""

@@ -127,7 +127,7 @@ class SplitFile:
     def _by_path(self, paths: Sequence[str], source: JoinedSource) -> list[int]:
         if not source.names:
             return [self._of_no_file(path, source) for path in paths]
-        found, missing = _matched(paths, source.names)
+        found, missing = match_paths(paths, source.names)
         if missing:
             why = f"{len(missing)} of {len(paths)} paths are of no image here, or of more than one ({_few(missing)})"
             raise UserError("splits", self.words, why, f"write them as {source.names[0]}")
@@ -307,7 +307,7 @@ def _is_id(key: object) -> bool:
     return isinstance(key, int) and not isinstance(key, bool) and 0 <= key < 2**63
 
 
-def _matched(paths: Sequence[str], names: Sequence[str]) -> tuple[list[int], list[str]]:
+def match_paths(paths: Sequence[str], names: Sequence[str]) -> tuple[list[int], list[str]]:
     """Number of the image of each path, and the paths without one.
 
     Whoever wrote the paths may have stood in another folder: where they are not the names themselves, as many folders

@@ -4,7 +4,6 @@ Images have ids, which are positions in the sorted list of their names. They are
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from tqdm import tqdm
 from memlight import dist
 from memlight.data.datasets import common_size
 from memlight.data.decode import Size, decode_chunk
-from memlight.data.files import Files, list_images, open_files
+from memlight.data.files import Files
+from memlight.data.places import exists, list_training_images, place_of
 from memlight.data.sources import require_whole
 from memlight.errors import UserError, named
 from memlight.patches.embed import Embedder
@@ -74,14 +74,11 @@ def open_images(images: str, *, limit: int | None = None, kept_index: Path | Non
     Raises:
         UserError: there is no such thing, or no image in it.
     """
-    place = os.path.realpath(os.path.expanduser(images))
-    if not os.path.exists(place):
+    place = place_of(images)
+    if not exists(place):
         raise UserError("images", images, "no such directory or archive")
     with named(root="images"):
-        files = open_files(place, kept_index)
-        names = list_images(files.names)[0].names
-    if not names:
-        raise UserError("images", images, "no images in it (looked for .jpg, .png, .webp and the like)")
+        files, names = list_training_images(place, kept_index)
     if limit is not None and limit < len(names):
         names = [names[number * len(names) // limit] for number in range(limit)]
     return ListedImages(place, files, names)

@@ -179,7 +179,7 @@ class PatchStore(Store):
 
     @cached_property
     def _files(self) -> "Files":
-        from memlight.data.files import open_files
+        from memlight.data.places import open_files
 
         try:
             return open_files(self.images, self.root / INDEX)
