@@ -1,5 +1,6 @@
 """The images of a pair of encoders as a LightningDataModule: splits, training batches, views on the device."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -252,6 +253,15 @@ class ImageDataModule(L.LightningDataModule):
     def skipped(self) -> list[str]:
         """Broken files that were left out."""
         return self.source.skipped
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that make the same splits and views again: all but run directory and images left out.
+
+        Splits of a file are not among them: they are the run's own, in its ``splits.json``.
+        """
+        aside = ("run", "views", "without", "splits", "randomised")
+        names = [name for name in inspect.signature(ImageDataModule).parameters if name not in aside]
+        return {**{name: getattr(self, name) for name in names}, "views": self.views.name}
 
     def make_views(self, name: str) -> Views:
         """An augmentation set at this module's view size and normalisation ("clean": the image as it is).

@@ -133,7 +133,7 @@ class PairSplit:
             randomised: whether candidates and independent images were dealt at random; None if nobody knows.
         """
         own = [np.asarray(ids.get(split, ()), dtype=np.int64) for split in SPLITS]
-        return cls(*own, "file", 0, num_train, num_test, dataset, randomised)
+        return cls(own[0], own[1], own[2], own[3], "file", 0, num_train, num_test, dataset, randomised)
 
     @property
     def dealt_at_random(self) -> bool | None:

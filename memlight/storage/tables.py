@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
@@ -180,6 +181,11 @@ def table_of(columns: Iterable[str], rows: Sequence[Sequence[object]]) -> Table:
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON; NumPy values are unwrapped, NaN and infinities become null."""
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, value: object) -> None:
+    """Write ``value`` as YAML; NumPy values are unwrapped, and tuples become lists."""
+    write_text(path, yaml.safe_dump(_plain(value), sort_keys=False))
 
 
 def read_json(path: Path, schema: type[T]) -> T:
