@@ -70,10 +70,10 @@ def _run(args: list[str]) -> int:
     if command not in ("pair", "removal", "fit", "validate"):
         raise UserError(f"train.py {command}: no such command; choose pair, removal, fit or validate.")
     from memlight.commands import with_underscores
-    from memlight.training.arguments import configs_first, require_configs, trains_sequences
+    from memlight.training.arguments import configs_first, lists_in_one_word, require_configs, trains_sequences
 
     require_configs(with_underscores(args[1:]))
-    flags = configs_first(with_underscores(args[1:]))
+    flags = lists_in_one_word(configs_first(with_underscores(args[1:])))
     if command == "pair":
         from memlight.training.pair import train_pair
 

@@ -286,5 +286,5 @@ def _why_not_tar(path: str) -> tuple[str, list[str]]:
     if start.startswith(_COMPRESSED):
         folder = re.sub(r"(\.tar)?\.\w+$", "", path) or "images"
         line = shlex.join(["mkdir", folder]) + " && " + shlex.join(["tar", "-xf", path, "-C", folder])
-        return "a compressed archive cannot be read from the middle", [f"unpack it: {line}"]
+        return "a compressed archive cannot be read from the middle", [f"unpack it with `{line}`"]
     return "neither a zip nor a tar archive, or a damaged one", ["fetch it again", "unpack it"]

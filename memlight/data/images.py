@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from torch.utils.data import DataLoader
 from memlight.batch import ImageBatch, ViewBatch, ViewMaker
 from memlight.data.augment import Views
 from memlight.data.datasets import open_sources
+from memlight.data.files import few_words
+from memlight.data.labels import LabelFile
 from memlight.data.loading import Batches, DrawnBatch, FixedOrder, Order, TrainingOrder, data_loader, opened
+from memlight.data.sizes import SplitSizes
 from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.split_files import SplitFile
 from memlight.data.splits import SPLITS, Ids, LeftOut, PairSplit, role_splits
@@ -24,20 +27,25 @@ from memlight.random import ANALYSIS, permutation
 from memlight.storage.run_files import MOST_SIDE
 from memlight.storage.rundir import RunDir
 
+VIEW_SIZE = 32
+"""Side of a view in pixels where nobody said one."""
+
+_LARGEST_SUGGESTED = 224
+
 
 class ImageDataModule(L.LightningDataModule):
     """Images for one member of a pair, and the four splits for the analyses.
 
     Args:
         dataset: digits, cifar10, cifar100, svhn, stl10, fashion_mnist, mnist, or one's own images: folder, archive
-            (zip, tar), auto.
+            (zip, tar), auto; or hf:NAME, of Hugging Face.
         root: where they are: torchvision's directory, or a directory or archive with train/<class>/ and test/<class>/
-            (or val/), or with images alone. digits needs none.
+            (or val/), or with images alone; Parquet files, or what save_to_disk wrote. digits needs none.
         role: candidate (trained on shared + candidate), independent (shared + independent) or all.
         repeat: how many times an epoch the member's own images are shown, each time as another view.
         batch_size: images in a training step, over all processes together.
         views: augmentation set; see `memlight.data.recipes`.
-        view_size: side of a view, pixels.
+        view_size: side of a view, pixels; null is 32, and is refused where images are twice as large or larger.
         num_views: views of each image in a training step.
         mean: subtracted from each channel of a view in [0, 1]; null for none.
         std: each channel is divided by it after that; null for none.
@@ -47,7 +55,10 @@ class ImageDataModule(L.LightningDataModule):
         num_shared: training images that both members see.
         num_candidate: training images that only the candidate sees.
         num_independent: training images that only the independent member sees.
-        num_external: test images, seen by neither.
+        num_external: test images, seen by neither; where there are none, training images that are held out.
+        split: shares of the images in place of these numbers: shared, candidate, independent, such as 0.8 0.1 0.1, with
+            as many external images as candidates (held out first where there are no test images); or these and a share
+            of external images. See `memlight.data.sizes`.
         splits: file that says which image is in which split, in place of order and the numbers above (a file that names
             no external images leaves those to them); or a list of ids or paths for each (candidate=FILE ...). See
             `memlight.data.split_files`.
@@ -61,6 +72,8 @@ class ImageDataModule(L.LightningDataModule):
         memory_limit_gb: images whose pixels fit in so many 10^9 bytes, for training and for test images each, are
             decoded once and kept in memory.
         on_error: raise or skip, for files that cannot be decoded.
+        labels: file of classes in place of those that came with the images: .csv, .json or .jsonl that names images by
+            id or path, and their label.
         download: let torchvision fetch what is missing.
         run: run directory: its splits.json is written, or compared where there is one.
     """
@@ -73,7 +86,7 @@ class ImageDataModule(L.LightningDataModule):
         repeat: int = 1,
         batch_size: int = 256,
         views: str = "simclr",
-        view_size: int = 32,
+        view_size: int | None = None,
         num_views: int = 2,
         mean: tuple[float, float, float] | None = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] | None = (0.5, 0.5, 0.5),
@@ -83,6 +96,7 @@ class ImageDataModule(L.LightningDataModule):
         num_candidate: int = 5_000,
         num_independent: int = 5_000,
         num_external: int = 5_000,
+        split: list[float] | None = None,
         splits: list[str] | str | None = None,
         randomised: bool | None = None,
         without: str | None = None,
@@ -91,11 +105,16 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: int = 0,
         memory_limit_gb: float = 4.0,
         on_error: str = "raise",
+        labels: str | None = None,
         download: bool = False,
         run: str | None = None,
     ) -> None:
         super().__init__()
         role_splits(role)
+        self.view_size_said = view_size is not None
+        view_size = VIEW_SIZE if view_size is None else view_size
+        if split is not None and splits is not None:
+            raise UserError("split, splits", None, "shares and a file cannot both say which image is where", "give one")
         at_least(1, repeat=repeat, batch_size=batch_size, view_size=view_size, num_views=num_views)
         at_most(MOST_SIDE, view_size=view_size)
         if image_size is not None:
@@ -115,6 +134,7 @@ class ImageDataModule(L.LightningDataModule):
         self.num_candidate = num_candidate
         self.num_independent = num_independent
         self.num_external = num_external
+        self.shares = split
         self.split_file = None if splits is None else SplitFile.read(splits)
         self.randomised = randomised
         self.left_out = None if without is None else LeftOut.read(Path(without))
@@ -123,6 +143,8 @@ class ImageDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.memory_limit_gb = memory_limit_gb
         self.on_error = on_error
+        self.labels = labels
+        self.label_file = None if labels is None else LabelFile.read(Path(labels).expanduser())
         self.download = download
         self.run = run
         with named(name="views"):
@@ -131,6 +153,7 @@ class ImageDataModule(L.LightningDataModule):
         self._split: PairSplit | None = None
         self._known: PairSplit | None = None
         self._settled = False
+        self._keeps_broken = False
 
     def prepare_data(self) -> None:
         """Download, on one process of each machine, where asked to."""
@@ -156,18 +179,27 @@ class ImageDataModule(L.LightningDataModule):
             self.split.save(path)
         self._settled = True
 
-    def open(self) -> None:
+    def open(self, *, training: bool = False) -> None:
         """Open the images and deal out the ids, without touching the run directory; the second call does nothing.
 
+        Args:
+            training: also refuse a batch that is larger than an epoch.
+
         Raises:
-            UserError: the images cannot be opened, the splits do not fit, or an image to leave out is not the member's.
+            UserError: the images cannot be opened, the splits do not fit, an image to leave out is not the member's,
+                or views are much smaller than the images and nobody said so.
         """
         if self._source is not None:
             return
         source = self._open(download=False)
-        split = self._deal(source)
+        self._require_view_size(source)
+        self._relabel(source)
+        split = self._deal(source, training)
         if self.left_out is not None:
             self.left_out.require_among(split.own_ids(self.role), self.role)
+        images = len(split.shared) + len(split.own_ids(self.role)) * self.repeat
+        if training and self.batch_size > images:
+            raise UserError("batch_size", self.batch_size, f"an epoch has {images} images", "choose fewer")
         self._source, self._split = source, split
 
     def use_split(self, split: PairSplit) -> None:
@@ -178,7 +210,69 @@ class ImageDataModule(L.LightningDataModule):
         """
         self._known = split
 
-    def _deal(self, source: JoinedSource) -> PairSplit:
+    def keep_broken(self) -> None:
+        """Before `setup`: files that cannot be decoded leave their ids to nobody, so that all others keep theirs.
+
+        `leave_out_broken` then takes them out of the splits. For images that were numbered with such files left out
+        (``on_error="skip"``) nothing changes.
+        """
+        self._keeps_broken = self.on_error == "raise"
+
+    def leave_out_broken(self) -> list[str]:
+        """Take files that cannot be decoded out of the splits, after `keep_broken` and `setup`.
+
+        Returns:
+            A line for each split that lost some.
+        """
+        broken = self.source.broken
+        if not broken:
+            return []
+        before, self._split = self.split, self.split.without(np.array(sorted(broken), dtype=np.int64))
+        lines = []
+        for split in SPLITS:
+            if lost := np.setdiff1d(before.ids(split), self.split.ids(split)).tolist():
+                places, count = few_words(broken[id_] for id_ in lost), len(before.ids(split))
+                lines.append(f"left out: {len(lost)} of {count} {split} images cannot be decoded: {places}")
+        return lines
+
+    @property
+    def facts(self) -> list[str]:
+        """What somebody should know of how images, classes and splits were found, a line each; after `open`."""
+        lines = list(self.source.facts)
+        if self.label_file is not None:
+            lines = [line for line in lines if not line.startswith("labels: ")]
+            labels = self.source.labels
+            none = int((labels < 0).sum())
+            without = f", and {none} of {len(labels)} images have none" if none else ""
+            lines.append(f"labels: from {self.label_file.path.name}, {len(self.classes)} classes{without}")
+        external = self.split.external
+        if self.split.num_test == 0 and len(external) and self.split.order != "file":
+            lines.append(f"external: {len(external)} of {self.split.num_train} images, held out: none are for tests")
+        return lines
+
+    def _relabel(self, source: JoinedSource, left_out: Sequence[str] = ()) -> None:
+        """Take the classes of a file where one was given."""
+        if self.label_file is not None:
+            source.relabel(*self.label_file.classes(source, [*left_out, *source.skipped]))
+
+    def _require_view_size(self, source: JoinedSource) -> None:
+        """Refuse the view size that nobody asked for where images are much larger.
+
+        Raises:
+            UserError: they are.
+        """
+        side = min(source.size)
+        if self.view_size_said or side < 2 * self.view_size:
+            return
+        height, width = source.size
+        why = (
+            f"the images have {height} x {width} pixels, and views would have {self.view_size}, as nobody said how many"
+        )
+        larger = min(_LARGEST_SUGGESTED, side // 32 * 32)
+        ways = [f"choose `view_size={larger}` (and `model.image_size` where the method has it)"]
+        raise UserError("view_size", None, why, [*ways, f"`view_size={self.view_size}` for views so small"])
+
+    def _deal(self, source: JoinedSource, training: bool = False) -> PairSplit:
         """Which image is in which split: as the run says, as a file says, or dealt out.
 
         Raises:
@@ -194,20 +288,27 @@ class ImageDataModule(L.LightningDataModule):
                 drawn = permutation(self._split_seed, ANALYSIS, len(free)).numpy()[: self.num_external]
                 ids["external"] = np.sort(free[drawn])
             return PairSplit.given(*counts, ids, dataset=dataset, randomised=self.randomised)
-        if self.order == "index" and len(source.classes) > 1 and (source.train.labels.diff() >= 0).all():
+        labels = source.labels[: counts[0]]
+        if self.order == "index" and len(source.classes) > 1 and (labels.diff() >= 0).all():
             why = "these images are sorted by class, so each split would hold other classes"
             raise UserError("order", "index", why, "use random")
         with named(**{split: f"num_{split}" for split in SPLITS}):
-            return PairSplit.make(
-                *counts,
-                shared=self.num_shared,
-                candidate=self.num_candidate,
-                independent=self.num_independent,
-                external=self.num_external,
-                order=self.order,
-                seed=self._split_seed,
-                dataset=dataset,
-            )
+            sizes = self._sizes(*counts)
+            sizes.require(*counts, batch_size=self.batch_size if training else None, epoch=self._epoch)
+            return PairSplit.make(*counts, **asdict(sizes), order=self.order, seed=self._split_seed, dataset=dataset)
+
+    def _sizes(self, num_train: int, num_test: int) -> SplitSizes:
+        """How many images each split gets; shares become the numbers that make the same splits again."""
+        if self.shares is not None:
+            sizes = SplitSizes.of_shares(self.shares, num_train, num_test)
+            self.num_shared, self.num_candidate = sizes.shared, sizes.candidate
+            self.num_independent, self.num_external = sizes.independent, sizes.external
+        return SplitSizes(self.num_shared, self.num_candidate, self.num_independent, self.num_external)
+
+    def _epoch(self, sizes: SplitSizes) -> int:
+        """How many images an epoch of the member shows."""
+        shared, *own = (getattr(sizes, split) for split in role_splits(self.role))
+        return int(shared + sum(own) * self.repeat)
 
     def set_external(self, external: int) -> None:
         """Take another number of external images, in the order in which they were drawn; the other splits stay.
@@ -257,9 +358,10 @@ class ImageDataModule(L.LightningDataModule):
     def options(self) -> dict[str, Any]:
         """The arguments that make the same splits and views again: all but run directory and images left out.
 
-        Splits of a file are not among them: they are the run's own, in its ``splits.json``.
+        Splits of a file are not among them: they are the run's own, in its ``splits.json``. Shares are not either, but
+        the numbers that came of them.
         """
-        aside = ("run", "views", "without", "splits", "randomised")
+        aside = ("run", "views", "without", "split", "splits", "randomised")
         names = [name for name in inspect.signature(ImageDataModule).parameters if name not in aside]
         return {**{name: getattr(self, name) for name in names}, "views": self.views.name}
 
@@ -386,7 +488,7 @@ class ImageDataModule(L.LightningDataModule):
             self.root,
             image_size=self.image_size,
             memory_limit_gb=self.memory_limit_gb,
-            on_error=self.on_error,
+            on_error="keep" if self._keeps_broken else self.on_error,
             download=download,
         )
         return JoinedSource(train, test)

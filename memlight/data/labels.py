@@ -144,7 +144,7 @@ _READERS: dict[str, Callable[[Files, str], tuple[list[Pair] | None, str]]] = {
 
 
 def _of_cls(files: Files, names: Sequence[str], images: Sequence[str]) -> dict[str, str | None]:
-    """WebDataset's: of ``a/0001.jpg`` the class stands in ``a/0001.cls``; in such a folder images without one have none."""
+    """WebDataset's: the class of ``a/1.jpg`` stands in ``a/1.cls``; in such a folder images without one have none."""
     cls = {name[: -len(".cls")]: name for name in names if name.lower().endswith(".cls") and not is_hidden(name)}
     folders = {key.rpartition("/")[0] for key in cls}
     found: dict[str, str | None] = {}

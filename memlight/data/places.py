@@ -104,7 +104,7 @@ def _no_images(root: str, names: Iterable[str]) -> UserError:
     if not all(name.endswith(".tar") for name in inner):
         return UserError("root", root, why, "unpack them, each into a folder of its own, which is then a class")
     unpacked = "" if os.path.isdir(root) else f"mkdir {shlex.quote(folder)} && {_unpacked(root, folder)} && "
-    return UserError("root", root, why, f"unpack them: {unpacked}cd {shlex.quote(folder)} && {each}")
+    return UserError("root", root, why, f"unpack them with `{unpacked}cd {shlex.quote(folder)} && {each}`")
 
 
 def _unpacked(root: str, folder: str) -> str:

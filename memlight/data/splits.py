@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memlight.data.sizes import SplitSizes
 from memlight.errors import UserError
 from memlight.random import ANALYSIS, permutation
 from memlight.storage.opening import read_limited
@@ -41,8 +42,8 @@ class PairSplit:
     """Ids of every split of a pair of encoders.
 
     Training image i has id i, test image j has id ``num_train + j``. Where they are dealt out here, the shared,
-    candidate and independent ids are training images and the external ids are test images; a file may say otherwise. No
-    id is in two splits.
+    candidate and independent ids are training images and the external ids are test images, or training images where
+    there are no test images; a file may say otherwise. No id is in two splits.
 
     Attributes:
         shared: ``int64 (S,)`` ascending ids that both encoders are trained on.
@@ -92,7 +93,7 @@ class PairSplit:
             shared: how many training images both encoders see.
             candidate: how many only the candidate encoder sees.
             independent: how many only the independent encoder sees.
-            external: how many test images.
+            external: how many test images; where there are none, training images that are held out.
             order: "random" or "index": shared ids 0..S-1, then the candidates, then the independent ones.
             seed: seed of the random order; the ids are a function of the arguments alone.
             dataset: which images the ids stand for.
@@ -100,23 +101,13 @@ class PairSplit:
         Raises:
             UserError: there are too few images, a size is negative, or the order is unknown.
         """
-        sizes = {"shared": shared, "candidate": candidate, "independent": independent, "external": external}
-        for name, size in sizes.items():
-            if size < 0:
-                raise UserError(name, size, "a number of images cannot be negative")
-        if shared + candidate + independent > num_train:
-            with_both = f"with `candidate={candidate}` and `independent={independent}`"
-            wanted = f"{shared + candidate + independent} images are wanted, but there are {num_train} training images"
-            raise UserError("shared", shared, f"{with_both} {wanted}", "ask for fewer")
-        if external > num_test:
-            ways_out = [f"choose {num_test} or fewer"] if num_test else ["choose 0", "add a test/ folder"]
-            raise UserError("external", external, f"there are {num_test} test images", ways_out)
+        SplitSizes(shared, candidate, independent, external).require(num_train, num_test)
         if order not in ("random", "index"):
             raise UserError("order", order, "choose random or index")
         train, test = _dealt(num_train, order, seed), _dealt(num_test, order, seed)
         ends = np.cumsum([shared, candidate, independent])
         own = [np.sort(ids) for ids in np.split(train[: ends[-1]], ends[:-1])]
-        unseen = np.sort(num_train + test[:external])
+        unseen = np.sort(num_train + test[:external] if num_test else train[ends[-1] :][:external])
         return cls(own[0], own[1], own[2], unseen, order, seed, num_train, num_test, dataset)
 
     @classmethod
@@ -157,11 +148,22 @@ class PairSplit:
                 raise UserError("external", external, why, f"choose {len(self.external)} or fewer")
             chosen = permutation(self.seed, ANALYSIS, len(self.external)).numpy()[:external]
             return replace(self, external=np.sort(self.external[chosen]))
+        if self.num_test == 0:
+            rest = _dealt(self.num_train, self.order, self.seed)[sum(len(self.ids(split)) for split in SPLITS[:3]) :]
+            if external > len(rest):
+                why = f"there are no test images, and {len(rest)} images that neither encoder was trained on"
+                raise UserError("external", external, why, f"choose {len(rest)} or fewer")
+            return replace(self, external=np.sort(rest[:external]))
         if external > self.num_test:
             why = f"there are {self.num_test} test images"
             raise UserError("external", external, why, f"choose {self.num_test} or fewer")
         test = _dealt(self.num_test, self.order, self.seed)
         return replace(self, external=np.sort(self.num_train + test[:external]))
+
+    def without(self, ids: Ids) -> "PairSplit":
+        """The same splits without some images, whose files are broken; no other image changes its id."""
+        shared, candidate, independent, external = (np.setdiff1d(self.ids(split), ids) for split in SPLITS)
+        return replace(self, shared=shared, candidate=candidate, independent=independent, external=external)
 
     def ids(self, split: str) -> Ids:
         """Ascending ids of one split.
@@ -173,6 +175,14 @@ class PairSplit:
             raise UserError("split", split, f"choose one of {', '.join(SPLITS)}")
         ids: Ids = getattr(self, split)
         return ids
+
+    def ids_of(self, role: str) -> Ids:
+        """Ids of the images an encoder of this role is trained on, split by split.
+
+        Raises:
+            UserError: there is no such role.
+        """
+        return np.concatenate([self.ids(split) for split in role_splits(role)])
 
     def own_ids(self, role: str) -> Ids:
         """Ids of the images an encoder of this role is trained on besides the shared ones, split by split.

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
+from memlight.data.splits import Ids
 from memlight.dist import world_size
 from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder
@@ -125,6 +126,14 @@ class SSLModule(L.LightningModule, ABC):
 
         Args:
             num_classes: of the images; 0 where they have none.
+        """
+
+    def require_labels(self, training: Ids, validation: Ids) -> None:
+        """Refuse images of which some have no class, before training; by default classes do not matter.
+
+        Args:
+            training: class of every image to train on; -1 for none.
+            validation: class of every image for validation; -1 for none.
         """
 
     @abstractmethod

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memlight.batch import ViewBatch
+from memlight.data.splits import Ids
 from memlight.errors import UserError, at_least, below_one
 from memlight.models.encoders import encoder_spec
 from memlight.modules.base import SSLModule
@@ -46,7 +47,7 @@ class Supervised(SSLModule):
         super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
         with seeded(self.init_seed):
             self.head = nn.Linear(encoder_spec(self.encoder).num_features, num_classes)
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing, ignore_index=-1)
 
     def require_classes(self, num_classes: int) -> None:
         """Refuse images whose classes are not those of the classifier.
@@ -58,6 +59,20 @@ class Supervised(SSLModule):
             raise UserError("model", "Supervised", "these images have no classes", "give train/<class>/ folders")
         if num_classes != self.head.out_features:
             raise UserError("num_classes", self.head.out_features, f"the images have {num_classes} classes")
+
+    def require_labels(self, training: Ids, validation: Ids) -> None:
+        """Refuse to train on images without a class, and to validate on such images alone.
+
+        Raises:
+            UserError: there are some.
+        """
+        file = "give their classes with `data.labels`"
+        if count := int((training < 0).sum()):
+            why = f"{count} of {len(training)} training images have no class"
+            raise UserError("model", "Supervised", why, [file, "leave them out"])
+        if len(validation) and (validation < 0).all():
+            why = f"none of the {len(validation)} external images, which are for validation, has a class"
+            raise UserError("model", "Supervised", why, [file, "`data.num_external=0` validates on none"])
 
     def embed_and_loss(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the labels, averaged over views."""

@@ -28,7 +28,6 @@ class AllOptions:
 def everything(
     run: str,
     layers: list[str] | None = None,
-    labels: str | None = None,
     options: AllOptions = AllOptions(),
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
@@ -42,14 +41,13 @@ def everything(
     Args:
         run: run directory of a trained pair.
         layers: layers to measure; all that the encoder has if unset.
-        labels: CSV file with columns id,label or path,label for classmem; the data set's own classes if unset.
         options: views
         trained: which state of the trained networks
         place: data and device
         results: results
     """
     from memlight import dist
-    from memlight.analyses.classmem.labels import LabelFile, own_labels
+    from memlight.analyses.classmem.labels import own_labels
     from memlight.analyses.layermem.command import LayerMemOptions
     from memlight.analyses.together import study_everything
     from memlight.runs.opened import open_run
@@ -58,21 +56,21 @@ def everything(
     with open_run(run, place, network=trained.network) as opened:
         opened.require_images("candidate", "independent")
         opened.views(options.view_set)  # refuses an unknown set before the encoders are loaded
-        file = None if labels is None else LabelFile.read(Path(labels))
         encoders = opened.pair(trained.checkpoint)
         names = opened.layers(encoders[0], layers)
         opened.read_images()
-        candidates, source = opened.split.ids("candidate"), opened.data.source
-        classes, left_out = None, {} if opened.data.classes else {"probe": "the images have no classes"}
-        if file is not None:
-            classes = file.classes(source)
-            classes.require("candidate", candidates)
-        elif "probe" in left_out:
+        candidates = opened.split.ids("candidate")
+        classes, left_out = None, {}
+        if (error := opened.lacking_labels()) is not None:
+            left_out["probe"] = error.why if opened.data.classes else "the images have no classes"
+        if not opened.data.classes:
             left_out["classmem"] = left_out["probe"]
-        elif why := own_labels(source, "candidate").lacking(candidates):
+        elif why := own_labels(opened.data, "candidate").lacking(candidates):
+            if place.labels is not None:
+                own_labels(opened.data, "candidate").require("candidate", candidates)
             left_out["classmem"] = why
         else:
-            classes = own_labels(source, "candidate")
+            classes = own_labels(opened.data, "candidate")
         if dist.rank() == 0:
             for name, why in left_out.items():
                 print(f"{name} is left out: {why}")
@@ -85,7 +83,7 @@ def everything(
             max_forward=place.max_forward,
             tag=results.tag,
             checkpoint=trained.tag,
-            labels_file=labels,
+            labels_file=place.labels,
             probes="probe" not in left_out,
             logger=results.logger,
         )

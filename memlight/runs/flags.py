@@ -16,6 +16,9 @@ class Place:
 
     Attributes:
         root: where the images are now; where they were at training if unset.
+        labels: file of classes in place of those that came with the images: .csv, .json or .jsonl that names images by
+            id or path, and their label.
+        on_error: stop at an image that cannot be decoded, or skip it: it is left out, and the others keep their ids.
         external: how many test images stand for those that no encoder was trained on: the run's and more, or fewer; as
             many as its splits name if unset.
         device: auto, cpu, cuda, cuda:1.
@@ -24,6 +27,8 @@ class Place:
     """
 
     root: str | None = None
+    labels: str | None = None
+    on_error: Literal["raise", "skip"] = "raise"
     external: int | None = None
     device: str = "auto"
     max_forward: int = 1024
@@ -89,8 +94,9 @@ class EncoderFlags:
         prefix: which part of the file is the encoder, such as teacher.backbone; the only part that fits if unset.
         stem: first layers of resnet18, resnet34 and resnet50; cifar is a 3x3 convolution without max-pooling.
         image_size: side of the views in pixels; the encoder's own if unset.
-        images: folder, zip or tar of the images to measure; of one with train/ and val/ (or test/) those in train/.
-        held_out: others that the encoder was not trained on; those in val/ (or test/) of --images if unset.
+        images: folder, zip, tar or Parquet files of the images to measure, or hf:NAME, of Hugging Face; of those with
+            train/ and val/ (or test/) those in train/.
+        held_out: others that the encoder was not trained on; those in val/ and test/ of --images if unset.
         limit: at most so many images of each, evenly spaced; all if unset.
         mean: of the three channels, in [0, 1]; what belongs to the encoder (timm's own, else ImageNet's) if unset.
         std: of the three channels, which are divided by it once the mean is subtracted; what belongs to the encoder if

@@ -1,6 +1,6 @@
 """A run opened for analysis: its data, splits and encoders, checked against one another before anything is measured."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,9 @@ from torch import nn
 
 from memlight import dist
 from memlight.data.augment import Views
+from memlight.data.files import few_words
 from memlight.data.images import ImageDataModule
+from memlight.data.places import exists
 from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError, named
 from memlight.features.discovery import list_layers
@@ -181,7 +183,7 @@ class OpenedRun:
         """Read the images; last of all, as it can take longest.
 
         Args:
-            labelled: refuse images without classes.
+            labelled: refuse images without classes, and test images of other classes than those to train on.
 
         Raises:
             UserError: they cannot be read, or are not those that the run was trained on.
@@ -196,9 +198,40 @@ class OpenedRun:
             raise UserError(argument, value, why, "say with `root` where those are")
         if self.external is not None:
             self.data.set_external(self.external)
-            self.split = self.data.split
-        if labelled and not self.data.classes:
-            raise UserError(argument, value, "a probe needs images with classes (train/<class>/, test/<class>/)")
+        self._leave_out_broken()
+        self.split = self.data.split
+        if labelled and (error := self.lacking_labels()) is not None:
+            raise error
+
+    def _leave_out_broken(self) -> None:
+        lines = self.data.leave_out_broken()
+        if dist.rank() == 0 and lines:
+            print("\n".join(lines))
+
+    def lacking_labels(self) -> UserError | None:
+        """Why no probe can be trained and tested on these images; None where one can, on those that have a class.
+
+        Once the images are read. A line says how many test images have no class and are left out.
+        """
+        argument, value = ("run", self.run.root) if self.data.root is None else ("root", Path(self.data.root))
+        file = "give them with `labels=FILE`"
+        if not self.data.classes:
+            return UserError(argument, value, "a probe needs images with classes (train/<class>/, test/<class>/)", file)
+        train, test = (self.data.labels_of(self.split.ids(split)) for split in (self.probe_split, "external"))
+        for split, labels in ((self.probe_split, train), ("external", test)):
+            if len(labels) and (labels < 0).all():
+                why = f"none of the {len(labels)} {self._called(split)} images has a class"
+                return UserError(argument, value, why, file)
+        if strange := sorted(set(test[test >= 0].tolist()) - set(train[train >= 0].tolist())):
+            names = few_words(self.data.classes[number] for number in strange)
+            why = f"{self._called('external')} images of classes that no {self._called(self.probe_split)} image has"
+            return UserError(argument, value, f"{why} ({names})", ["leave those images out", file])
+        if (count := int((test < 0).sum())) and dist.rank() == 0:
+            print(f"probe: {count} of {len(test)} {self._called('external')} images have no class and are left out")
+        return None
+
+    def _called(self, split: str) -> str:
+        return split
 
     @contextmanager
     def log(self, analysis: Analysis, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
@@ -233,7 +266,14 @@ def open_run(run: str, place: Place, *, network: str | None = None) -> Iterator[
             or no such device.
     """
     RunDir.open(run).require_writable()
-    opened = read_run(run, root=place.root, network=network, external=place.external)
+    opened = read_run(
+        run,
+        root=place.root,
+        labels=place.labels,
+        on_error=place.on_error,
+        network=network,
+        external=place.external,
+    )
     with process_group(place.device) as opened.device, named(encoder="run", batches="split"):
         yield opened
 
@@ -242,6 +282,8 @@ def read_run(
     run: str,
     *,
     root: str | None = None,
+    labels: str | None = None,
+    on_error: str = "raise",
     network: str | None = None,
     external: int | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
@@ -251,6 +293,8 @@ def read_run(
     Args:
         run: run directory.
         root: where the images are now; None is where they were at training.
+        labels: file of classes; None for those that the run was trained with.
+        on_error: raise or skip, for files that cannot be decoded.
         network: which network of methods that have several; None is the default one.
         external: how many test images to measure on; None for those of the splits.
         device: where encoders are put.
@@ -271,21 +315,27 @@ def read_run(
             )
     if network == next(iter(metadata.values())).get("network"):
         network = None
-    data = _data(run, next(iter(metadata.values())), root)
+    data = _data(run, next(iter(metadata.values())), {"root": root, "labels": labels})
+    if on_error == "skip":
+        data.keep_broken()
     if split.order == "file":
         data.use_split(split)
     return OpenedRun(directory, split, data, metadata, device, network, external)
 
 
-def _data(run: str, record: dict[str, Any], root: str | None) -> ImageDataModule:
-    """The images that an encoder's metadata name, not read yet."""
+def _data(run: str, record: dict[str, Any], now: Mapping[str, Any]) -> ImageDataModule:
+    """The images that an encoder's metadata name, not read yet; some things of them may be elsewhere now."""
     try:
         options = checked(record["data"], arguments_of(ImageDataModule))
-        data = ImageDataModule(**{**options, **({} if root is None else {"root": root})})
+        options |= {name: value for name, value in now.items() if value is not None}
+        file = options.get("labels")
+        if file is not None and now["labels"] is None and not Path(file).expanduser().is_file():
+            raise UserError("labels", file, "the classes are not there", "say with `labels` where they are")
+        data = ImageDataModule(**options)
     except WrongField as error:
         raise UserError("run", run, f"its encoders' metadata: data: {error}", "train it again") from error
     except (KeyError, TypeError) as error:
         raise UserError("run", run, f"trained by another version of memlight ({error})", "train it again") from error
-    if data.root is not None and not Path(data.root).expanduser().exists():
+    if data.root is not None and not exists(data.root):
         raise UserError("root", data.root, "the images are not there", "say with `root` where they are")
     return data

@@ -13,8 +13,9 @@ from torch import nn
 
 from memlight import dist
 from memlight.data.datasets import open_listing
-from memlight.data.files import Files, Listing, open_images
+from memlight.data.files import Files, Listing, few_words
 from memlight.data.images import ImageDataModule
+from memlight.data.places import name_of, open_images, place_of
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.sources import JoinedSource
 from memlight.data.splits import PairSplit
@@ -48,10 +49,12 @@ class ReleasedRun(OpenedRun):
     """An encoder that was not trained here, with the interface of a run that was.
 
     Attributes:
+        data: the images that were given.
         loaded: the encoder with its weights.
         record: what ``encoder.json`` says of it.
     """
 
+    data: "GivenImages"
     loaded: nn.Module
     record: dict[str, Any]
 
@@ -128,10 +131,23 @@ class ReleasedRun(OpenedRun):
             UserError: they cannot be read.
         """
         self.data.setup()
-        if labelled and not self.data.classes:
-            raise UserError("images", self.data.root, "images with classes (one folder each) are needed")
-        if labelled and (self.data.labels_of(self.split.external) < 0).any():
-            raise UserError("held_out", None, "has images of classes (folders) that `images` has not")
+        self._leave_out_broken()
+        if labelled and (error := self.lacking_labels()) is not None:
+            raise error
+
+    def lacking_labels(self) -> UserError | None:
+        """As of a run; and also where held-out images are of classes that the measured ones have not."""
+        if self.data.strange_classes:
+            why = f"has images of classes that `images` has not ({few_words(self.data.strange_classes)})"
+            return UserError("held_out", self.data.held_out, why, ["leave those images out", "give `labels=FILE`"])
+        if not self.data.classes:
+            why = "images with classes (one folder each) are needed"
+            return UserError("images", self.data.root, why, "give them with `labels=FILE`")
+        error = super().lacking_labels()
+        return error if error is None else error.renamed({"root": "images"})
+
+    def _called(self, split: str) -> str:
+        return {"candidate": "measured", "external": "held-out"}.get(split, split)
 
     @contextmanager
     def log(self, analysis: Analysis, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
@@ -164,7 +180,7 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place
             if value is not None:
                 instead = "with `encoder` use `images`, `weights`, `prefix`"
                 raise UserError(argument, value, "belongs to a run", instead)
-        with open_released(released, run=run, device=place.device) as opened:
+        with open_released(released, run=run, place=place) as opened:
             yield opened
         return
     if run is None:
@@ -177,13 +193,18 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place
 
 
 @contextmanager
-def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = "auto") -> Iterator[ReleasedRun]:
+def open_released(
+    flags: EncoderFlags,
+    *,
+    run: str | None = None,
+    place: Place = Place(),  # noqa: B008 - frozen
+) -> Iterator[ReleasedRun]:
     """Open an encoder and images, alone or as one of torchrun's processes.
 
     Args:
         flags: which encoder and which images.
         run: where the results go; None is ``runs/<encoder>``.
-        device: ``auto`` or a torch device.
+        place: where to run, classes of the images, and what becomes of broken ones.
 
     Raises:
         UserError: the encoder cannot be built, the file does not fit it, there are no images, or the run directory
@@ -214,6 +235,8 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
         str(flags.images),
         flags.held_out,
         limit=flags.limit,
+        labels=place.labels,
+        on_error=place.on_error,
         views=recorded["name"],
         view_size=flags.image_size or recorded["size"],
         mean=mean,
@@ -228,16 +251,18 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
         "warning": None if own else _foreign_images(encoder, flags),
         "init_seed": SEED,
         "views": data.views.spec(),
-        "images": Path(str(flags.images)).name,
-        "held_out": None if flags.held_out is None else Path(flags.held_out).name,
+        "images": name_of(str(flags.images)),
+        "held_out": None if flags.held_out is None else name_of(flags.held_out),
     }
     directory = RunDir(Path(run) if run else Path("runs") / re.sub(r"[^\w.-]+", "-", spec.name))
     directory.require_writable()
     _require_same(directory, record, data.split)
-    with process_group(device) as here, named(batches="images"):
+    with process_group(place.device) as here, named(batches="images"):
         if dist.rank() == 0:
-            print("\n".join(released_words(record, data.split)))
-        yield ReleasedRun(directory, data.split, data, {}, here, loaded=encoder.eval(), record=record)
+            print("\n".join([*released_words(record, data.split), *data.listed_facts]))
+        yield ReleasedRun(
+            directory, data.split, data=data, metadata={}, device=here, loaded=encoder.eval(), record=record
+        )
 
 
 def released_words(record: dict[str, Any], split: PairSplit) -> list[str]:
@@ -346,14 +371,20 @@ class GivenImages(ImageDataModule):
     The splits are known at once, since they follow from the names of the files; `setup` reads the images.
 
     Args:
-        images: folder, zip or tar. Where it holds train/ and test/ (or val/), its training images are measured.
-        held_out: folder, zip or tar, of which the test images are taken, or all where it has no such parts. None takes
-            the test images of ``images``; there may be none.
+        images: folder, zip, tar or table. Where it holds train/ and test/ (or val/), its training images are measured.
+        held_out: the same, of which the test images are taken, or all where it has no such parts. None takes the test
+            images of ``images``; there may be none.
         limit: at most so many images to measure, and to compare with, evenly spaced; None for all.
+        labels: file of classes, see `memlight.data.labels.LabelFile`.
+        on_error: raise or skip, for files that cannot be decoded; the others keep their ids.
         views: augmentation set; see `memlight.data.recipes`.
         view_size: side of a view, pixels.
         mean: subtracted from each channel of a view in [0, 1].
         std: each channel is divided by it after that.
+
+    Attributes:
+        listed_facts: what somebody should know of how images and classes were found, a line each.
+        strange_classes: those of held-out images alone, which are no classes here.
 
     Raises:
         UserError: nothing is there, there are no images, or both places are the same.
@@ -365,20 +396,29 @@ class GivenImages(ImageDataModule):
         held_out: str | None = None,
         *,
         limit: int | None = None,
+        labels: str | None = None,
+        on_error: str = "raise",
         views: str = "simclr",
         view_size: int = 224,
         mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] = (0.5, 0.5, 0.5),
     ) -> None:
-        if held_out is not None and _place(held_out) == _place(images):
+        if held_out is not None and place_of(held_out) == place_of(images):
             raise UserError("held_out", held_out, "the same as `images`, so nothing would be held out")
         files, measured, others = _listed("images", images)
-        other_files = files
+        other_files, facts = files, list(measured.facts)
+        self.strange_classes: list[str] = []
         if held_out is not None:
             other_files, rest, test = _listed("held_out", held_out)
-            others = _in_classes(test if test.names else rest, measured.classes)
-        self._measured = files, _spaced(measured, limit)
-        self._others = other_files, _spaced(others, limit)
+            chosen = test if test.names else rest
+            facts += [f"held out: {line}" for line in rest.facts if line.startswith(("labels: ", "left out: "))]
+            others = _in_classes(chosen, measured.classes)
+            if measured.classes:
+                used = {chosen.classes[label] for label in chosen.labels if label >= 0}
+                self.strange_classes = sorted(used - set(measured.classes))
+        self._limited = [measured.names, others.names]
+        self._measured = files, measured.spaced(limit)
+        self._others = other_files, others.spaced(limit)
         counts = [len(listing.names) for _, listing in (self._measured, self._others)]
         super().__init__(
             "auto",
@@ -391,9 +431,15 @@ class GivenImages(ImageDataModule):
             num_candidate=counts[0],
             num_independent=0,
             num_external=counts[1],
+            on_error=on_error,
+            labels=labels,
             num_workers=min(_MOST_WORKERS, os.cpu_count() or 1),
         )
         self.held_out = held_out
+        if labels is not None:
+            self.strange_classes = []
+            facts = [line for line in facts if "labels: " not in line]
+        self.listed_facts = facts
         both = " ".join(listing.fingerprint() for _, listing in (self._measured, self._others))
         self._split = PairSplit.make(
             *counts,
@@ -401,7 +447,7 @@ class GivenImages(ImageDataModule):
             candidate=counts[0],
             independent=0,
             external=counts[1],
-            dataset=f"{os.path.basename(_place(images))} {hashlib.sha256(both.encode()).hexdigest()[:16]}",
+            dataset=f"{name_of(images)} {hashlib.sha256(both.encode()).hexdigest()[:16]}",
         )
 
     def setup(self, stage: str | None = None) -> None:
@@ -414,16 +460,20 @@ class GivenImages(ImageDataModule):
             UserError: an image cannot be decoded.
         """
         if self._source is None:
-            self._source = self._open(download=False)
+            source = self._open(download=False)
+            limited = {name for names in self._limited for name in names} - set(source.names)
+            self._relabel(source, sorted(limited))
+            self._source = source
 
     def _open(self, download: bool) -> JoinedSource:
         """At the size that the images share; for large views at theirs, so that nothing is decoded smaller."""
         size = (self.view_size, self.view_size) if self.view_size > _DECODED_LARGER_FROM else None
-        name = os.path.basename(_place(str(self.root)))
+        name, on_error = name_of(str(self.root)), "keep" if self.on_error == "skip" else "raise"
         with named(root="images"):
-            measured = open_listing(name, *self._measured, size)
+            measured = open_listing(name, *self._measured, size, on_error=on_error)
         with named(root="images" if self.held_out is None else "held_out"):
-            return JoinedSource(measured, open_listing(name, *self._others, measured.size))
+            others = open_listing(name, *self._others, measured.size, on_error=on_error)
+            return JoinedSource(measured, others)
 
 
 def _listed(argument: str, root: str) -> tuple[Files, Listing, Listing]:
@@ -431,21 +481,8 @@ def _listed(argument: str, root: str) -> tuple[Files, Listing, Listing]:
         return open_images(os.path.expanduser(root))
 
 
-def _spaced(listing: Listing, limit: int | None) -> Listing:
-    """At most so many, evenly spaced, since files are often sorted by class."""
-    count = len(listing.names)
-    if limit is None or limit >= count:
-        return listing
-    kept = [number * count // limit for number in range(limit)]
-    return Listing([listing.names[i] for i in kept], [listing.labels[i] for i in kept], listing.classes)
-
-
 def _in_classes(listing: Listing, classes: list[str]) -> Listing:
     """The same images with labels that count in other classes; -1 for a class that is not among them."""
     numbers = {name: number for number, name in enumerate(classes)}
     names = [listing.classes[label] if label >= 0 else "" for label in listing.labels]
     return Listing(listing.names, [numbers.get(name, -1) for name in names], classes)
-
-
-def _place(root: str) -> str:
-    return os.path.realpath(os.path.expanduser(root))

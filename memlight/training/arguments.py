@@ -1,6 +1,7 @@
 """The command line of train.py as text: what is wrong with it, in one line, before anything heavy is imported."""
 
 import inspect
+import json
 import re
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
@@ -60,6 +61,29 @@ def configs_first(argv: Sequence[str]) -> list[str]:
         else:
             files += [word] if equals else [word, *islice(words, 1)]
     return [*files, *others]
+
+
+_LISTS = ("--data.split", "--data.splits", "--data.init_args.split", "--data.init_args.splits")
+
+
+def lists_in_one_word(argv: Sequence[str]) -> list[str]:
+    """The same flags, where those that take several words have them in one, as jsonargparse wants them.
+
+    ``--data.split 0.8 0.1 0.1`` becomes ``--data.split=[0.8, 0.1, 0.1]``. A single word stays as it is.
+    """
+    joined: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        values: list[str] = []
+        while word in _LISTS and words and not words[0].startswith("--"):
+            values.append(words.pop(0))
+        if len(values) > 1:
+            numbers = not word.endswith("splits")
+            joined.append(f"{word}=[{', '.join(values)}]" if numbers else f"{word}={json.dumps(values)}")
+        else:
+            joined += [word, *values]
+    return joined
 
 
 def trains_sequences(argv: Sequence[str]) -> bool:

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 import memlight.modules  # noqa: F401 - registers the methods, so that `class_path: SimCLR` is found
 from memlight import dist
 from memlight.analyses.observe import ObserverCallback
-from memlight.data.images import ImageDataModule
+from memlight.data.images import VIEW_SIZE, ImageDataModule
 from memlight.errors import UserError, named, user_error_behind
 from memlight.features.layers import check_layers
 from memlight.models.encoders import read_metadata
@@ -140,6 +140,9 @@ class MemlightCLI(LightningCLI):
         for part, name in ((options.model, "init_seed"), (options.data, "seed")):
             if part and part.get("init_args") and name in part.init_args and part.init_args[name] is None:
                 part.init_args[name] = options.seed_everything
+        self.view_size_said = True
+        if options.data and (given := options.data.get("init_args")) and given.get("view_size", 0) is None:
+            given.view_size, self.view_size_said = VIEW_SIZE, False
         self.run_dir = RunDir(Path(options.run))
         self.keeps = self.subcommand == "fit" and not options.trainer.fast_dev_run
         require_options(options, training=self.keeps)
@@ -281,8 +284,11 @@ class MemlightCLI(LightningCLI):
     def _read_images(self, data: ImageDataModule, model: SSLModule) -> None:
         """Read them before there are loggers; the Trainer's own call then does nothing."""
         data.prepare_data()
-        data.open()
+        data.view_size_said = self.view_size_said
+        data.open(training=self.keeps)
+        print("\n".join(data.facts), end="\n" * bool(data.facts), flush=True)
         model.require_classes(data.num_classes)
+        model.require_labels(*(data.labels_of(ids) for ids in (data.split.ids_of(data.role), data.split.external)))
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback):
                 callback.require_images(data)

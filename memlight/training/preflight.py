@@ -15,7 +15,7 @@ from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.split_files import SplitFile
-from memlight.data.splits import SPLITS, LeftOut, role_splits
+from memlight.data.splits import SPLITS, LeftOut, PairSplit, role_splits
 from memlight.errors import UserError, named
 from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import read_metadata
@@ -47,7 +47,7 @@ def require_options(options: Any, *, training: bool) -> None:
     trainer, data = options.trainer, options.data and options.data.get("init_args")
     if not data or "run" not in data:
         raise UserError("data", None, "missing, or without splits", "use `data=ImageDataModule`")
-    splits = role_splits(data.role)
+    role_splits(data.role)
     for split in SPLITS:
         if data[f"num_{split}"] < 0:
             raise UserError(f"data.num_{split}", data[f"num_{split}"], "a number of images cannot be negative")
@@ -74,10 +74,6 @@ def require_options(options: Any, *, training: bool) -> None:
             f"{processes} processes cannot share it equally",
             f"choose a multiple of {processes}",
         )
-    shared, *own = (data[f"num_{split}"] for split in splits)
-    images = shared + sum(own) * data.repeat
-    if training and data.batch_size > images:
-        raise UserError("data.batch_size", data.batch_size, f"an epoch has {images} images", "choose fewer")
 
 
 def require_devices(trainer: Any) -> int:
@@ -250,6 +246,8 @@ def require_checkpoint(
     if trainer is not None and saved["role"] != options.data.init_args.role:
         raise UserError(argument, path, f"of the {saved['role']} member", f"give it with `data.role={saved['role']}`")
     saved = plain({key: value for key, value in saved.items() if key not in IGNORED_DATA})
+    if options.data.init_args.split is not None:  # what the shares come to is known once the images are read
+        saved = {key: value for key, value in saved.items() if key not in [f"num_{split}" for split in SPLITS]}
     now = {key: comparable(options)["data"].get(key) for key in saved}
     if as_given(saved) != as_given(now):
         what = difference("data", saved, now)
@@ -270,7 +268,13 @@ def require_checkpoint(
 def _require_place(checkpoint: Mapping[str, Any], options: Any, trainer: L.Trainer, refuse: Refuse) -> None:
     """Refuse a checkpoint whose place in this training's schedule is not known: its epochs have other steps."""
     data, max_epochs = options.data.init_args, options.trainer.max_epochs
-    given = None if data.splits is None else SplitFile.read(data.splits).keys
+    given: Mapping[str, Sequence[Any]] | None = None if data.splits is None else SplitFile.read(data.splits).keys
+    if data.split is not None:
+        path = RunDir(Path(options.run)).splits
+        if not path.is_file():  # a checkpoint of another run, with shares of images that are not read yet
+            return
+        split_of_run = PairSplit.load(path)
+        given = {split: split_of_run.ids(split).tolist() for split in SPLITS}
     shared, *own = (
         data[f"num_{split}"] if given is None else len(given.get(split, ())) for split in role_splits(data.role)
     )

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from memlight.data.files import Folder, Listing, list_images, open_files
+from memlight.data.files import Folder, Listing
+from memlight.data.layout import list_images
+from memlight.data.places import open_files
 from memlight.errors import UserError
 
 

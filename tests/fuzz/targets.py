@@ -18,7 +18,6 @@ import torch
 from PIL import Image, features
 
 from memlight.analyses.atypical.scores import ScoreFile
-from memlight.analyses.classmem.labels import LabelFile
 from memlight.analyses.patches.page import write_patches_page
 from memlight.analyses.registry import ANALYSES
 from memlight.analyses.sequence.reader import read_authors_results
@@ -27,7 +26,8 @@ from memlight.analyses.unitmem.browser.thumbnails import Thumbnails
 from memlight.analyses.unitmem.resume import UnitMemProgress
 from memlight.data.archives import read_index
 from memlight.data.decode import BROKEN, decode, header_size
-from memlight.data.files import open_images
+from memlight.data.labels import LabelFile
+from memlight.data.places import open_images
 from memlight.data.splits import LeftOut, PairSplit
 from memlight.errors import UserError
 from memlight.models.encoders import build_encoder, load_encoder

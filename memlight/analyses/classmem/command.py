@@ -1,7 +1,6 @@
 """`analyze.py classmem`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from memlight.errors import at_least
@@ -56,7 +55,6 @@ def classmem(
     run: str | None = None,
     member: Member = "candidate",
     layers: list[str] | None = None,
-    labels: str | None = None,
     options: ClassMemOptions = ClassMemOptions(),
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
@@ -71,7 +69,6 @@ def classmem(
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose units; random is the same architecture with the run's initial weights.
         layers: layers to measure; all that the encoder has if unset.
-        labels: CSV file with columns id,label or path,label; the data set's own classes if unset.
         options: how ClassMem is measured
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
@@ -81,21 +78,19 @@ def classmem(
     trained.require_for(member)
     split = options.split
     from memlight.analyses.classmem import ANALYSIS
-    from memlight.analyses.classmem.labels import LabelFile, own_labels
+    from memlight.analyses.classmem.labels import own_labels
     from memlight.analyses.classmem.study import classmem_tag, study_classmem
     from memlight.runs.released import open_chosen
 
     with open_chosen(run, released, trained, place) as opened:
         opened.require_images(split, argument="split")
-        file = None if labels is None else LabelFile.read(Path(labels))
         opened.views(options.view_set)  # refuses an unknown set before the encoder is loaded
         encoder = opened.encoder(member, trained.checkpoint)
         names = opened.layers(encoder, layers)
         opened.read_images()
-        source = opened.data.source
-        classes = own_labels(source, split) if file is None else file.classes(source)
+        classes = own_labels(opened.data, split)
         classes.require(split, opened.split.ids(split))
-        tag = results.tag or classmem_tag(member, split, trained.tag, labels)
+        tag = results.tag or classmem_tag(member, split, trained.tag, place.labels)
         at_once = opened.at_once(place.max_forward)
         with opened.log(ANALYSIS, tag, results.logger, options.seed) as log:
             study_classmem(encoder, opened.data, names, classes, options, log, max_forward=at_once)

@@ -67,7 +67,12 @@ def exchange(
         recipient = opened.encoder(member, trained.checkpoint)
         with about_the_donor(donor, root="donor_root"):
             other = read_run(
-                donor, root=donor_root, network=trained.network, external=place.external, device=opened.device
+                donor,
+                root=donor_root,
+                on_error=place.on_error,
+                network=trained.network,
+                external=place.external,
+                device=opened.device,
             )
             giver = other.encoder(member)
             other.require_images("shared", "external")

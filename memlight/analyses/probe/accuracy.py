@@ -96,7 +96,7 @@ def measure_accuracy(
 def accuracy_of(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], num_classes: int, options: ProbeFlags
 ) -> Accuracy:
-    """Evaluate features by a probe and neighbours.
+    """Evaluate features by a probe and neighbours; images without a class (-1) do not count.
 
     Args:
         train: features ``(N, D)`` and labels ``(N,)`` that probes are trained on.
@@ -104,9 +104,15 @@ def accuracy_of(
         num_classes: how many classes there are.
         options: neighbours and penalty.
     """
+    train, test = _labelled(*train), _labelled(*test)
     linear = linear_probe(*train, *test, num_classes=num_classes, l2=options.l2)
     nearest = knn_accuracy(*train, *test, k=options.k, temperature=options.temperature, num_classes=num_classes)
     return Accuracy(linear, nearest)
+
+
+def _labelled(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    has_class = labels >= 0
+    return (features, labels) if has_class.all() else (features[has_class], labels[has_class])
 
 
 def encoders_at_once(encoder: nn.Module, images: int) -> int:
