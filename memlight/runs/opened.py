@@ -213,22 +213,26 @@ class OpenedRun:
 
         Once the images are read. A line says how many test images have no class and are left out.
         """
-        argument, value = ("run", self.run.root) if self.data.root is None else ("root", Path(self.data.root))
         file = "give them with `labels=FILE`"
         if not self.data.classes:
-            return UserError(argument, value, "a probe needs images with classes (train/<class>/, test/<class>/)", file)
+            why = "a probe needs images with classes (train/<class>/, test/<class>/)"
+            return UserError(*self._place_of(self.probe_split), why, file)
         train, test = (self.data.labels_of(self.split.ids(split)) for split in (self.probe_split, "external"))
         for split, labels in ((self.probe_split, train), ("external", test)):
             if len(labels) and (labels < 0).all():
                 why = f"none of the {len(labels)} {self._called(split)} images has a class"
-                return UserError(argument, value, why, file)
+                return UserError(*self._place_of(split), why, file)
         if strange := sorted(set(test[test >= 0].tolist()) - set(train[train >= 0].tolist())):
             names = few_words(self.data.classes[number] for number in strange)
             why = f"{self._called('external')} images of classes that no {self._called(self.probe_split)} image has"
-            return UserError(argument, value, f"{why} ({names})", ["leave those images out", file])
+            return UserError(*self._place_of("external"), f"{why} ({names})", ["leave those images out", file])
         if (count := int((test < 0).sum())) and dist.rank() == 0:
             print(f"probe: {count} of {len(test)} {self._called('external')} images have no class and are left out")
         return None
+
+    def _place_of(self, split: str) -> tuple[str, object]:
+        """The argument that says where the images of a split are, and its value."""
+        return ("run", self.run.root) if self.data.root is None else ("root", Path(self.data.root))
 
     def _called(self, split: str) -> str:
         return split

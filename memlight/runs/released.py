@@ -138,13 +138,16 @@ class ReleasedRun(OpenedRun):
     def lacking_labels(self) -> UserError | None:
         """As of a run; and also where held-out images are of classes that the measured ones have not."""
         if self.data.strange_classes:
-            why = f"has images of classes that `images` has not ({few_words(self.data.strange_classes)})"
+            why = f"has images of classes (folders) that `images` has not ({few_words(self.data.strange_classes)})"
             return UserError("held_out", self.data.held_out, why, ["leave those images out", "give `labels=FILE`"])
         if not self.data.classes:
             why = "images with classes (one folder each) are needed"
             return UserError("images", self.data.root, why, "give them with `labels=FILE`")
-        error = super().lacking_labels()
-        return error if error is None else error.renamed({"root": "images"})
+        return super().lacking_labels()
+
+    def _place_of(self, split: str) -> tuple[str, object]:
+        held_out = self.data.held_out if split == "external" else None
+        return ("images", self.data.root) if held_out is None else ("held_out", held_out)
 
     def _called(self, split: str) -> str:
         return {"candidate": "measured", "external": "held-out"}.get(split, split)

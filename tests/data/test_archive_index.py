@@ -7,7 +7,7 @@ import pytest
 
 from memlight.data import archives
 from memlight.data.archives import open_archive
-from memlight.data.files import open_files
+from memlight.data.places import open_files
 
 FILES = {f"set/é{i}.png": os.urandom(50 + i) for i in range(40)} | {"set/empty.png": b""}
 

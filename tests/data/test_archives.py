@@ -111,7 +111,10 @@ def test_the_later_of_two_files_of_a_name_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
 def test_compressed_tar_is_refused_with_the_way_out(tmp_path: Path, mode: str) -> None:
     path = make_tar(tmp_path / "a.tar.gz", mode)
-    with pytest.raises(UserError, match=r"^root=.*a\.tar\.gz.: a compressed archive .*decompress it"):
+    with pytest.raises(
+        UserError,
+        match=r"^root=.*a\.tar\.gz.: a compressed archive .*; unpack it with `mkdir .*/a && tar -xf .*a\.tar\.gz -C .*/a`$",
+    ):
         open_archive(str(path))
 
 

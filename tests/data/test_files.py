@@ -16,12 +16,12 @@ def test_train_and_test_directories_are_the_halves() -> None:
     assert test == Listing(["test/a/1.jpg"], [0], ["a", "b"])
 
 
-def test_val_stands_in_for_test() -> None:
+def test_val_is_a_test_half_too() -> None:
     train, test = list_images(["train/a/1.jpg", "train/b/1.jpg", "val/b/1.jpg", "val/c/1.jpg"])
     assert test == Listing(["val/b/1.jpg", "val/c/1.jpg"], [1, 2], ["a", "b", "c"])
     assert train.classes == ["a", "b", "c"]
     _, test = list_images(["train/a/1.jpg", "test/a/1.jpg", "val/a/2.jpg"])
-    assert test.names == ["test/a/1.jpg"]
+    assert test.names == ["test/a/1.jpg", "val/a/2.jpg"]
 
 
 def test_classes_without_halves_are_all_training_images() -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from memlight.data import decode as decoding
 from memlight.data.decode import decode_chunks
-from memlight.data.files import open_files
+from memlight.data.places import open_files
 
 
 @pytest.fixture

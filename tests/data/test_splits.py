@@ -96,9 +96,17 @@ def test_impossible_splits_name_the_argument(changes: dict[str, Any], flag: str)
         small(**changes)
 
 
-def test_external_images_without_a_test_half() -> None:
-    with pytest.raises(UserError, match=r"^external=10: there are 0 test images; .*test/ folder"):
-        PairSplit.make(100, 0, shared=5, candidate=5, independent=5, external=10)
+@pytest.mark.parametrize("order", ["random", "index"])
+def test_without_test_images_external_ones_are_training_images_that_are_held_out(order: str) -> None:
+    split = PairSplit.make(100, 0, shared=50, candidate=20, independent=20, external=8, order=order)
+    together = np.concatenate([split.ids(name) for name in SPLITS])
+    assert len(split.external) == 8 and len(set(together.tolist())) == len(together) == 98 and together.max() < 100
+    more = split.with_external(10)
+    assert set(split.external) < set(more.external) and not set(more.external) & set(split.own_ids("all"))
+    with pytest.raises(UserError, match=r"^external=11: there are no test images, and 10 images that neither"):
+        split.with_external(11)
+    with pytest.raises(UserError, match=r"^shared=50: .* 101 images are wanted, .* 100 training images, of which `ext"):
+        PairSplit.make(100, 0, shared=50, candidate=20, independent=20, external=11)
     assert PairSplit.make(100, 0, shared=5, candidate=5, independent=5, external=0).external.size == 0
 
 

@@ -442,7 +442,14 @@ def test_what_cannot_be_probed_names_the_flag(pets, photos, others, tmp_path, ca
     for images, words in (
         ([f"--images={photos}"], "--held-out: 0 images; at least 1 are needed"),
         ([f"--images={photos}", f"--held-out={others}"], f"--images {photos}: images with classes"),
-        ([f"--images={pets}", f"--held-out={others}"], "--held-out: has images of classes (folders) that --images has"),
+        (
+            [f"--images={pets}", f"--held-out={others}"],
+            f"--held-out {others}: none of the 4 held-out images has a class; give them with --labels FILE.",
+        ),
+        (
+            [f"--images={pets}", f"--held-out={paint(tmp_path / 'more', ['ant/0.png', 'cat/1.png'])}"],
+            f"--held-out {tmp_path / 'more'}: has images of classes (folders) that --images has not (ant); leave",
+        ),
     ):
         assert main(["probe", *images, *own]) == 2
         assert capsys.readouterr().err.startswith(f"error: {words}")

@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from torch import nn
 
 from memlight import dist
 from memlight.analyses.patches.command import ExtractorFlags, PatchFlags, WorkFlags
-from memlight.errors import named
+from memlight.errors import UserError, named
+from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import encoder_spec
 from memlight.models.foreign import load_weights
 from memlight.models.weight_files import read_record, weights_sha256
@@ -52,6 +54,7 @@ def run_extraction(out: Path, extractor: ExtractorFlags, patches: PatchFlags, wo
     side = input_size if mode == "token" else patches.picture_size
     picture_size = images.common_size() if side is None else (side, side)
     require_fitting(grid, *picture_size)
+    require_encoder_takes(encoder, input_size, partial(UserError, "image_size", input_size))
     extraction = {
         "extractor": spec.name,
         "architecture": asdict(spec),

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from memlight.analyses.classmem.labels import ClassLabels, LabelFile, own_labels
+from memlight.analyses.classmem.labels import ClassLabels, own_labels
 from memlight.data.datasets import open_sources
+from memlight.data.images import ImageDataModule
+from memlight.data.labels import LabelFile
 from memlight.data.sources import JoinedSource, MemorySource
 from memlight.errors import UserError
 
@@ -21,7 +23,14 @@ def source(classes: bool = True) -> JoinedSource:
 
 def read(path: Path, text: str, images: JoinedSource | None = None) -> ClassLabels:
     path.write_text(text)
-    return LabelFile.read(path).classes(images or source())
+    return ClassLabels(*LabelFile.read(path).classes(images or source()), path)
+
+
+def holding(images: JoinedSource) -> ImageDataModule:
+    """A data module that has read these images."""
+    data = ImageDataModule()
+    data._source = images
+    return data
 
 
 def test_whole_numbers_are_in_their_order_and_words_in_the_alphabet(tmp_path: Path) -> None:
@@ -54,7 +63,7 @@ def test_files_are_named_by_path(tree: Path, tmp_path: Path, memory_limit_gb: fl
     [
         ("", "the first line must name the columns id,label"),
         ("0,cat\n", "the first line must name the columns id,label"),
-        ("id,class\n0,cat\n", "the first line must name the columns id,label"),
+        ("id,kind\n0,cat\n", "the first line must name the columns id,label"),
         ("id,label\n0,cat\n1\n", "row 3 has no id or no label: '1'"),
         ("id,label\n0,\n", "row 2 has no id or no label: '0,'"),
         ("id,label\n,cat\n", "row 2 has no id or no label: ',cat'"),
@@ -98,11 +107,11 @@ def test_every_image_needs_a_class_and_every_class_an_image(tmp_path: Path) -> N
 
 
 def test_classes_that_came_with_the_images() -> None:
-    labels = own_labels(source(), "candidate")
+    labels = own_labels(holding(source()), "candidate")
     assert (labels.names, labels.by_id.tolist()) == (["cat", "dog"], [0, 1, 1, 0, 0, 1])
     with pytest.raises(UserError, match=r"^split='candidate': no image of 1 of 2 classes \(class dog"):
         labels.require("candidate", np.array([0, 3]))
     with pytest.raises(
         UserError, match=r"^split='shared': these images have no classes; give some with `labels=FILE.csv`"
     ):
-        own_labels(source(classes=False), "shared")
+        own_labels(holding(source(classes=False)), "shared")

@@ -226,7 +226,7 @@ def test_results_are_told_apart() -> None:
     ("flags", "content", "words"),
     [
         (["--labels={file}"], None, "--labels {file}: cannot be read"),
-        (["--labels={file}"], "image,class\n", "--labels {file}: the first line must name"),
+        (["--labels={file}"], "image,kind\n", "--labels {file}: the first line must name"),
         (["--labels={file}"], "id,label\n100000,a\n", "--labels {file}: no such image: id 100000; ids go from 0"),
         (["--labels={file}"], "id,label\n0,a\n", "--labels {file}: candidate split: 1"),
         (["--split=candidate"], None, "--split candidate: no image of "),
