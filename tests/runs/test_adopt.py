@@ -9,11 +9,12 @@ import torch
 from torchvision.models import resnet18
 
 from memlight.analyze import main
+from memlight.cli import main as train_main
 from memlight.data.splits import SPLITS, PairSplit
 from memlight.models.encoders import read_metadata
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
-from tests.tiny_pair import ROLES, TinyPair, analyze, encoder_state, read_tables
+from tests.tiny_pair import ROLES, TinyPair, analyze, encoder_state, fit, read_tables
 
 DIGITS = ["--dataset=digits", "--resize=16", "--image-size=16", "--encoder=resnet9"]
 AS_TRAINED = ["--views=simclr", "--mean", "0.5", "0.5", "0.5", "--std", "0.5", "0.5", "0.5", "--dealt=random"]
@@ -69,7 +70,16 @@ def test_an_adopted_pair_measures_as_the_same_pair_trained_here(
     [
         ["unitmem"],
         ["prune", "--ratios=0.2", "--modes=top", "--layers=layer8"],
-        ["unit", "--layer=layer8", "--unit=3", "--ids", "{candidate}", "--objective=activation", "--context=8", "--epochs=1"],
+        [
+            "unit",
+            "--layer=layer8",
+            "--unit=3",
+            "--ids",
+            "{candidate}",
+            "--objective=activation",
+            "--context=8",
+            "--epochs=1",
+        ],
         ["probe"],
         ["classmem", "--split=shared"],
         ["dejavu"],
@@ -105,6 +115,20 @@ def test_the_same_again_is_nothing_new_and_another_is_refused(
     assert main(["adopt", f"--run={run}", *flags, "--dealt=unknown"]) == 2
     assert "another pair was adopted here (adopted.dealt: random, now unknown)" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_an_adopted_pair_is_not_trained_here(
+    theirs: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(theirs[0]) == 2
+    assert "holds a pair that was trained elsewhere; choose another --run" in capsys.readouterr().err
+    assert train_main(["removal", f"--run={theirs[0]}", "--remove=3"]) == 2
+    assert "its encoders were trained elsewhere" in capsys.readouterr().err
+    assert analyze(theirs[0], "layermem", "--view-epoch=1") == 2
+    assert "the views of their training cannot be made again" in capsys.readouterr().err
+    candidate = PairSplit.load(RunDir(theirs[0]).splits).candidate[0]
+    assert analyze(theirs[0], "unit", "--layer=layer8", "--unit=3", "--ids", str(candidate), "--context=8") == 2
+    assert "no candidate/checkpoints/last.ckpt" in capsys.readouterr().err
 
 
 def half(folder: Path, flags: list[str]) -> list[str]:
