@@ -54,7 +54,7 @@ def everything(
 
     own = LayerMemOptions(views=options.views, view_set=options.view_set, seed=options.seed)
     with open_run(run, place, network=trained.network) as opened:
-        opened.require_images("candidate", "independent")
+        opened.require_groups()
         opened.views(options.view_set)  # refuses an unknown set before the encoders are loaded
         encoders = opened.pair(trained.checkpoint)
         names = opened.layers(encoders[0], layers)
