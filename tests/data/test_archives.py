@@ -111,10 +111,8 @@ def test_the_later_of_two_files_of_a_name_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
 def test_compressed_tar_is_refused_with_the_way_out(tmp_path: Path, mode: str) -> None:
     path = make_tar(tmp_path / "a.tar.gz", mode)
-    with pytest.raises(
-        UserError,
-        match=r"^root=.*a\.tar\.gz.: a compressed archive .*; unpack it with `mkdir .*/a && tar -xf .*a\.tar\.gz -C .*/a`$",
-    ):
+    line = r"mkdir \S*/a && tar -xf \S*a\.tar\.gz -C \S*/a"
+    with pytest.raises(UserError, match=rf"^root=.*a\.tar\.gz.: a compressed archive .*; unpack it with `{line}`$"):
         open_archive(str(path))
 
 
