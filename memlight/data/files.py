@@ -149,6 +149,11 @@ def common_depth(names: list[str]) -> int:
     return shared.index(False) if False in shared else len(shared)
 
 
+def without_labels(facts: Iterable[str]) -> list[str]:
+    """The lines of `Listing.facts` that are not of classes: where a file tells other ones."""
+    return [line for line in facts if not line.removeprefix("held out: ").startswith("labels: ")]
+
+
 def few_words(places: Iterable[str], most: int = 5) -> str:
     """The first of some names, with dots where there are more."""
     first = list(islice(places, most + 1))

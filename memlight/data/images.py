@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from memlight.batch import ImageBatch, ViewBatch, ViewMaker
 from memlight.data.augment import Views
 from memlight.data.datasets import open_sources
-from memlight.data.files import few_words
+from memlight.data.files import few_words, without_labels
 from memlight.data.labels import LabelFile
 from memlight.data.loading import Batches, DrawnBatch, FixedOrder, Order, TrainingOrder, data_loader, opened
 from memlight.data.sizes import SplitSizes
@@ -238,17 +238,22 @@ class ImageDataModule(L.LightningDataModule):
     @property
     def facts(self) -> list[str]:
         """What somebody should know of how images, classes and splits were found, a line each; after `open`."""
-        lines = list(self.source.facts)
-        if self.label_file is not None:
-            lines = [line for line in lines if not line.startswith("labels: ")]
-            labels = self.source.labels
-            none = int((labels < 0).sum())
-            without = f", and {none} of {len(labels)} images have none" if none else ""
-            lines.append(f"labels: from {self.label_file.path.name}, {len(self.classes)} classes{without}")
+        own = self.source.facts if self.label_file is None else without_labels(self.source.facts)
+        lines = [*own, *self.label_facts]
         external = self.split.external
         if self.split.num_test == 0 and len(external) and self.split.order != "file":
             lines.append(f"external: {len(external)} of {self.split.num_train} images, held out: none are for tests")
         return lines
+
+    @property
+    def label_facts(self) -> list[str]:
+        """What the file says of the images that were read, in a line; none without a file."""
+        if self.label_file is None:
+            return []
+        labels = self.source.labels
+        none = int((labels < 0).sum())
+        without = f", and {none} of {len(labels)} images have none" if none else ""
+        return [f"labels: from {self.label_file.path.name}, {len(self.classes)} classes{without}"]
 
     def _relabel(self, source: JoinedSource, left_out: Sequence[str] = ()) -> None:
         """Take the classes of a file where one was given."""

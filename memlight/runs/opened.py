@@ -204,7 +204,8 @@ class OpenedRun:
             raise error
 
     def _leave_out_broken(self) -> None:
-        lines = self.data.leave_out_broken()
+        """Say which images those are, and which file gave classes."""
+        lines = [*self.data.leave_out_broken(), *self.data.label_facts]
         if dist.rank() == 0 and lines:
             print("\n".join(lines))
 

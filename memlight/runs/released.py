@@ -13,7 +13,7 @@ from torch import nn
 
 from memlight import dist
 from memlight.data.datasets import open_listing
-from memlight.data.files import Files, Listing, few_words
+from memlight.data.files import Files, Listing, few_words, without_labels
 from memlight.data.images import ImageDataModule
 from memlight.data.places import name_of, open_images, place_of
 from memlight.data.recipes import VIEW_SETS
@@ -441,7 +441,7 @@ class GivenImages(ImageDataModule):
         self.held_out = held_out
         if labels is not None:
             self.strange_classes = []
-            facts = [line for line in facts if "labels: " not in line]
+            facts = without_labels(facts)
         self.listed_facts = facts
         both = " ".join(listing.fingerprint() for _, listing in (self._measured, self._others))
         self._split = PairSplit.make(

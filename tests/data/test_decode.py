@@ -184,3 +184,30 @@ PNG = encoded(Image.fromarray(RGB))
 def test_broken_files_raise_what_is_caught(data: bytes) -> None:
     with pytest.raises(BROKEN):
         decode(data, (8, 8))
+
+
+@pytest.mark.parametrize("white", [255, 65_535])
+def test_whole_numbers_of_32_bits_in_a_tiff_are_refused(white: int) -> None:
+    ramp = np.tile(np.linspace(0, 1, 8), (8, 1))
+    file = io.BytesIO()
+    Image.fromarray((ramp * white).astype(np.int32)).save(file, "tiff")
+    with pytest.raises(OSError, match="whole numbers of 32 bits have no fixed range"):
+        decode(file.getvalue(), (8, 8))
+
+
+@pytest.mark.parametrize("kind", ["tiff", "png"])
+def test_whole_numbers_of_16_bits_are_scaled(kind: str) -> None:
+    ramp = np.tile(np.linspace(0, 1, 8), (8, 1))
+    file = io.BytesIO()
+    Image.fromarray((ramp * 65_535).astype(np.uint16)).save(file, kind)
+    assert np.array_equal(decode(file.getvalue(), (8, 8))[0], (ramp * 255).round())
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
+def test_formats_that_not_every_pillow_has(kind: str) -> None:
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow has no {kind}")
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 40, 40)).save(file, kind)
+    assert np.abs(decode(file.getvalue(), (8, 8)).reshape(3, -1).mean(1) - [200, 40, 40]).max() < 4

@@ -1,15 +1,18 @@
 """Archives as other systems and data sets make them: read, or refused with the line that unpacks them."""
 
+import builtins
 import io
 import shlex
 import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memlight.data.places import list_training_images, open_files, open_images
+from memlight.data.tables import TableImages
 from memlight.errors import UserError
 from tests.said import refused
 
@@ -76,3 +79,16 @@ def test_names_alone_are_enough_where_classes_do_not_matter(tree: Path) -> None:
     (tree / "dataset.json").write_text("{")  # which would be refused if it were read
     _, names = list_training_images(str(tree))
     assert len(names) == 9
+
+
+def test_without_the_library_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = builtins.__import__
+
+    def missing(name: str, *arguments: Any) -> Any:
+        if name == "datasets":
+            raise ImportError(name)
+        return found(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UserError, match=r"^root='hf:org/pets': needs the library datasets.*pip install 'memlight\[dat"):
+        TableImages("hf:org/pets")
