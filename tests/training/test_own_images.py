@@ -38,17 +38,10 @@ def untrained_pair(run: RunDir, data: ImageDataModule) -> None:
     data.split.save(run.splits)
     for role, seed in (("candidate", 1), ("independent", 2)):
         encoder = build_encoder("resnet9", image_size=16, seed=seed)
-        record = {"format": 1, "method": "simclr", "network": "encoder", "architecture": asdict(encoder_spec(encoder))}
-        record |= {
-            "layers": list_layers(encoder),
-            "init_seed": 0,
-            "role": role,
-            "epochs": 1,
-            "dataset": data.split.dataset,
-        }
-        record |= {
-            "split_sha256": data.split.sha256,
-            "views": data.views.spec(),
+        record = {
+            **{"format": 1, "method": "simclr", "network": "encoder", "layers": list_layers(encoder), "init_seed": 0},
+            **{"architecture": asdict(encoder_spec(encoder)), "role": role, "epochs": 1},
+            **{"dataset": data.split.dataset, "split_sha256": data.split.sha256, "views": data.views.spec()},
             "data": {**data.options(), "role": role},
         }
         run.member(role).dir.mkdir(parents=True)
