@@ -1,7 +1,8 @@
 """The images of a pair of encoders as a LightningDataModule: splits, training batches, views on the device."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,8 @@ class ImageDataModule(L.LightningDataModule):
             return
         path = RunDir(Path(self.run)).splits
         if path.exists():
-            PairSplit.load(path).require_equal(self.split, path)
+            with self.naming_skipped():
+                PairSplit.load(path).require_equal(self.split, path)
         elif self._rank == 0:
             self.split.save(path)
         self._settled = True
@@ -234,6 +236,16 @@ class ImageDataModule(L.LightningDataModule):
                 places, count = few_words(broken[id_] for id_ in lost), len(before.ids(split))
                 lines.append(f"left out: {len(lost)} of {count} {split} images cannot be decoded: {places}")
         return lines
+
+    @contextmanager
+    def naming_skipped(self) -> Iterator[None]:
+        """Where images are not those of a run, files that are left out since are a reason, which is then said."""
+        try:
+            yield
+        except UserError as error:
+            if self.skipped:
+                error.way_out.append(f"mend the files that are left out now ({few_words(self.skipped)})")
+            raise
 
     @property
     def facts(self) -> list[str]:

@@ -195,7 +195,8 @@ class OpenedRun:
             counts = [f"{split.num_train} and {split.num_test}" for split in (found, self.split)]
             same = "as many, but other or otherwise sorted ones" if counts[0] == counts[1] else counts[1]
             why = f"{counts[0]} training and test images; the run was trained on {same}"
-            raise UserError(argument, value, why, "say with `root` where those are")
+            with self.data.naming_skipped():
+                raise UserError(argument, value, why, "say with `root` where those are")
         if self.external is not None:
             self.data.set_external(self.external)
         self._leave_out_broken()

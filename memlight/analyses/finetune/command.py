@@ -54,6 +54,8 @@ def finetune(
 ) -> None:
     """Which layers are worth fine-tuning on another data set: accuracy by layers, beside a linear classifier alone.
 
+    --labels and --on-error are about the images that are fine-tuned on; no others are read.
+
     Args:
         run: run directory of a trained pair.
         target: the images that are fine-tuned on
@@ -113,7 +115,7 @@ def finetune(
         else:
             usable = finetunable_layers(encoder)
             arms = ranked_arms(rank_by, count or [1, 2, 3], layermem, usable, trials=trials, seed=chosen_seed)
-        images = read_target(opened.data, target, chosen_seed)
+        images = read_target(opened.data, target, chosen_seed, labels=place.labels, on_error=place.on_error)
         tag = results.tag or member_tag(member, trained.tag)
         with opened.log(ANALYSIS, tag, results.logger, seed) as log:
             study_finetune(

@@ -45,13 +45,17 @@ class Target(NamedTuple):
     test: ImageBatch
 
 
-def read_target(like: ImageDataModule, target: TargetFlags, seed: int) -> Target:
+def read_target(
+    like: ImageDataModule, target: TargetFlags, seed: int, *, labels: str | None = None, on_error: str = "raise"
+) -> Target:
     """Open a data set and draw the images that are used.
 
     Args:
         like: the images that the encoder was trained on; size and normalisation are taken from it.
         target: which data set, and how many of its images.
         seed: of the draws.
+        labels: file of classes; None for those that came with the images.
+        on_error: raise or skip, for files that cannot be decoded.
 
     Raises:
         UserError: it cannot be read, has no labels, fewer than two classes or test images, or a class without a
@@ -69,13 +73,17 @@ def read_target(like: ImageDataModule, target: TargetFlags, seed: int) -> Target
             num_candidate=0,
             num_independent=0,
             num_external=0,
+            labels=labels,
+            on_error=on_error,
             seed=seed,
             num_workers=like.num_workers,
         )
         data.open()
-        labels = data.source.labels.numpy()
+        if dist.rank() == 0 and data.facts:
+            print("\n".join(data.facts))
+        of_class = data.source.labels.numpy()
         first_test = len(data.source.train)
-        of_train, of_test = (np.flatnonzero(part >= 0) for part in np.split(labels, [first_test]))
+        of_train, of_test = (np.flatnonzero(part >= 0) for part in np.split(of_class, [first_test]))
         if data.num_classes < 2 or not len(of_train):
             why = "fine-tuning needs images of two classes or more (train/<class>/, test/<class>/)"
             raise UserError("dataset", target.dataset, why)
@@ -83,7 +91,7 @@ def read_target(like: ImageDataModule, target: TargetFlags, seed: int) -> Target
             why = f"has {len(of_test)} test images with a class; two or more are needed to test on"
             raise UserError("dataset", target.dataset, why)
         train = _drawn(of_train, target.train_images, seed)
-        if missing := sorted(set(range(data.num_classes)) - set(labels[train].tolist())):
+        if missing := sorted(set(range(data.num_classes)) - set(of_class[train].tolist())):
             why = f"class {data.classes[missing[0]]} has no image among {len(train)}"
             raise UserError("train_images", target.train_images, why, ["ask for more", "leave empty classes out"])
         return Target(data, _read(data, train), _read(data, _drawn(first_test + of_test, target.test_images, seed)))

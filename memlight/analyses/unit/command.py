@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from memlight.errors import at_least, positive
+from memlight.errors import UserError, at_least, positive
 from memlight.runs.flags import Place, Results
 
 Method = Literal["masked", "restore"]
@@ -95,6 +95,9 @@ def unit(
         require_unit(encoder, layer, options.unit)
         whole = method_of(opened, member, encoder) if options.objective == "training" else None
         opened.read_images()
+        if broken := [id_ for id_ in options.ids if id_ in opened.data.source.broken]:
+            why = f"its file cannot be decoded ({opened.data.source.broken[broken[0]]})"
+            raise UserError("ids", broken[0], why, "choose other images")
         tag = results.tag or unit_tag(member, opened.network, options.objective)
         with opened.log(ANALYSIS, tag, results.logger, None) as log:
             log.headline({"objective": options.objective, "split_of_ids": split_of_ids})

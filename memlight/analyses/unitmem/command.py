@@ -114,6 +114,7 @@ def unitmem(
                 "split_sha256": opened.split.sha256,
                 "held_out": place.external,
                 "layers": names,
+                **({"on_error": place.on_error} if place.on_error == "skip" else {}),
                 **options.decisive(opened.data),
             },
         )
