@@ -6,7 +6,6 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
-from pathlib import PurePosixPath
 from typing import Protocol
 
 from PIL import Image
@@ -124,12 +123,19 @@ class Listing:
 
 def is_image(name: str) -> bool:
     """Whether a file is taken for an image: by its ending; hidden ones, and what macOS adds to a zip, are not."""
-    return PurePosixPath(name).suffix.lower() in suffixes() and not is_hidden(name)
+    return ending(name) in suffixes() and not is_hidden(name)
+
+
+def ending(name: str) -> str:
+    """The ending of a file in lower case, with its dot; empty where it has none."""
+    base = name.rpartition("/")[2]
+    dot = base.rfind(".")
+    return base[dot:].lower() if 0 < dot < len(base) - 1 else ""
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file, or a directory that it is in, is hidden, or is what macOS adds to a zip."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return name.startswith(".") or "/." in name or ("__MACOSX" in name and "__MACOSX" in name.split("/"))
 
 
 @cache

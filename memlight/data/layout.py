@@ -3,10 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Literal
 
-from memlight.data.files import Listing, common_depth, few_words, is_hidden, is_image
+from memlight.data.files import Listing, common_depth, ending, few_words, is_hidden, is_image, suffixes
 
 Half = Literal["train", "test"]
 """Images to train on, or images to test on."""
@@ -204,7 +203,7 @@ def _store_in_numbers(names: Sequence[str], folder_of: Callable[[str], str]) -> 
         folder = folder_of(name)
         if not folder:
             continue
-        match = _LAST_NUMBER.search(PurePosixPath(name).stem)
+        match = _LAST_NUMBER.search(name.rpartition("/")[2].rpartition(".")[0])
         if not _NUMBERED.fullmatch(folder) or match is None:
             return False
         numbers.setdefault(folder, []).append(int(match[0]))
@@ -246,10 +245,8 @@ def _left_out(names: Iterable[str]) -> list[str]:
     """How many files of which endings are neither images nor what goes with them."""
     counts: Counter[str] = Counter()
     for name in names:
-        if is_hidden(name) or is_image(name):
-            continue
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix not in _COMPANIONS:
+        suffix = ending(name)
+        if suffix not in _COMPANIONS and suffix not in suffixes() and not is_hidden(name):
             counts[suffix] += 1
     if not counts:
         return []

@@ -4,10 +4,10 @@ import os
 import shlex
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from memlight.data.archives import open_archive
-from memlight.data.files import Files, Folder, Listing, is_hidden, is_image
+from memlight.data.files import Files, Folder, Listing, ending, is_hidden, is_image
 from memlight.data.labels import labels_beside
 from memlight.data.layout import list_images
 from memlight.data.shards import Shards
@@ -95,7 +95,7 @@ def _has_image(root: str) -> bool:
 
 
 def _no_images(root: str, names: Iterable[str]) -> UserError:
-    inner = sorted(name for name in names if PurePosixPath(name).suffix.lower() in _ARCHIVES and not is_hidden(name))
+    inner = sorted(name for name in names if ending(name) in _ARCHIVES and not is_hidden(name))
     if not inner:
         return UserError("root", root, "no images in it (looked for .jpg, .png, .webp and the like)")
     why = f"no images in it but {len(inner)} archives ({', '.join(inner[:3])}{', ...' * (len(inner) > 3)})"
