@@ -36,6 +36,7 @@ from memlight.metrics.knn import embed_many
 from memlight.metrics.layermem import LayerMemPass, LayerMemResult
 from memlight.metrics.unitmem import UnitMemPass, UnitMemResult
 from memlight.runs.analysis import Analysis
+from memlight.runs.flags import Place
 from memlight.runs.log import AnalysisLog, LoggerKind
 from memlight.runs.opened import OpenedRun
 
@@ -255,7 +256,8 @@ def study_everything(
         of_units = {m: begun(unitmem.ANALYSIS, _units_tag(m, tag, checkpoint)) for m in members_of(data)}
         classes_tag = tag or classmem_tag("candidate", "candidate", checkpoint, labels_file)
         of_classes = [begun(classmem.ANALYSIS, classes_tag)] if labels is not None else []
-        of_probes = [begun(probe.ANALYSIS, tag or checkpoint)] if probes else []
+        probes_tag = tag or Place(labels=labels_file).tag(checkpoint)
+        of_probes = [begun(probe.ANALYSIS, probes_tag)] if probes else []
         measured = measure_everything(encoders, data, layers, options, labels, max_forward=max_forward)
         for log, done in _counting([of_layers], measured.images):
             write_layermem(measured.layermem, data, options, log, opened.device)

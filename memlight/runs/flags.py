@@ -1,6 +1,7 @@
 """Flags that several commands share, and the checks of their values."""
 
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 from typing import Literal
 
 from memlight.errors import UserError, at_least
@@ -37,6 +38,15 @@ class Place:
         at_least(1, max_forward=self.max_forward)
         if self.external is not None:
             at_least(1, external=self.external)
+
+    def tag(self, *others: str | None) -> str | None:
+        """What tells results by the classes of a file apart from those by the images' own; None for these.
+
+        Args:
+            others: what else tells them apart.
+        """
+        by = None if self.labels is None else f"by-{PurePath(self.labels).stem}"
+        return "-".join(filter(None, (*others, by))) or None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from memlight.storage.tables import read_json, read_table
 from tests.tiny_pair import THREE_LAYERS, TinyPair, analyze, assert_same_tables
 
 SINGLE = {
-    "layermem": ("layermem", []),
+    "layermem": ("layermem", ["--labels=thirds.csv"]),
     "unitmem": ("unitmem", []),
     "unitmem-independent-on-independent": ("unitmem", ["--member=independent", "--split=independent"]),
     "classmem-by-thirds": ("classmem", ["--labels=thirds.csv"]),
-    "probe": ("probe", []),
+    "probe-by-thirds": ("probe", ["--labels=thirds.csv"]),
 }
 
 

@@ -1,6 +1,8 @@
 import math
 
+import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
 from memlight.errors import UserError
@@ -47,6 +49,25 @@ def test_images_must_have_the_classes_of_the_classifier() -> None:
     for found, words in ((0, "these images have no classes"), (10, "num_classes=3: the images have 10")):
         with pytest.raises(UserError, match=words):
             module.require_classes(found)
+
+
+def test_images_to_train_on_must_have_classes_and_some_of_those_to_validate_on() -> None:
+    module, labelled, mixed, none = small(), *(np.array(labels) for labels in ([0, 2, 1], [0, -1], [-1, -1]))
+    module.require_labels(labelled, mixed), module.require_labels(labelled, none[:0])
+    with pytest.raises(UserError, match=r"1 of 2 training images have no class; give their classes with `data.labels`"):
+        module.require_labels(mixed, labelled)
+    with pytest.raises(UserError, match=r"none of the 2 external images, .* `data.num_external=0`"):
+        module.require_labels(labelled, none)
+
+
+def test_images_without_a_class_do_not_count_in_the_loss() -> None:
+    module = small().eval()
+    batch = view_batch(4)
+    labels = batch.labels.clone()
+    labels[2:] = -1
+    some, _ = module.embed_and_loss(batch._replace(labels=labels))
+    alone = batch._replace(views=[view[:2] for view in batch.views], labels=labels[:2], ids=batch.ids[:2])
+    torch.testing.assert_close(some, module.embed_and_loss(alone)[0])
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_classes", 1), ("label_smoothing", 1.0), ("label_smoothing", -0.1)])

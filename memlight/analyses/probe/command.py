@@ -56,7 +56,8 @@ def probe(
     """How good the features are: a linear probe and nearest neighbours on the frozen encoders.
 
     Of a run both are trained on the shared images and tested on the external ones; of --encoder they are trained on
-    --images and tested on --held-out.
+    --images and tested on --held-out. Images without a class are left out, and a class of the test images that none to
+    train on has is refused.
 
     Args:
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
@@ -76,5 +77,5 @@ def probe(
         encoders = {name: opened.encoder(name, trained.checkpoint) for name in members or opened.members()}
         opened.read_images(labelled=True)
         options = evaluation.within(opened.at_once(place.max_forward))
-        with opened.log(ANALYSIS, results.tag or trained.tag, results.logger, None) as log:
+        with opened.log(ANALYSIS, results.tag or place.tag(trained.tag), results.logger, None) as log:
             study_probe(encoders, opened.data, options, log, train_split=opened.probe_split)

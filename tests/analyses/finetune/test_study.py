@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from memlight.analyses.finetune.arms import head_arm, named_arms, ranked_arms
 from memlight.analyses.finetune.columns import FINETUNE_EFFECTS, FINETUNE_TABLE
@@ -182,3 +183,21 @@ def test_images_without_classes_are_refused(digits: ImageDataModule, tmp_path: P
             Image.new("RGB", (16, 16)).save(tmp_path / part / f"{number}.png")
     with pytest.raises(UserError, match="dataset='folder': fine-tuning needs images of two classes or more"):
         read_target(digits, TargetFlags("folder", str(tmp_path), train_images=5, test_images=5), seed=0)
+
+
+def test_classes_of_a_file_are_those_of_the_images_that_are_fine_tuned_on(
+    digits: ImageDataModule, tmp_path: Path
+) -> None:
+    rows = []
+    for number in range(12):
+        name = f"{'train' if number < 8 else 'test'}/{number:02}.png"
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16), (20 * number, 0, 0)).save(tmp_path / name)
+        rows.append(f"{name},{'even' if number % 2 == 0 else 'odd'}")
+    (tmp_path / "train/07.png").write_bytes(b"broken")
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows, ""]))
+    target = TargetFlags("folder", str(tmp_path), train_images=8, test_images=4)
+    with pytest.warns(UserWarning, match="1 of 8 images are broken and left out"):
+        found = read_target(digits, target, 0, labels=str(tmp_path / "labels.csv"), on_error="skip")
+    assert found.data.classes == ["even", "odd"] and found.train.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert found.test.labels.tolist() == [0, 1, 0, 1]
