@@ -256,7 +256,7 @@ def study_everything(
         of_units = {m: begun(unitmem.ANALYSIS, _units_tag(m, tag, checkpoint)) for m in members_of(data)}
         classes_tag = tag or classmem_tag("candidate", "candidate", checkpoint, labels_file)
         of_classes = [begun(classmem.ANALYSIS, classes_tag)] if labels is not None else []
-        probes_tag = tag or Place(labels=labels_file).tag(checkpoint)
+        probes_tag = tag or Place(labels=labels_file).tag(checkpoint, own_classes=bool(data.source.train.classes))
         of_probes = [begun(probe.ANALYSIS, probes_tag)] if probes else []
         measured = measure_everything(encoders, data, layers, options, labels, max_forward=max_forward)
         for log, done in _counting([of_layers], measured.images):

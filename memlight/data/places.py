@@ -29,8 +29,8 @@ def place_of(root: str) -> str:
 
 
 def name_of(root: str) -> str:
-    """What images are called by where they are: the last part of the path."""
-    return os.path.basename(place_of(root).rstrip("/"))
+    """What images are called by where they are: the last part of the path, as it was given."""
+    return (root if root.startswith("hf:") else os.path.abspath(root)).rstrip("/").rpartition("/")[2]
 
 
 def open_files(root: str, kept_index: Path | None = None) -> Files:

@@ -39,13 +39,14 @@ class Place:
         if self.external is not None:
             at_least(1, external=self.external)
 
-    def tag(self, *others: str | None) -> str | None:
+    def tag(self, *others: str | None, own_classes: bool) -> str | None:
         """What tells results by the classes of a file apart from those by the images' own; None for these.
 
         Args:
             others: what else tells them apart.
+            own_classes: whether the images have any.
         """
-        by = None if self.labels is None else f"by-{PurePath(self.labels).stem}"
+        by = None if self.labels is None or not own_classes else f"by-{PurePath(self.labels).stem}"
         return "-".join(filter(None, (*others, by))) or None
 
 

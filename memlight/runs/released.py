@@ -254,8 +254,8 @@ def open_released(
         "warning": None if own else _foreign_images(encoder, flags),
         "init_seed": SEED,
         "views": data.views.spec(),
-        "images": name_of(str(flags.images)),
-        "held_out": None if flags.held_out is None else name_of(flags.held_out),
+        "images": Path(str(flags.images)).name,
+        "held_out": None if flags.held_out is None else Path(flags.held_out).name,
     }
     directory = RunDir(Path(run) if run else Path("runs") / re.sub(r"[^\w.-]+", "-", spec.name))
     directory.require_writable()
@@ -450,7 +450,7 @@ class GivenImages(ImageDataModule):
             candidate=counts[0],
             independent=0,
             external=counts[1],
-            dataset=f"{name_of(images)} {hashlib.sha256(both.encode()).hexdigest()[:16]}",
+            dataset=f"{name_of(place_of(images))} {hashlib.sha256(both.encode()).hexdigest()[:16]}",
         )
 
     def setup(self, stage: str | None = None) -> None:
@@ -471,7 +471,7 @@ class GivenImages(ImageDataModule):
     def _open(self, download: bool) -> JoinedSource:
         """At the size that the images share; for large views at theirs, so that nothing is decoded smaller."""
         size = (self.view_size, self.view_size) if self.view_size > _DECODED_LARGER_FROM else None
-        name, on_error = name_of(str(self.root)), "keep" if self.on_error == "skip" else "raise"
+        name, on_error = name_of(place_of(str(self.root))), "keep" if self.on_error == "skip" else "raise"
         with named(root="images"):
             measured = open_listing(name, *self._measured, size, on_error=on_error)
         with named(root="images" if self.held_out is None else "held_out"):

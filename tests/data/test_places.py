@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from memlight.data.places import list_training_images, open_files, open_images
+from memlight.data.datasets import open_sources
+from memlight.data.places import list_training_images, name_of, open_files, open_images, place_of
 from memlight.data.tables import TableImages
 from memlight.errors import UserError
 from tests.said import refused
@@ -92,3 +93,10 @@ def test_without_the_library_one_line_says_how_to_install_it(monkeypatch: pytest
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(UserError, match=r"^root='hf:org/pets': needs the library datasets.*pip install 'memlight\[dat"):
         TableImages("hf:org/pets")
+
+
+def test_a_linked_folder_is_called_as_it_was_given(tree: Path) -> None:
+    (tree.parent / "link").symlink_to(tree)
+    train, _ = open_sources("auto", str(tree.parent / "link"))
+    assert train.name == "link" and name_of(f"{tree}/") == "pets"  # the name is part of the hash of a run's splits
+    assert place_of(str(tree.parent / "link")) == str(tree.resolve())

@@ -62,7 +62,7 @@ def test_images_to_train_on_must_have_classes_and_some_of_those_to_validate_on()
 
 def test_images_without_a_class_do_not_count_in_the_loss() -> None:
     module = small().eval()
-    batch = view_batch(4)
+    batch = view_batch(16)
     labels = batch.labels.clone()
     labels[2:] = -1
     some, _ = module.embed_and_loss(batch._replace(labels=labels))

@@ -165,3 +165,25 @@ def test_a_patch_extractor_refuses_views_that_are_too_small(tmp_path: Path, caps
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --image-size 20: the encoder cannot take views of this size (")
     assert not (tmp_path / "store").exists()
+
+
+def test_parquet_files_of_hugging_face(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    (tmp_path / "pets/data").mkdir(parents=True)
+    for part, count in (("train", 24), ("test", 16)):
+        rows = {
+            "image": [{"bytes": png(number % 4, number + count), "path": None} for number in range(count)],
+            "label": [f"k{number % 4}" for number in range(count)],
+        }
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+        table = datasets.Dataset.from_dict(rows, features=features)
+        table.to_parquet(tmp_path / f"pets/data/{part}-00000-of-00001.parquet")
+    for images in (f"{tmp_path / 'pets'}", f"hf:{tmp_path / 'pets'}"):  # a name of Hugging Face may be a local folder
+        run = tmp_path / f"run{len(images)}"
+        probe(f"--images={images}", run=run)
+        assert result(run) == (1, 24, 16)
+        assert "images: 24 in train to train on, 16 in test to test on" in capsys.readouterr().out

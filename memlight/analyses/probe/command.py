@@ -77,5 +77,6 @@ def probe(
         encoders = {name: opened.encoder(name, trained.checkpoint) for name in members or opened.members()}
         opened.read_images(labelled=True)
         options = evaluation.within(opened.at_once(place.max_forward))
-        with opened.log(ANALYSIS, results.tag or place.tag(trained.tag), results.logger, None) as log:
+        tag = results.tag or place.tag(trained.tag, own_classes=bool(opened.data.source.train.classes))
+        with opened.log(ANALYSIS, tag, results.logger, None) as log:
             study_probe(encoders, opened.data, options, log, train_split=opened.probe_split)
