@@ -1,5 +1,6 @@
 """How much does each layer memorise? LayerMem, its controls and the contrast."""
 
+from memlight.analyses.columns_joined import JOINED, PICTURED
 from memlight.analyses.layermem.columns import (
     LAYERMEM_AGREEMENT,
     LAYERMEM_BLOCKS,
@@ -26,6 +27,8 @@ ANALYSIS = Analysis(
         "blocks": LAYERMEM_BLOCKS,
         "membership": MEMBERSHIP,
         "placebos": PLACEBOS,
+        "pictured": PICTURED,
+        "joined": JOINED,
     },
     heading="Where it memorises",
     section=later("memlight.analyses.layermem.section", "layermem_section"),
@@ -40,10 +43,12 @@ ANALYSIS = Analysis(
             "membership AUC, highest layer", interval=True, panel="membership AUC", chance=0.5
         ),
         "membership/auc_pair_peak_p": Number(),
+        "joined/last": Number(interval=True),
+        "joined/last_p": Number(),
     },
     words=("contrast/peak_layer", "membership/auc_pair_peak_layer"),
     by_layer="table",
-    beside=("membership",),
+    beside=("membership", "joined"),
     curves={
         "contrast": Curve("contrast", "contrast", interval=("contrast_low", "contrast_high")),
         "layermem": Curve("layermem", "LayerMem"),

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from memlight.analyses.columns_joined import joined_headline
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Column, Schema, columns, interval, titled
+from memlight.storage.schema import Column, Schema, columns, interval, path_of, titled
 
 LAYERMEM_TABLE: Schema = {
     "layer": Column(str, "layer"),
@@ -30,6 +31,7 @@ LAYERMEM_SAMPLES: Schema = {
     **columns(str, "layer"),
     **columns(float, "align_f", "align_g", "score"),
     **columns(float, "log_norm_f", "log_norm_g", "density_f", "density_g", optional=True),
+    **path_of("id"),
 }
 
 MEMBERSHIP: Schema = {
@@ -105,7 +107,7 @@ def headline(tables: Mapping[str, Any]) -> dict[str, float | str]:
         numbers |= _peak(table, "contrast", "contrast/peak")
     if "membership" in tables:
         numbers |= _peak(tables["membership"], "auc_pair", "membership/auc_pair_peak")
-    return numbers
+    return numbers | joined_headline(tables, "joined/last")
 
 
 def _peak(table: Mapping[str, Any], column: str, name: str) -> dict[str, float | str]:

@@ -13,6 +13,7 @@ from memlight.analyses.layermem.columns import (
     MEMBERSHIP,
     PLACEBOS,
 )
+from memlight.analyses.section_joined import joined_part, pictured_part
 from memlight.display import page
 from memlight.display.page import Cell, decimals, word
 from memlight.display.parts import drawn, figures, heading, section
@@ -174,7 +175,11 @@ def layermem_section(analysis: AnalysisDir) -> str:
     p = ("p", lambda row: Cell(f"{row['p']:.1e}", row["p"]))
     title = "Welch's t-test of the candidates' published scores against each control"
     html += page.folded(title, drawn(tests, LAYERMEM_TESTS, "layer", "control", "t", p))
-    return html + membership_part(membership, placebos) + figures(analysis)
+    joined_scores = joined_part(
+        analysis, "LayerMem", "the independent images, which only the other member was trained on"
+    )
+    pictured = pictured_part(analysis, "The most and the least memorised candidates, with their files")
+    return html + membership_part(membership, placebos) + joined_scores + figures(analysis) + pictured
 
 
 def membership_part(membership: Table, placebos: Table) -> str:
