@@ -10,6 +10,8 @@ from memlight.display.pictures import drawable
 from memlight.storage.tables import Table
 
 TENTHS = 10
+FEWEST_OF_TENTHS = 100
+"""Images of which the means of tenths are drawn."""
 
 
 @rc_context(STYLE)
@@ -51,9 +53,10 @@ def joined_by_layer(
     of_others, ours = joined_N[there], last_N[there]
     axes["B"].plot(of_others, ours, ".", color=BLUE, alpha=max(0.08, min(0.6, 300 / max(1, len(ours)))), ms=3)
     order = np.argsort(of_others, kind="stable")
-    parts = [part for part in np.array_split(order, TENTHS) if len(part)]
-    means = np.array([(of_others[part].mean(), ours[part].mean()) for part in parts])
-    axes["B"].plot(means[:, 0], means[:, 1], "o-", color=ORANGE, label="mean of a tenth of the images")
+    if len(order) >= FEWEST_OF_TENTHS:
+        parts = np.array_split(order, TENTHS)
+        means = np.array([(of_others[part].mean(), ours[part].mean()) for part in parts])
+        axes["B"].plot(means[:, 0], means[:, 1], "o-", color=ORANGE, label="mean of a tenth of the images")
+        axes["B"].legend(fontsize=8)
     axes["B"].set(title=f"Every image, {layers[-1]}", xlabel=drawable(name), ylabel=what)
-    axes["B"].legend(fontsize=8)
     return figure

@@ -121,8 +121,8 @@ def write_joined(
     last, first = measured.scores[:, -1], joined.of(measured.ids)[:, 0]
     caption = (
         f"Left: rank correlation of {measured.what} with the scores of {joined.file}; bars are 95 % intervals, each by "
-        f"itself. Right: every image of the {measured.split} split in the last row ({layers[-1]}), and the mean of "
-        "each tenth of the images."
+        f"itself. Right: every image of the {measured.split} split in the last row ({layers[-1]}), with "
+        "means of tenths of the images where there are enough."
     )
     figure = joined_by_layer(table, last, first, measured.what, joined.names[0])
     log.figure("joined", figure, caption)
