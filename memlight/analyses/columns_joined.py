@@ -31,11 +31,12 @@ PICTURED: Schema = {
 """The images of a figure, from the highest score on or from the lowest: ``which`` is most or least."""
 
 
-def joined_headline(tables: Mapping[str, Any], name: str) -> dict[str, float]:
-    """The correlation with the first score in the last row, with its own interval and its adjusted p, as ``name``."""
-    if "joined" not in tables:
-        return {}
-    table = tables["joined"]
+def joined_headline(table: Mapping[str, Any]) -> dict[str, float]:
+    """The correlation with the first score in the last row, with its own interval and its adjusted p.
+
+    Args:
+        table: columns ``JOINED``.
+    """
     scores = table["score"].tolist()
     row = scores.count(scores[0]) - 1
-    return {**with_ends(table, row, "spearman", name), f"{name}_p": float(table["p_adjusted"][row])}
+    return {**with_ends(table, row, "spearman", "joined/last"), "joined/last_p": float(table["p_adjusted"][row])}

@@ -117,7 +117,7 @@ def write_joined(
     table = joined_table(layers, measured, joined, control, data.seed)
     log.table("joined", table)
     log.headline({"joined_file": joined.file, "joined_words": joined.words})
-    log.headline(joined_headline({"joined": table}, "joined/last"))
+    log.headline(joined_headline(table))
     last, first = measured.scores[:, -1], joined.of(measured.ids)[:, 0]
     caption = (
         f"Left: rank correlation of {measured.what} with the scores of {joined.file}; bars are 95 % intervals, each by "

@@ -29,6 +29,9 @@ LABELS = ("label", "labels", "target", "targets", "tr_labels")
 MOST = 8
 """Scores that one file may have."""
 
+LONGEST = 60
+"""Letters in the name of a score, which stands in titles and tables."""
+
 ARGUMENT = "join"
 
 Floats = NDArray[np.float64]
@@ -164,6 +167,9 @@ def _scores(path: Path, columns: Columns) -> dict[str, Floats]:
         raise UserError(ARGUMENT, path, f"has no column of numbers{others}, so it has no score")
     if len(scores) > MOST:
         raise UserError(ARGUMENT, path, f"has {len(scores)} columns of numbers", f"leave {MOST} or fewer in it")
+    if unfit := [name for name in scores if not name.strip() or not name.isprintable() or len(name) > LONGEST]:
+        why = f"a score is called {unfit[0][:LONGEST]!r}; its name must have 1 to {LONGEST} letters in one line"
+        raise UserError(ARGUMENT, path, why)
     if not len(next(iter(scores.values()))):
         raise UserError(ARGUMENT, path, "names no image")
     return {name: np.where(np.isfinite(values), values, np.nan) for name, values in scores.items()}

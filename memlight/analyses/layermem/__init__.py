@@ -43,12 +43,10 @@ ANALYSIS = Analysis(
             "membership AUC, highest layer", interval=True, panel="membership AUC", chance=0.5
         ),
         "membership/auc_pair_peak_p": Number(),
-        "joined/last": Number(interval=True),
-        "joined/last_p": Number(),
     },
     words=("contrast/peak_layer", "membership/auc_pair_peak_layer"),
     by_layer="table",
-    beside=("membership", "joined"),
+    beside=("membership",),
     curves={
         "contrast": Curve("contrast", "contrast", interval=("contrast_low", "contrast_high")),
         "layermem": Curve("layermem", "LayerMem"),

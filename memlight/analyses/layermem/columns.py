@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from memlight.analyses.columns_joined import joined_headline
 from memlight.runs.analysis import with_ends
 from memlight.storage.schema import Column, Schema, columns, interval, path_of, titled
 
@@ -107,7 +106,7 @@ def headline(tables: Mapping[str, Any]) -> dict[str, float | str]:
         numbers |= _peak(table, "contrast", "contrast/peak")
     if "membership" in tables:
         numbers |= _peak(tables["membership"], "auc_pair", "membership/auc_pair_peak")
-    return numbers | joined_headline(tables, "joined/last")
+    return numbers
 
 
 def _peak(table: Mapping[str, Any], column: str, name: str) -> dict[str, float | str]:

@@ -18,11 +18,8 @@ ANALYSIS = Analysis(
             "unit contrast, last layer", interval=True, digits=4, panel="unit contrast, last layer"
         ),
         "own_max_share/last": Number("own-max share, last layer", interval=True, chance=0.5),
-        "joined/units": Number(interval=True),
-        "joined/units_p": Number(),
     },
     by_layer="layers",
-    beside=("joined",),
     curves={
         "unitmem": Curve("mean", "UnitMem", 3),
         "null": Curve("null_mean", "UnitMem of exchangeable images", 3),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memlight.analyses.columns_joined import JOINED, joined_headline
+from memlight.analyses.columns_joined import JOINED
 from memlight.runs.analysis import with_ends
 from memlight.storage.schema import Column, Schema, claimed, columns, interval, path_of, titled
 
@@ -123,4 +123,4 @@ def headline(tables: Mapping[str, Any]) -> dict[str, float]:
         numbers |= with_ends(layers, -1, "unit_contrast", "unit_contrast/last")
         columns_of = {"": "own_max_share", "_low": "own_max_low", "_high": "own_max_high"}
         numbers |= {f"own_max_share/last{end}": float(layers[column][-1]) for end, column in columns_of.items()}
-    return numbers | joined_headline(tables, "joined/units")
+    return numbers
