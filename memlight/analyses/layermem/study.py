@@ -11,6 +11,7 @@ from memlight.analyses.joined import Measured, write_joined
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, layer_agreement
 from memlight.analyses.layermem.chart import agreement_between_layers, layermem_by_block, layermem_by_depth
 from memlight.analyses.layermem.command import LayerMemOptions
+from memlight.analyses.layermem.design import design_of
 from memlight.analyses.layermem.membership import (
     Results,
     Scores,
@@ -145,7 +146,7 @@ def write_layermem(
     _agreement(results, log)
     _pictures(results["candidate"][layers[-1]], layers[-1], data, log, joined)
     if joined is not None:
-        own, other = (_measured(results, split) for split in ("candidate", "independent"))
+        own, other = (_measured(results, split) for split in ("candidate", design_of(results).control))
         write_joined(layers, own, joined, other, data, log)
     numbers = {**numbers_by_layer(table, "contrast", "layermem"), **numbers_by_layer(membership, "auc_pair")}
     log.headline(numbers)
@@ -160,9 +161,9 @@ def _membership(results: Results, scores: Scores, log: AnalysisLog) -> Table:
     log.table("membership", membership)
     log.table("placebos", placebos)
     caption = (
-        "Left: the chance that a candidate scores higher than an independent image, with the 95 % bands of each layer "
-        "by itself (inner) and of all layers at once (outer), and the attack with one reference. Right: what other "
-        "numbers give away, and halves of the shared and of the external images, which are chance."
+        f"Left: the chance that a candidate scores higher than an {design_of(results).control} image, with the 95 % "
+        "bands of each layer by itself (inner) and of all layers at once (outer), and the attack with one reference. "
+        "Right: what other numbers give away, and halves of the shared and of the external images, which are chance."
     )
     log.figure("membership", membership_by_depth(membership, placebos), caption)
     return membership
@@ -174,7 +175,11 @@ def _blocks(table: Table, results: Results, log: AnalysisLog) -> None:
     if len(blocks["block"]) == 0:
         return
     log.table("blocks", blocks)
-    log.figure("by_block", layermem_by_block(blocks), "Attention, MLP and both residual sums, block by block.")
+    log.figure(
+        "by_block",
+        layermem_by_block(blocks, design_of(results)),
+        "Attention, MLP and both residual sums, block by block.",
+    )
     if (difference := mlp_minus_attention(results)) is not None:
         ends = {"": difference.contrast, "_low": difference.low, "_high": difference.high, "_p": difference.p_adjusted}
         log.headline({f"mlp_minus_attention{end}": float(values[0]) for end, values in ends.items()})
@@ -218,7 +223,7 @@ def _pictures(
         words = [f"{score:+.3f}" for score in scores[rows].tolist()]
         captions = data.names.captions(shown, map(str, shown.tolist()), words, others)
         title = f"The candidates that score {'highest' if which == 'most' else 'lowest'} at {layer}"
-        caption = f"{title}: {data.names.under_pictures}, and score."
+        caption = f"{title}: {data.names.under_pictures}, and the score."
         shades = None
         if joined is not None:
             shades = joined.shades(shown, ids)
