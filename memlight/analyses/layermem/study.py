@@ -213,7 +213,7 @@ def _measured(results: Results, split: str) -> Measured:
 def _pictures(
     result: LayerMemResult, layer: str, data: ImageDataModule, log: AnalysisLog, joined: JoinedScores | None
 ) -> None:
-    """The candidates that score highest and lowest: figures, and a table with their paths."""
+    """The candidates that score highest and lowest: figures, and a table where more is known of them than an id."""
     ranked = as_array(result.scores.argsort(descending=True, stable=True))
     ids, scores = as_array(result.ids), as_array(result.scores).astype(np.float64)
     parts: list[Table] = []
@@ -233,4 +233,5 @@ def _pictures(
         part: Table = {"which": np.full(len(shown), which), "rank": np.arange(1, len(shown) + 1), "id": shown}
         part |= {"label": data.labels_of(shown), "score": scores[rows]}
         parts.append(part if joined is None else {**part, "joined": joined.of(shown)[:, 0]})
-    log.table("pictured", {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    if data.names.are_files or joined is not None:
+        log.table("pictured", {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
