@@ -9,11 +9,12 @@ import torch
 from torchvision.models import resnet18
 
 from memlight.analyze import main
+from memlight.cli import main as train_main
 from memlight.data.splits import SPLITS, PairSplit
 from memlight.models.encoders import read_metadata
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
-from tests.tiny_pair import ROLES, TinyPair, analyze, encoder_state, read_tables
+from tests.tiny_pair import ROLES, TinyPair, analyze, encoder_state, fit, read_tables
 
 DIGITS = ["--dataset=digits", "--resize=16", "--image-size=16", "--encoder=resnet9"]
 AS_TRAINED = ["--views=simclr", "--mean", "0.5", "0.5", "0.5", "--std", "0.5", "0.5", "0.5", "--dealt=random"]
@@ -69,11 +70,20 @@ def test_an_adopted_pair_measures_as_the_same_pair_trained_here(
     [
         ["unitmem"],
         ["prune", "--ratios=0.2", "--modes=top", "--layers=layer8"],
-        ["unit", "--layer=layer8", "--unit=3", "--ids", "{candidate}", "--objective=activation", "--epochs=1"],
+        [
+            "unit",
+            "--layer=layer8",
+            "--unit=3",
+            "--ids",
+            "{candidate}",
+            "--objective=activation",
+            "--context=8",
+            "--epochs=1",
+        ],
         ["probe"],
-        ["classmem", "--split=candidate"],
+        ["classmem", "--split=shared"],
         ["dejavu"],
-        ["finetune", "--layers=layer8", "--epochs=1"],
+        ["finetune", "--layers=layer8", "--epochs=1", "--dataset=digits", "--batch-size=32", "--trials=1"],
     ],
     ids=lambda command: command[0],
 )
@@ -92,7 +102,7 @@ def test_the_report_says_what_is_known(theirs: tuple[Path, list[str]]) -> None:
     for words in ("What was adopted", "candidate.pth", "dealt at random, as whoever gave the splits says", "not known"):
         assert words in page
     record = read_metadata(RunDir(theirs[0]).member("candidate").encoder)
-    assert record["adopted"]["prefix"] == "module.backbone" and record["method"] == "adopted"
+    assert record["adopted"]["prefix"] == "state_dict.module.backbone" and record["method"] == "adopted"
 
 
 def test_the_same_again_is_nothing_new_and_another_is_refused(
@@ -105,6 +115,20 @@ def test_the_same_again_is_nothing_new_and_another_is_refused(
     assert main(["adopt", f"--run={run}", *flags, "--dealt=unknown"]) == 2
     assert "another pair was adopted here (adopted.dealt: random, now unknown)" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_an_adopted_pair_is_not_trained_here(
+    theirs: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(theirs[0]) == 2
+    assert "holds a pair that was trained elsewhere; choose another --run" in capsys.readouterr().err
+    assert train_main(["removal", f"--run={theirs[0]}", "--remove=3"]) == 2
+    assert "its encoders were trained elsewhere" in capsys.readouterr().err
+    assert analyze(theirs[0], "layermem", "--view-epoch=1") == 2
+    assert "the views of their training cannot be made again" in capsys.readouterr().err
+    candidate = PairSplit.load(RunDir(theirs[0]).splits).candidate[0]
+    assert analyze(theirs[0], "unit", "--layer=layer8", "--unit=3", "--ids", str(candidate), "--context=8") == 2
+    assert "no candidate/checkpoints/last.ckpt" in capsys.readouterr().err
 
 
 def half(folder: Path, flags: list[str]) -> list[str]:
@@ -171,7 +195,7 @@ def test_plain_torchvision_code_and_lists_of_paths(tmp_path: Path, capsys: pytes
     said = capsys.readouterr().out
     assert "4 shared, 4 candidate, 4 independent, 6 external" in said and "(not said by you; see --views" in said
     assert "may not have been dealt (see --dealt) at random" in said
-    assert analyze(run, "layermem", "--layers=layer1", "layer4") == 0
+    assert analyze(run, "layermem", "--layers", "layer1", "layer4") == 0
     table = read_table(RunDir(run).analysis("layermem").table())
     assert np.isfinite(table["contrast"]).all()
 
@@ -196,7 +220,7 @@ def test_the_rule_of_the_authors_and_its_numbers(
         ({"--reference": "x.pth"}, "--independent, --reference: give one of the two"),
         ({"--splits": None}, "--splits, --order: say which image each encoder was trained on"),
         ({"--order": "index"}, "--splits, --order: say which image"),
-        ({"--num-shared": "3"}, "--num-shared 3: the file of `--splits` says which and how many"),
+        ({"--num-shared": "3"}, "--num-shared 3: the file of --splits says which and how many"),
         ({"--candidate": "missing.pth"}, "--candidate missing.pth: "),
         ({"--independent": "{candidate}"}, "holds the very weights of the candidate, so nothing can differ"),
         ({"--encoder": "resnet18"}, "--candidate "),
