@@ -131,7 +131,7 @@ def write_joined(
     for name, which, rows in (("highest", "highest", order[:PICTURED]), ("lowest", "lowest", order[::-1][:PICTURED])):
         ids = measured.ids[rows]
         words = [f"{value:.3g}" for value in first[rows].tolist()]
-        captions = data.names.captions(ids, map(str, ids.tolist()), words, [f"({v:+.3g})" for v in last[rows].tolist()])
+        captions = data.names.captions(ids, map(str, ids.tolist()), words, [f"({v:.3g})" for v in last[rows].tolist()])
         title = f"The {measured.split} images with the {which} {joined.names[0]}"
         beside = f"{data.names.under_pictures}, {joined.names[0]}, and in brackets {measured.what} at {layers[-1]}."
         log.figure(

@@ -29,16 +29,18 @@ def joined_part(analysis: AnalysisDir, what: str, control: str) -> str:
     if not path.is_file():
         return ""
     table, made = read_table(path, JOINED), read_json(analysis.summary, Summary)["headline"]
+    controlled = bool(np.isfinite(table["control"]).any())
+    beside = f"The control is the same correlation among {control}; what is as large there is not memory. "
     explained = page.paragraph(
         f"Scores that others computed of the same images, from {printable(str(made.get('joined_file', 'a file')))}"
         f"{_matched(made)}. A rank correlation says that both order the images alike, and not why: images that are "
-        "striking for every encoder are so for others' scores too. The control is the same correlation among "
-        f"{control}; what is as large there is not memory. Rows are tested together by dealing the joined scores to "
+        "striking for every encoder are so for others' scores too. "
+        f"{beside if controlled else ''}Rows are tested together by dealing the joined scores to "
         "the images at random (max-T): where they have nothing in common, a sentence names a row in at most 5 of 100 "
         "cases. Intervals are 95 %, each by itself.",
         "soft",
     )
-    shown = [name for name in JOINED if JOINED[name].title]
+    shown = [name for name in JOINED if JOINED[name].title and (controlled or "control" not in name)]
     return (
         "<h3>Scores of others</h3>"
         + page.paragraph(joined_words(table, what))

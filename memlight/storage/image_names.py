@@ -25,7 +25,7 @@ IMAGES: Schema = {
 for, since hashing would read them all.
 """
 
-LETTERS = 14
+LETTERS = 12
 """Of a name under a picture: as many as are about as wide as the picture."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
+from memlight.analyses.chart_joined import joined_by_layer
 from memlight.analyses.columns_joined import JOINED, PICTURED
 from memlight.analyses.joined import Measured, joined_table
 from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
@@ -63,6 +64,22 @@ def test_what_goes_together_is_named_with_the_other_score_left_out() -> None:
     assert words.startswith("LayerMem and mem are correlated in layer2 (40 images, 6 correlations tested together")
     assert "rank correlation \N{MINUS SIGN}0.9" in words
     assert "No rank correlation between LayerMem and csl is measured" in words
+
+
+@pytest.mark.parametrize(("images", "scores"), [(40, 1), (400, 3)])
+def test_the_chart_has_a_line_for_each_score_and_every_image(images: int, scores: int) -> None:
+    rng = np.random.default_rng(5)
+    ours, names = rng.normal(size=(images, 4)), [f"score $ {number}" for number in range(scores)]
+    values = rng.normal(size=(images, scores))
+    values[:7, 0] = np.nan
+    control = Measured("independent", np.arange(images), -ours, "LayerMem")
+    measured = Measured("candidate", np.arange(images), ours, "LayerMem")
+    table = joined_table([f"layer{n}" for n in range(4)], measured, others(values, *names), control, 0)
+    np.testing.assert_allclose(table["control"], -table["spearman"])
+    left, right = joined_by_layer(table, ours[:, -1], values[:, 0], "LayerMem", names[0]).axes
+    assert len(left.containers) == scores and "control images" in [text.get_text() for text in left.get_legend().texts]
+    assert len(right.lines[0].get_xdata()) == images - 7
+    assert len(right.lines) == (2 if images >= 100 else 1)  # means of tenths where there are enough images
 
 
 # The commands

@@ -50,10 +50,10 @@ def test_a_run_without_the_file_has_no_names_and_an_edited_one_is_refused(tmp_pa
 
 def test_what_stands_under_a_picture() -> None:
     names = ImageNames(["a/n01440764_10026.JPEG", "b/c.png", "two\nlines\udc80.png"], are_files=True)
-    assert names.short([0, 1]) == ["n01440\N{HORIZONTAL ELLIPSIS}26.JPEG", "c.png"]
+    assert names.short([0, 1]) == ["n0144\N{HORIZONTAL ELLIPSIS}6.JPEG", "c.png"]
     assert names.captions([1, 0], ["1", "0"], ["+0.5", ""]) == [
         "c.png\n1\n+0.5",
-        "n01440\N{HORIZONTAL ELLIPSIS}26.JPEG\n0",
+        "n0144\N{HORIZONTAL ELLIPSIS}6.JPEG\n0",
     ]
     assert "\n" not in names.short([2], 40)[0] and "\udc80" not in names.short([2], 40)[0]
     assert names.under_pictures == "name and id"

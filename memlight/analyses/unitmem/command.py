@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 FOLLOW_UPS: list[Callable[..., None]] = []
 """What else is asked of a released encoder once its units are measured; other questions add themselves to this list.
 
-Each is called as ``follow_up(opened, encoder, measured, split, max_forward, logger)``: the run with its images read,
-the encoder, the directory of the result, and values of the command's flags."""
+Each is called as ``follow_up(opened, encoder, measured, split, max_forward, logger, joined)``: the run with its images
+read, the encoder, the directory of the result, values of the command's flags, and scores of others, or None."""
 
 
 @dataclass(frozen=True)
@@ -133,4 +133,4 @@ def unitmem(
             measure(encoder, opened.data, names, options, log)
             write_thumbnails(opened.data, log)
         for follow_up in FOLLOW_UPS if released.given else ():
-            follow_up(opened, encoder, log.final, split, place.max_forward, results.logger)
+            follow_up(opened, encoder, log.final, split, place.max_forward, results.logger, joined)

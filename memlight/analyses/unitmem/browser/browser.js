@@ -55,7 +55,7 @@
     return made;
   }
 
-  const MOST_LETTERS = 16;
+  const MOST_LETTERS = 14;
   const pathOf = image => data.paths?.[image] ?? null;
 
   /** The name of an image's file, shortened in the middle; null where it is not known. */

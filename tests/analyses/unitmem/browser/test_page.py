@@ -139,5 +139,5 @@ def test_an_address_opens_what_it_names(tmp_path: Path) -> None:
 def test_pictures_have_the_names_of_their_files(tmp_path: Path) -> None:
     paths = [f"train/cat/<b>image-{i}-of-a-long-series.png" for i in range(max(IDS) + 1)]
     first, image = walk(tmp_path, "", 'await step(() => location.hash = "#unitmem/image:23");', paths)
-    assert "<b>imag\N{HORIZONTAL ELLIPSIS}ries.pngid 3of 1 unit" in first["text"]
+    assert "<b>ima\N{HORIZONTAL ELLIPSIS}ies.pngid 3of 1 unit" in first["text"]
     assert image["title"] == "Image 23" and "train/cat/<b>image-23-of-a-long-series.png" in image["text"]
