@@ -156,8 +156,8 @@ class ImageDataModule(L.LightningDataModule):
         if run.splits.exists():
             PairSplit.load(run.splits).require_equal(self.split, run.splits)
         elif self._rank == 0:
+            write_images(run, self.source, self.split)  # first, so that a run with splits has it after a kill, too
             self.split.save(run.splits)
-            write_images(run, self.source, self.split)
         self._settled = True
 
     def open(self) -> None:

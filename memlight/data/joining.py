@@ -87,9 +87,10 @@ def join_scores(file: ScoreFile, source: JoinedSource, names: ImageNames) -> Joi
         UserError: images cannot be told from what the file says, there are others than it speaks of, an image has two
             different scores, or the labels say that the images are in another order.
     """
-    ids, words = _ids(file, source, names)
+    by_path = file.paths is not None and (names.are_files or file.ids is None)
+    ids, words = _ids(file, source, names, by_path)
     there = ids >= 0
-    words += _compare_labels(file, source, ids)
+    words += _compare_labels(file, source, ids, by_path)
     scores = _by_image(file, ids[there], {name: values[there] for name, values in file.scores.items()})
     values = np.full((len(source), len(scores)), np.nan)
     for column, (_, (known, of_score)) in enumerate(scores.items()):
@@ -97,9 +98,9 @@ def join_scores(file: ScoreFile, source: JoinedSource, names: ImageNames) -> Joi
     return JoinedScores(file.path.name, list(scores), values, words)
 
 
-def _ids(file: ScoreFile, source: JoinedSource, names: ImageNames) -> tuple[Ids, str]:
+def _ids(file: ScoreFile, source: JoinedSource, names: ImageNames, by_path: bool) -> tuple[Ids, str]:
     """The id of every row, -1 for images that are not of this data set, and how they were found."""
-    if file.paths is not None and (names.are_files or file.ids is None):
+    if by_path and file.paths is not None:
         ids = _ids_of_paths(file, file.paths, names)
         return ids, f"{int((ids >= 0).sum())} of {len(ids)} rows matched by path"
     if file.ids is not None:
@@ -172,7 +173,7 @@ def _by_image(file: ScoreFile, ids: Ids, scores: dict[str, Floats]) -> dict[str,
     return kept
 
 
-def _compare_labels(file: ScoreFile, source: JoinedSource, ids: Ids) -> str:
+def _compare_labels(file: ScoreFile, source: JoinedSource, ids: Ids, by_path: bool) -> str:
     """How many labels differ, in words that follow how rows were matched.
 
     Raises:
@@ -191,7 +192,11 @@ def _compare_labels(file: ScoreFile, source: JoinedSource, ids: Ids) -> str:
         return f"; {differ} of {len(ours)} labels differ"
     if _differ_otherwise_numbered(theirs, ours) <= NOISE * len(ours):
         return "; labels agree, but classes are numbered otherwise"
-    why = f"{differ} of {len(ours)} labels differ from those of the data set, so its images are in another order"
+    found = f"{differ} of {len(ours)} labels differ from those of the data set"
+    if by_path:
+        why = f"{found}, so its paths are of other images"
+        raise UserError(ARGUMENT, file.path, why, "leave the labels out of it if the images are these")
+    why = f"{found}, so its images are in another order"
     raise UserError(ARGUMENT, file.path, why, "write it as a CSV file with the columns path and score, without labels")
 
 

@@ -122,7 +122,7 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
             name: _repeated(column) if schema[name].long else _typed(schema[name].kind, column)
             for name, column in by_name.items()
         }
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise UserError("run", None, f"{path} was edited ({error})", _AGAIN) from error
 
 

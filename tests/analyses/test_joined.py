@@ -172,6 +172,26 @@ def test_a_run_without_a_list_of_its_images_gets_the_same_one(joined: RunDir, tm
     assert run.images.read_bytes() == joined.images.read_bytes()
 
 
+def test_half_a_pair_has_external_images_as_its_control(trained: RunDir, tmp_path: Path) -> None:
+    """Of an adopted pair, whose images are listed by its first analysis."""
+    split = read_json(trained.splits, dict)
+    rows = [f"{id_},{name}" for name in ("candidate", "external") for id_ in split[name]]
+    (tmp_path / "splits.csv").write_text("\n".join(["id,split", *rows]) + "\n")
+    (tmp_path / "s.csv").write_text(
+        "id,mem\n" + "".join(f"{row.partition(',')[0]},{n % 7}\n" for n, row in enumerate(rows))
+    )
+    weights = [str(trained.member(role).encoder) for role in ("candidate", "independent")]
+    flags = ["--candidate", weights[0], "--reference", weights[1], "--dataset", "digits", "--resize", "16"]
+    assert main(["adopt", *flags, "--splits", str(tmp_path / "splits.csv"), "--run", str(tmp_path / "half")]) == 0
+    run = RunDir(tmp_path / "half")
+    assert analyze(run.root, "layermem", "--layers", "layer1", "--join", str(tmp_path / "s.csv")) == 0
+    table = read_table(run.analysis("layermem").table("joined"), JOINED)
+    assert (table["n"][0], table["n_control"][0]) == (16, 15) and np.isfinite(table["control"]).all()
+    listed = read_table(run.images, IMAGES)
+    assert np.array_equal(np.flatnonzero(listed["split"] == "candidate"), np.sort(split["candidate"]))
+    assert analyze(run.root, "report") == 0 and "which neither encoder was trained on" in run.report.read_text()
+
+
 @pytest.mark.parametrize("command", ["layermem", "unitmem", "images"])
 def test_another_order_is_refused_before_anything_is_written(
     joined: RunDir, file: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]

@@ -138,6 +138,13 @@ def test_another_order_of_the_images_is_refused_with_how_many_labels_differ(tmp_
         joined(saved(tmp_path / "s.npz", labels=shuffled, scores=MEM))
 
 
+def test_paths_of_other_images_are_refused(tmp_path: Path) -> None:
+    rows = [f"{PATHS[i]},{MEM[i]},{(LABELS[i] + i) % CLASSES}" for i in range(TRAIN)]
+    (tmp_path / "s.csv").write_text("\n".join(["path,mem,label", *rows]) + "\n")
+    with refused("45 of 60 labels differ .*, so its paths are of other images; leave the labels out"):
+        joined(tmp_path / "s.csv")
+
+
 def test_more_than_one_wrong_label_in_a_hundred_is_refused(tmp_path: Path) -> None:
     labels = LABELS[:TRAIN].copy()
     labels[3] = (labels[3] + 1) % CLASSES

@@ -46,6 +46,9 @@ def test_a_run_without_the_file_has_no_names_and_an_edited_one_is_refused(tmp_pa
     path.write_text(path.read_text().replace("\n1,", "\n7,"))
     with pytest.raises(UserError, match="its ids do not count from 0; delete it"):
         ImageNames.read(path)
+    path.write_text(path.read_text().replace("\n7,", f"\n{10**30},"))
+    with pytest.raises(UserError, match="was edited"):
+        ImageNames.read(path)
 
 
 def test_what_stands_under_a_picture() -> None:
