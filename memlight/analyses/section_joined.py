@@ -6,15 +6,13 @@ import numpy as np
 
 from memlight.analyses.columns_joined import JOINED, PICTURED
 from memlight.display import page
-from memlight.display.page import decimals, word
-from memlight.display.parts import Shown, drawn
+from memlight.display.page import decimals
+from memlight.display.parts import drawn
 from memlight.display.words import joined, named_above, together
 from memlight.storage.image_names import printable
 from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir
 from memlight.storage.tables import Table, read_json, read_table
-
-FILE: Shown = ("file", lambda row: word(printable(row["path"])))
 
 
 def joined_part(analysis: AnalysisDir, what: str, control: str) -> str:
@@ -87,5 +85,4 @@ def pictured_part(analysis: AnalysisDir, title: str) -> str:
     if not path.is_file():
         return ""
     table = read_table(path, PICTURED)
-    columns = [name for name in ("which", "rank", "id", "label", "score", "joined") if name in table]
-    return page.folded(title, drawn(table, PICTURED, *columns, *([FILE] if "path" in table else [])))
+    return page.folded(title, drawn(table, PICTURED))
