@@ -80,7 +80,7 @@ def test_any_two_modules_and_a_word_for_each_image() -> None:
         ({"images_u8": torch.zeros(20, 3, 8, 8)}, r"torch.float32 of shape \(20, 3, 8, 8\) where uint8"),
         ({"images_u8": torch.zeros(20, 8, 8, 3, dtype=torch.uint8)}, r"permute the axes"),
         ({"split": ["candidate"]}, "1 words for 20 images"),
-        ({"split": {"cat": [1]}}, "cat: no such split"),
+        ({"split": {"cat": [1]}}, "no such split; splits are shared"),
         ({"split": {"candidate": [0, 1], "independent": [2, 20]}}, "ids 0 to 20 of 20 images"),
         ({"split": {"candidate": [0, 1], "independent": [2, 1]}}, "image 1 is in it twice"),
         ({"split": {"candidate": [0], "independent": [2, 1]}}, "1 candidate images"),
