@@ -40,7 +40,7 @@ ROOTS = [
     (f"data/{name}/{part}", count) for name in ("cifar10", "unsorted") for part, count in (("train", 20), ("test", 6))
 ]
 
-SPLITS = {"shared": 8, "candidate": 6, "independent": 6, "external": 6}
+SPLITS = {"shared": 8, "candidate": 12, "independent": 12, "external": 8}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for short, name in (("c", "candidate"), ("s", "shared"), ("e", "external")):
         (desk / f"{short}.txt").write_text("\n".join(map(str, ids[name])))
     np.save(desk / "i.npy", np.array(ids["independent"]))
-    scores = "".join(f"{id_},{generator.random()}\n" for id_ in range(26))
+    scores = "".join(f"{id_},{generator.random()}\n" for id_ in range(40))
     (desk / "scores.csv").write_text(f"id,score\n{scores}")
     yield desk
 
@@ -80,10 +80,9 @@ def words_of(line: str, number: int) -> list[str]:
         words[words.index("...") : words.index("...") + 1] = [*shlex.split(ADOPT), "--run", f"runs/other{number}"]
     if "--order" in words:  # a rule of ids is refused where images are sorted by class, as folders are
         words = [word.replace("data/cifar10", "data/unsorted").replace("cifar10", "auto") for word in words]
-    counts = {"--num-shared": "8", "--num-candidate": "6", "--num-independent": "6", "--num-external": "6"}
-    for flag, count in counts.items():
-        if flag in words:
-            words[words.index(flag) + 1] = count
+    for name, count in SPLITS.items():
+        if (flag := f"--num-{name}") in words:
+            words[words.index(flag) + 1] = str(count)
     return words
 
 
