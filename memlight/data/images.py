@@ -19,12 +19,14 @@ from memlight.data.datasets import open_sources
 from memlight.data.files import few_words, without_labels
 from memlight.data.labels import LabelFile
 from memlight.data.loading import Batches, DrawnBatch, FixedOrder, Order, TrainingOrder, data_loader, opened
+from memlight.data.names import names_of, write_images
 from memlight.data.sizes import SplitSizes
 from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.split_files import SplitFile
 from memlight.data.splits import SPLITS, Ids, LeftOut, PairSplit, role_splits
 from memlight.errors import UserError, at_least, at_most, named
 from memlight.random import ANALYSIS, permutation
+from memlight.storage.image_names import ImageNames
 from memlight.storage.run_files import MOST_SIDE
 from memlight.storage.rundir import RunDir
 
@@ -76,7 +78,7 @@ class ImageDataModule(L.LightningDataModule):
         labels: file of classes in place of those that came with the images: .csv, .json or .jsonl that names images by
             id or path, and their label.
         download: let torchvision fetch what is missing.
-        run: run directory: its splits.json is written, or compared where there is one.
+        run: run directory: its splits.json and images.csv are written, or the splits compared where there are some.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class ImageDataModule(L.LightningDataModule):
         self._source: JoinedSource | None = None
         self._split: PairSplit | None = None
         self._known: PairSplit | None = None
+        self._names: ImageNames | None = None
         self._settled = False
         self._keeps_broken = False
 
@@ -173,12 +176,13 @@ class ImageDataModule(L.LightningDataModule):
         self.open()
         if self.run is None or self._settled:
             return
-        path = RunDir(Path(self.run)).splits
-        if path.exists():
+        run = RunDir(Path(self.run))
+        if run.splits.exists():
             with self.naming_skipped():
-                PairSplit.load(path).require_equal(self.split, path)
+                PairSplit.load(run.splits).require_equal(self.split, run.splits)
         elif self._rank == 0:
-            self.split.save(path)
+            write_images(run, self.source, self.split)  # first, so that a run with splits has it after a kill, too
+            self.split.save(run.splits)
         self._settled = True
 
     def open(self, *, training: bool = False) -> None:
@@ -308,7 +312,7 @@ class ImageDataModule(L.LightningDataModule):
         labels = source.labels[: counts[0]]
         if self.order == "index" and len(source.classes) > 1 and (labels.diff() >= 0).all():
             why = "these images are sorted by class, so each split would hold other classes"
-            raise UserError("order", "index", why, "use random")
+            raise UserError("order", "index", why, ["use random", "name the images of each split with `splits`"])
         with named(**{split: f"num_{split}" for split in SPLITS}):
             sizes = self._sizes(*counts)
             sizes.require(*counts, batch_size=self.batch_size if training else None, epoch=self._epoch)
@@ -345,6 +349,22 @@ class ImageDataModule(L.LightningDataModule):
         if self._source is None:
             raise ValueError("call setup() first")
         return self._source
+
+    @property
+    def names(self) -> ImageNames:
+        """What every image is called.
+
+        Raises:
+            ValueError: `setup` has not been called.
+        """
+        if self._names is None:
+            self._names = names_of(self.source)
+        return self._names
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the images are open."""
+        return self._source is not None
 
     @property
     def split(self) -> PairSplit:
