@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from PIL import Image
 from memlight.analyze import main as analyze
 from memlight.cli import main as train
 from memlight.models.encoders import build_encoder
-from tests.quick import few_relabellings
+from tests.data.test_labels_beside import shard
+from tests.quick import few_relabellings, short_probes
+from tests.runs.test_own_images import edm2, png, tiny_imagenet
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "YOUR_OWN.md").read_text(encoding="utf-8")
@@ -27,6 +30,7 @@ SMALLER = {
     "layermem": ["--views=2", "--layers", "layer3.1", "layer4.1"],
     "unitmem": ["--views=2"],
     "images": [],
+    "probe": ["--device=cpu"],
 }
 """What makes a command quick, besides the few small images."""
 
@@ -68,9 +72,35 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for short, name in (("c", "candidate"), ("s", "shared"), ("e", "external")):
         (desk / f"{short}.txt").write_text("\n".join(map(str, ids[name])))
     np.save(desk / "i.npy", np.array(ids["independent"]))
+    images_of_others(desk)
     scores = "".join(f"{id_},{generator.random()}\n" for id_ in range(40))
     (desk / "scores.csv").write_text(f"id,score\n{scores}")
     yield desk
+
+
+def images_of_others(desk: Path) -> None:
+    """Sets of images in the layouts that people have."""
+    edm2(desk / "edm2.zip", 60, 1), edm2(desk / "edm2-val.zip", 40, 2)
+    tiny_imagenet(desk / "tiny-imagenet-200")
+    shard(desk / "shards/train-0000.tar", 0, [0, 1, 0, 1]), shard(desk / "shards/val-0000.tar", 4, [0, 1])
+    rows = ["path,label"]
+    for part, count in (("train", 40), ("val", 12)):
+        for number in range(count):
+            rows.append(f"{part}/{number:02}.png,{number % 4}")
+            (path := desk / "flat" / f"{part}/{number:02}.png").parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(number % 4, number))
+    (desk / "labels.csv").write_text("\n".join(rows) + "\n")
+    (desk / "broken").mkdir()
+    for number in range(6):
+        (desk / f"broken/{number}.png").write_bytes(b"" if number == 3 else png(number % 4, number))
+    table: Any = pytest.importorskip("datasets")
+    rows_of = {
+        "image": [{"bytes": png(number % 4, number), "path": None} for number in range(6)],
+        "label": list(range(6)),
+    }
+    features = table.Features({"image": table.Image(), "label": table.Value("int64")})
+    (desk / "org/pets").mkdir(parents=True)
+    table.Dataset.from_dict(rows_of, features=features).to_parquet(desk / "org/pets/train-00000-of-00001.parquet")
 
 
 def words_of(line: str, number: int) -> list[str]:
@@ -86,9 +116,14 @@ def words_of(line: str, number: int) -> list[str]:
     return words
 
 
-def test_every_command_of_the_page_is_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_page_is_run(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)
-    with chdir(desk), few_relabellings():
+    datasets: Any = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", desk / "cache")
+    datasets.disable_progress_bars()
+    with chdir(desk), few_relabellings(), short_probes():
         for number, line in enumerate(LINES):
             words = words_of(line, number)
             if words[1] == "train.py":
