@@ -525,7 +525,7 @@ def test_code_in_a_file_is_not_run_and_named(tmp_path):
 
     assert "could run code" in refused(vit(), {"model": vit().state_dict(), "x": Evil()}, tmp_path)
     text = refused(vit(), nn.Linear(2, 2), tmp_path)
-    assert "holds a torch.nn.modules.linear.Linear" in text and "model.state_dict()" in text
+    assert "holds a whole model, a torch.nn.modules.linear.Linear" in text and "model.state_dict()" in text
     assert not (tmp_path / "ran").exists()
 
 
