@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memlight.errors import UserError
 from memlight.storage.documents import parse_json
 from memlight.storage.opening import open_regular
-from memlight.storage.pickles import Skipped
+from memlight.storage.strangers import Skipped
 from memlight.storage.torch_files import read_torch
 
 _AS_STATE_DICT = "save its tensors alone in the program that made it: torch.save(model.state_dict(), 'weights.pth')"

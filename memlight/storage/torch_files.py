@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from memlight.errors import UserError
 from memlight.storage.opening import open_regular
-from memlight.storage.pickles import MALFORMED, Maker, PlainUnpickler, Refused, require_tree
+from memlight.storage.pickles import MALFORMED, PlainUnpickler, require_tree
+from memlight.storage.strangers import Maker, Refused
 
 if TYPE_CHECKING:
     import torch
