@@ -10,6 +10,7 @@ from memlight.analyses.registry import ANALYSES
 from memlight.commands import Command, CommandGroup, build_parser, run_command
 from memlight.errors import UserError, flag_among
 from memlight.report.command import compare, everything, report
+from memlight.runs.adopted.command import adopt
 from memlight.storage.writing import full_disk_in_words
 
 COMMANDS: dict[str, Command | CommandGroup] = {
@@ -17,6 +18,7 @@ COMMANDS: dict[str, Command | CommandGroup] = {
     **{analysis.name: analysis.command for analysis in ANALYSES},
     "report": report,
     "compare": compare,
+    "adopt": adopt,
 }
 
 

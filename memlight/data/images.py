@@ -1,6 +1,8 @@
 """The images of a pair of encoders as a LightningDataModule: splits, training batches, views on the device."""
 
+import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from memlight.data.augment import Views
 from memlight.data.datasets import open_sources
 from memlight.data.loading import Batches, DrawnBatch, FixedOrder, Order, TrainingOrder, data_loader, opened
 from memlight.data.sources import JoinedSource, MemorySource
+from memlight.data.split_files import SplitFile
 from memlight.data.splits import SPLITS, Ids, LeftOut, PairSplit, role_splits
 from memlight.errors import UserError, at_least, at_most, named
-from memlight.random import ANALYSIS
+from memlight.random import ANALYSIS, permutation
 from memlight.storage.run_files import MOST_SIDE
 from memlight.storage.rundir import RunDir
 
@@ -45,6 +48,11 @@ class ImageDataModule(L.LightningDataModule):
         num_candidate: training images that only the candidate sees.
         num_independent: training images that only the independent member sees.
         num_external: test images, seen by neither.
+        splits: file that says which image is in which split, in place of order and the numbers above (a file that names
+            no external images leaves those to them); or a list of ids or paths for each (candidate=FILE ...). See
+            `memlight.data.split_files`.
+        randomised: of splits in a file, whether candidates and independent images were dealt at random; null if nobody
+            knows.
         without: CSV file with a column id: images of the member's own that its training leaves out. The splits stay
             as they are, so analyses count them as the member's own all the same.
         seed: of the splits, the training order and the views; null takes --seed_everything (0 in Python).
@@ -75,6 +83,8 @@ class ImageDataModule(L.LightningDataModule):
         num_candidate: int = 5_000,
         num_independent: int = 5_000,
         num_external: int = 5_000,
+        splits: list[str] | str | None = None,
+        randomised: bool | None = None,
         without: str | None = None,
         seed: int | None = None,
         split_seed: int | None = None,
@@ -105,6 +115,8 @@ class ImageDataModule(L.LightningDataModule):
         self.num_candidate = num_candidate
         self.num_independent = num_independent
         self.num_external = num_external
+        self.split_file = None if splits is None else SplitFile.read(splits)
+        self.randomised = randomised
         self.left_out = None if without is None else LeftOut.read(Path(without))
         self.seed = seed or 0
         self.split_seed = split_seed
@@ -117,6 +129,7 @@ class ImageDataModule(L.LightningDataModule):
             self.views = self.make_views(views)
         self._source: JoinedSource | None = None
         self._split: PairSplit | None = None
+        self._known: PairSplit | None = None
         self._settled = False
 
     def prepare_data(self) -> None:
@@ -152,24 +165,49 @@ class ImageDataModule(L.LightningDataModule):
         if self._source is not None:
             return
         source = self._open(download=False)
+        split = self._deal(source)
+        if self.left_out is not None:
+            self.left_out.require_among(split.own_ids(self.role), self.role)
+        self._source, self._split = source, split
+
+    def use_split(self, split: PairSplit) -> None:
+        """Take the splits of a run that somebody gave, before `setup`: they cannot be dealt out again.
+
+        Args:
+            split: ids of every split; numbers and fingerprint of the images are those that are found.
+        """
+        self._known = split
+
+    def _deal(self, source: JoinedSource) -> PairSplit:
+        """Which image is in which split: as the run says, as a file says, or dealt out.
+
+        Raises:
+            UserError: an image of the file is not there, or there are too few images.
+        """
+        counts, dataset = (len(source.train), len(source.test)), f"{source.name} {source.fingerprint()[:16]}"
+        if self._known is not None:
+            return replace(self._known, num_train=counts[0], num_test=counts[1], dataset=dataset)
+        if self.split_file is not None:
+            ids = self.split_file.ids(source)
+            if "external" not in ids:
+                free = np.setdiff1d(np.arange(sum(counts))[counts[0] :], np.concatenate(list(ids.values())))
+                drawn = permutation(self._split_seed, ANALYSIS, len(free)).numpy()[: self.num_external]
+                ids["external"] = np.sort(free[drawn])
+            return PairSplit.given(*counts, ids, dataset=dataset, randomised=self.randomised)
         if self.order == "index" and len(source.classes) > 1 and (source.train.labels.diff() >= 0).all():
             why = "these images are sorted by class, so each split would hold other classes"
             raise UserError("order", "index", why, "use random")
         with named(**{split: f"num_{split}" for split in SPLITS}):
-            split = PairSplit.make(
-                len(source.train),
-                len(source.test),
+            return PairSplit.make(
+                *counts,
                 shared=self.num_shared,
                 candidate=self.num_candidate,
                 independent=self.num_independent,
                 external=self.num_external,
                 order=self.order,
-                seed=self.seed if self.split_seed is None else self.split_seed,
-                dataset=f"{source.name} {source.fingerprint()[:16]}",
+                seed=self._split_seed,
+                dataset=dataset,
             )
-        if self.left_out is not None:
-            self.left_out.require_among(split.own_ids(self.role), self.role)
-        self._source, self._split = source, split
 
     def set_external(self, external: int) -> None:
         """Take another number of external images, in the order in which they were drawn; the other splits stay.
@@ -215,6 +253,15 @@ class ImageDataModule(L.LightningDataModule):
     def skipped(self) -> list[str]:
         """Broken files that were left out."""
         return self.source.skipped
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that make the same splits and views again: all but run directory and images left out.
+
+        Splits of a file are not among them: they are the run's own, in its ``splits.json``.
+        """
+        aside = ("run", "views", "without", "splits", "randomised")
+        names = [name for name in inspect.signature(ImageDataModule).parameters if name not in aside]
+        return {**{name: getattr(self, name) for name in names}, "views": self.views.name}
 
     def make_views(self, name: str) -> Views:
         """An augmentation set at this module's view size and normalisation ("clean": the image as it is).
@@ -315,6 +362,10 @@ class ImageDataModule(L.LightningDataModule):
             for view in range(self.num_views)
         ]
         return ViewBatch(views, batch.labels, batch.ids, batch.epochs)
+
+    @property
+    def _split_seed(self) -> int:
+        return self.seed if self.split_seed is None else self.split_seed
 
     @property
     def _rank(self) -> int:

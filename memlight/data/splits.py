@@ -40,19 +40,23 @@ _NAMED = 5
 class PairSplit:
     """Ids of every split of a pair of encoders.
 
-    Training image i has id i, test image j has id ``num_train + j``. The shared, candidate and independent ids are
-    training images, the external ids are test images; no id is in two splits.
+    Training image i has id i, test image j has id ``num_train + j``. Where they are dealt out here, the shared,
+    candidate and independent ids are training images and the external ids are test images; a file may say otherwise. No
+    id is in two splits.
 
     Attributes:
         shared: ``int64 (S,)`` ascending ids that both encoders are trained on.
         candidate: ``int64 (C,)`` ascending ids that only the candidate encoder is trained on.
         independent: ``int64 (I,)`` ascending ids that only the independent encoder is trained on.
         external: ``int64 (E,)`` ascending ids that neither is trained on.
-        order: "random" (a seeded permutation) or "index" (consecutive ids, as in the authors' code).
+        order: "random" (a seeded permutation), "index" (consecutive ids, as in the authors' code) or "file" (given by
+            somebody).
         seed: seed of the permutation.
         num_train: number of training images.
         num_test: number of test images.
         dataset: which images the ids stand for.
+        randomised: of those in a file, whether candidates and independent images were dealt at random, as far as
+            somebody said so.
     """
 
     shared: Ids
@@ -64,6 +68,7 @@ class PairSplit:
     num_train: int
     num_test: int
     dataset: str
+    randomised: bool | None = None
 
     @classmethod
     def make(
@@ -114,12 +119,44 @@ class PairSplit:
         unseen = np.sort(num_train + test[:external])
         return cls(own[0], own[1], own[2], unseen, order, seed, num_train, num_test, dataset)
 
+    @classmethod
+    def given(
+        cls, num_train: int, num_test: int, ids: Mapping[str, Ids], *, dataset: str = "", randomised: bool | None = None
+    ) -> "PairSplit":
+        """Splits that somebody gave.
+
+        Args:
+            num_train: number of training images.
+            num_test: number of test images.
+            ids: split -> ascending ids, of which none is in two; splits that are missing are empty.
+            dataset: which images the ids stand for.
+            randomised: whether candidates and independent images were dealt at random; None if nobody knows.
+        """
+        own = [np.asarray(ids.get(split, ()), dtype=np.int64) for split in SPLITS]
+        return cls(own[0], own[1], own[2], own[3], "file", 0, num_train, num_test, dataset, randomised)
+
+    @property
+    def dealt_at_random(self) -> bool | None:
+        """Whether candidates and independent images were dealt at random; None where nobody knows."""
+        return {"random": True, "index": False}.get(self.order, self.randomised)
+
+    @property
+    def half(self) -> bool:
+        """Whether this is of half a pair: the second encoder has no images of its own, and is a mere reference."""
+        return len(self.independent) == 0
+
     def with_external(self, external: int) -> "PairSplit":
         """The same splits with another number of external images: fewer of them, or these and more.
 
         Raises:
             UserError: there are too few test images.
         """
+        if self.order == "file":
+            if external > len(self.external):
+                why = f"{len(self.external)} external images were given by a file"
+                raise UserError("external", external, why, f"choose {len(self.external)} or fewer")
+            chosen = permutation(self.seed, ANALYSIS, len(self.external)).numpy()[:external]
+            return replace(self, external=np.sort(self.external[chosen]))
         if external > self.num_test:
             why = f"there are {self.num_test} test images"
             raise UserError("external", external, why, f"choose {self.num_test} or fewer")
@@ -157,7 +194,8 @@ class PairSplit:
 
     def save(self, path: Path) -> None:
         """Write the split as JSON, atomically."""
-        content = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in SPLITS}
+        aside = SPLITS if self.order == "file" else (*SPLITS, "randomised")
+        content = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
         ids = {split: self.ids(split) for split in SPLITS}
         write_json(path, {"format": _FORMAT, "sha256": self.sha256, **content, **ids})
 
@@ -219,7 +257,8 @@ def _arguments(content: SplitsFile) -> dict[str, Any]:
     """Constructor arguments from what `save` wrote."""
     fields_of_file: Mapping[str, Any] = content
     plain = {name: fields_of_file[name] for name in ("order", "seed", "num_train", "num_test", "dataset")}
-    return plain | {split: np.array(fields_of_file[split], dtype=np.int64) for split in SPLITS}
+    ids = {split: np.array(fields_of_file[split], dtype=np.int64) for split in SPLITS}
+    return {**plain, **ids, "randomised": fields_of_file.get("randomised")}
 
 
 @dataclass(frozen=True, eq=False)

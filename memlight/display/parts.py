@@ -69,14 +69,16 @@ def effect_cells(row: Mapping[str, Any]) -> list[Cell]:
     return [*cells, page.p_value(row["p_adjusted"]), Cell(verdict, verdict, word=True, mark=mark)]
 
 
-def section(command: str, explained: str = "") -> Callable[[Callable[[AnalysisDir], str]], Callable[[RunDir], str]]:
+def section(
+    command: str, explained: str | Callable[[RunDir], str] = ""
+) -> Callable[[Callable[[AnalysisDir], str]], Callable[[RunDir], str]]:
     """Make of a function that gives the HTML of one result one that gives that of all results of a run.
 
     It gives the explanation and every result of the command; nothing where there are none.
 
     Args:
         command: the command of ``analyze.py``.
-        explained: what stands before the results.
+        explained: what stands before the results, or what gives it from the run.
     """
 
     def of_all(html_of: Callable[[AnalysisDir], str]) -> Callable[[RunDir], str]:
@@ -88,7 +90,8 @@ def section(command: str, explained: str = "") -> Callable[[Callable[[AnalysisDi
                     if (path := analysis.table()).is_file() and path.read_bytes().count(b"\n") < 2:
                         raise ValueError(f"{path.name} has no rows")
                     results.append(html_of(analysis))
-            return (page.paragraph(explained, "soft") if explained and results else "") + "".join(results)
+            words = explained if isinstance(explained, str) or not results else explained(run)
+            return (page.paragraph(words, "soft") if words and results else "") + "".join(results)
 
         return html
 

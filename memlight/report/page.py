@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from memlight.analyses import unitmem
+from memlight.analyses.layermem.assumptions import design_of_run
 from memlight.analyses.layermem.section import finding, membership_words, with_verdicts
 from memlight.analyses.registry import ANALYSES
 from memlight.analyses.unitmem.browser.section import browser_section
@@ -18,6 +19,7 @@ from memlight.display import page
 from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, STYLE
 from memlight.display.parts import consistent, missing, provenance
 from memlight.display.words import joined
+from memlight.report.adopted import adopted_section
 from memlight.storage.run_files import ReleasedFile, SplitsFile
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_text
@@ -42,13 +44,16 @@ def write_report(run: RunDir) -> Path:
     """
     trained = not run.released.is_file()
     sections = [] if trained else [("What encoder", _released(run))]
+    adopted = run.adopted.is_file()
+    if adopted:
+        sections.append(("What was adopted", adopted_section(run)))
     for analysis in ANALYSES:
         html = analysis.section(run) if analysis.section is not None else ""
         if not html and (analysis.missed == "always" or (trained and analysis.missed == "in pairs")):
             html = missing(run, analysis.name)
         if html:
             sections.append((analysis.heading, html))
-    sections += [("Training", _training(run))] if trained else []
+    sections += [("Training", _training(run))] if trained and not adopted else []
     sections.append(("How it was made", _provenance(run)))
     with consistent(run.root):
         browser = browser_section(run, PAGE_BYTES - sum(len(html) for _, html in sections))
@@ -66,7 +71,8 @@ def _opening(run: RunDir) -> str:
     if layermem:
         with consistent(layermem.dir):
             table, membership, _ = with_verdicts(layermem)
-            lead = page.paragraph(f"{finding(table)} {membership_words(membership)}".strip(), "lead")
+            words = membership_words(membership, design_of_run(run))
+            lead = page.paragraph(f"{finding(table)} {words}".strip(), "lead")
     return lead + page.paragraph(_what_was_measured(run), "soft")
 
 
@@ -79,7 +85,8 @@ def _what_was_measured(run: RunDir) -> str:
     splits = read_json(run.splits, SplitsFile)
     ids = {"shared": splits["shared"], "candidate": splits["candidate"], "independent": splits["independent"]}
     sizes = ", ".join(f"{len(of_split)} {name}" for name, of_split in {**ids, "external": splits["external"]}.items())
-    return f"Data: {splits['dataset']} ({sizes} images). Encoders trained: {members}."
+    made = "adopted" if run.adopted.is_file() else "trained"
+    return f"Data: {splits['dataset']} ({sizes} images). Encoders {made}: {members}."
 
 
 def _released(run: RunDir) -> str:

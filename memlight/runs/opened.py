@@ -148,6 +148,19 @@ class OpenedRun:
         check_layers(encoder, chosen)
         return list(chosen)
 
+    @property
+    def adopted(self) -> bool:
+        """Whether somebody else trained the encoders."""
+        return any("adopted" in record for record in self.metadata.values())
+
+    def require_groups(self, at_least: int = 2) -> None:
+        """Refuse groups of a pair, or of half a pair, that are too small to be compared.
+
+        Raises:
+            UserError: names the first.
+        """
+        self.require_images("candidate", "external" if self.split.half else "independent", at_least=at_least)
+
     def require_images(self, *splits: str, at_least: int = 2, argument: str = "run") -> None:
         """Refuse splits that are too small to be measured.
 
@@ -155,6 +168,9 @@ class OpenedRun:
             UserError: names the first.
         """
         for split in splits:
+            if split == "independent" and self.split.half and "independent" in self.metadata:
+                why = "is half a pair: no image was seen by the independent encoder alone"
+                raise UserError("run", self.run.root, why, "`analyze.py layermem` measures half a pair")
             count = self.external if split == "external" and self.external is not None else len(self.split.ids(split))
             if count < at_least:
                 value = self.run.root if argument == "run" else split
@@ -256,6 +272,8 @@ def read_run(
     if network == next(iter(metadata.values())).get("network"):
         network = None
     data = _data(run, next(iter(metadata.values())), root)
+    if split.order == "file":
+        data.use_split(split)
     return OpenedRun(directory, split, data, metadata, device, network, external)
 
 

@@ -189,12 +189,7 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
         UserError: the encoder cannot be built, the file does not fit it, there are no images, or the run directory
             holds results of another encoder or on other images.
     """
-    with named(path="weights"):
-        own = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
-        try:
-            checked(own, EncoderMetadata)
-        except WrongField as error:
-            raise UserError("weights", flags.weights, f"its metadata: {error}", "copy it again") from error
+    own = own_record(flags.weights) if flags.weights is not None else {}
     encoder = build_named(flags, own)
     spec = encoder_spec(encoder)
     weights = None
@@ -274,6 +269,21 @@ def _foreign_images(encoder: nn.Module, flags: EncoderFlags) -> str | None:
         f"the published weights of {encoder_spec(encoder).name} were trained on {published}; if {images} holds other "
         "images, none of them was memorised, and a high score only says that an image is striking"
     )
+
+
+@named(path="weights")
+def own_record(weights: str) -> dict[str, Any]:
+    """What memlight's training recorded with weights; empty for files of other programs.
+
+    Raises:
+        UserError: the file cannot be read, or its record is damaged.
+    """
+    own = read_record(Path(weights), METADATA_KEY)
+    try:
+        checked(own, EncoderMetadata)
+    except WrongField as error:
+        raise UserError("weights", weights, f"its metadata: {error}", "copy it again") from error
+    return own
 
 
 @named(path="weights", name="encoder")

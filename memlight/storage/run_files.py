@@ -58,6 +58,7 @@ class SplitsFile(TypedDict):
     candidate: list[Natural]
     independent: list[Natural]
     external: list[Natural]
+    randomised: NotRequired[bool | None]
 
 
 class Architecture(TypedDict):
@@ -136,6 +137,33 @@ class ReleasedFile(TypedDict):
     views: Measured
     images: str
     held_out: str | None
+
+
+class AdoptedMember(TypedDict):
+    """One encoder that somebody else trained."""
+
+    file: str
+    sha256: str
+    prefix: str
+    words: str
+    weights_sha256: str
+
+
+class AdoptedFile(TypedDict):
+    """``adopted.json``, which `memlight.runs.adopted` writes."""
+
+    members: dict[str, AdoptedMember]
+    half: bool
+    splits: str
+    splits_sha256: str
+    views: Measured
+    views_said: bool
+    normalisation_said: bool
+    dealt: Literal["random", "not-random", "unknown"]
+    initial_weights: Literal["equal", "different", "unknown"]
+    reference_saw: str | None
+    method: str | None
+    epochs: int | None
 
 
 class ClassConfig(TypedDict):

@@ -227,6 +227,11 @@ class RunDir:
         return self.root / "encoder.json"
 
     @property
+    def adopted(self) -> Path:
+        """Whose encoders these are and what is known of them, where somebody else trained them."""
+        return self.root / "adopted.json"
+
+    @property
     def results(self) -> Path:
         """What was measured while sequences were learned; of sequence experiments alone."""
         return self.root / "results.npz"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from memlight.errors import UserError
@@ -122,12 +123,13 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
         raise UserError("run", None, f"{path} was edited ({error})", _AGAIN) from error
 
 
-def csv_rows(content: bytes, errors: str = "strict") -> list[list[str]]:
+def csv_rows(content: bytes, errors: str = "strict", delimiter: str = ",") -> list[list[str]]:
     """The rows of a CSV file, whose cells may be of any length and hold line ends.
 
     Args:
         content: of the file.
         errors: what becomes of bytes that are not UTF-8, as for `bytes.decode`.
+        delimiter: between two cells.
 
     Raises:
         ValueError: it is not UTF-8 text, or has NUL characters.
@@ -137,7 +139,7 @@ def csv_rows(content: bytes, errors: str = "strict") -> list[list[str]]:
     if "\0" in text:
         raise ValueError("it has NUL characters")
     csv.field_size_limit(_CELL)
-    return list(csv.reader(io.StringIO(text, newline="")))
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
 _KINDS = {float: "fiu", int: "fiu", bool: "b", str: "UO"}
@@ -179,6 +181,11 @@ def table_of(columns: Iterable[str], rows: Sequence[Sequence[object]]) -> Table:
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON; NumPy values are unwrapped, NaN and infinities become null."""
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, value: object) -> None:
+    """Write ``value`` as YAML; NumPy values are unwrapped, and tuples become lists."""
+    write_text(path, yaml.safe_dump(_plain(value), sort_keys=False))
 
 
 def read_json(path: Path, schema: type[T]) -> T:

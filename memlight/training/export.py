@@ -1,6 +1,5 @@
 """The trained encoder as tensors and JSON, with what is needed to analyse it."""
 
-import inspect
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,17 +77,10 @@ def encoder_metadata(
         "split_sha256": data.split.sha256,
         "dataset": data.split.dataset,
         "views": data.views.spec(),
-        "data": data_options(data),
+        "data": data.options(),
         "epochs": epochs,
         **({} if data.left_out is None else {"without": data.left_out.record}),
     }
-
-
-def data_options(data: ImageDataModule) -> dict[str, Any]:
-    """The arguments that make the same splits and views again, so the run directory and the images left out aside."""
-    aside = ("run", "views", "without")
-    names = [name for name in inspect.signature(ImageDataModule).parameters if name not in aside]
-    return {**{name: getattr(data, name) for name in names}, "views": data.views.name}
 
 
 def _module(pl_module: L.LightningModule) -> SSLModule:

@@ -14,6 +14,7 @@ from memlight.batch import ViewBatch
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
 from memlight.data.recipes import VIEW_SETS
+from memlight.data.split_files import SplitFile
 from memlight.data.splits import SPLITS, LeftOut, role_splits
 from memlight.errors import UserError, named
 from memlight.features.passes import require_encoder_takes
@@ -269,7 +270,10 @@ def require_checkpoint(
 def _require_place(checkpoint: Mapping[str, Any], options: Any, trainer: L.Trainer, refuse: Refuse) -> None:
     """Refuse a checkpoint whose place in this training's schedule is not known: its epochs have other steps."""
     data, max_epochs = options.data.init_args, options.trainer.max_epochs
-    shared, *own = (data[f"num_{split}"] for split in role_splits(data.role))
+    given = None if data.splits is None else SplitFile.read(data.splits).keys
+    shared, *own = (
+        data[f"num_{split}"] if given is None else len(given.get(split, ())) for split in role_splits(data.role)
+    )
     left_out = 0 if data.without is None else len(LeftOut.read(Path(data.without)).ids)
     batches = (shared + (sum(own) - left_out) * data.repeat) // data.batch_size
     limit = trainer.limit_train_batches

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from memlight.analyses.layermem.design import HALF, PAIR, Design
 from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, STYLE, _interval, layer_ticks, marker_spacing
 from memlight.storage.tables import Table
 
@@ -39,7 +40,8 @@ def layermem_by_depth(table: Table, intervals: Table | None = None) -> Figure:
         table: columns ``LAYERMEM_TABLE``, one row per layer in execution order.
         intervals: columns ``LAYERMEM_INTERVALS``, drawn as bands around the published score and its controls.
     """
-    figure, contrast, published, delta = _panels()
+    half = np.isfinite(table["contrast"]).any() and not np.isfinite(table["control_independent"]).any()
+    figure, contrast, published, delta = _panels(HALF if half else PAIR)
     x = np.arange(len(table["layer"]))
     _interval(contrast, x, table, "contrast", BLUE)
     contrast.legend(fontsize=7.5, loc="upper left")
@@ -66,13 +68,14 @@ def layermem_by_depth(table: Table, intervals: Table | None = None) -> Figure:
 
 
 @rc_context(STYLE)
-def layermem_by_block(blocks: Table) -> Figure:
+def layermem_by_block(blocks: Table, design: Design = PAIR) -> Figure:
     """The contrast of every part of every block with its interval; published LayerMem and its step beside it.
 
     Args:
         blocks: columns ``LAYERMEM_BLOCKS``.
+        design: of the contrast.
     """
-    figure, contrast, published, delta = _panels()
+    figure, contrast, published, delta = _panels(design)
     for part, (label, colour, line) in PART_LINES.items():
         rows = blocks["part"] == part
         block = blocks["block"][rows]
@@ -98,12 +101,12 @@ def layermem_by_block(blocks: Table) -> Figure:
     return figure
 
 
-def _panels() -> tuple[Figure, Axes, Axes, Axes]:
+def _panels(design: Design) -> tuple[Figure, Axes, Axes, Axes]:
     """A figure with places for the contrast (large), the published score and its step."""
     figure = Figure(figsize=(9.6, 5.0), dpi=160, layout="constrained")
     axes = figure.subplot_mosaic("AB;AC", width_ratios=[1.15, 1])
     axes["A"].set_title("Contrast: 0 where nothing is memorised")
-    axes["A"].set_ylabel("(candidate minus independent) / 2, of mean SSLMem'")
+    axes["A"].set_ylabel(f"{design.formula}, of mean SSLMem'")
     axes["C"].set_title("Published step")
     return figure, axes["A"], axes["B"], axes["C"]
 

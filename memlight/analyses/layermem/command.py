@@ -45,15 +45,19 @@ class LayerMemOptions:
         epoch = {} if self.view_epoch is None else {"epoch": self.view_epoch}
         return data.view_maker(views, seed=self.seed, clean_first=self.pairs == "clean", **epoch)
 
-    def require_epoch(self, epochs: int | None) -> None:
+    def require_epoch(self, epochs: int | None, adopted: bool = False) -> None:
         """Refuse a `view_epoch` that the training did not have.
 
         Args:
             epochs: how many the encoders were trained for; None where that is not known.
+            adopted: whether somebody else trained them.
 
         Raises:
-            UserError: it was trained for fewer.
+            UserError: it was trained for fewer, or elsewhere.
         """
+        if self.view_epoch is not None and adopted:
+            why = "the encoders were not trained here, so the views of their training cannot be made again"
+            raise UserError("view_epoch", self.view_epoch, why, "leave it out")
         if self.view_epoch is not None and epochs is not None and self.view_epoch >= epochs:
             why = f"the encoders were trained for {epochs} epochs"
             raise UserError("view_epoch", self.view_epoch, why, f"choose 0 to {epochs - 1}")
@@ -82,9 +86,9 @@ def layermem(
     from memlight.runs.opened import open_run
 
     with open_run(run, place, network=trained.network) as opened:
-        opened.require_images("candidate", "independent")
+        opened.require_groups()
         opened.views(options.view_set)  # refuses an unknown set before the encoders are loaded
-        options.require_epoch(opened.metadata["candidate"].get("epochs"))
+        options.require_epoch(opened.metadata["candidate"].get("epochs"), opened.adopted)
         f, g = opened.pair(trained.checkpoint)
         names = opened.layers(f, layers)
         opened.read_images()

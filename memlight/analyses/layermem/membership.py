@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from memlight.analyses.layermem.columns import MEMBERSHIP, PLACEBOS
+from memlight.analyses.layermem.design import design_of
 from memlight.analyses.layermem.images import NUMBERS, images_by_split
 from memlight.metrics.layermem import LayerMemResult
 from memlight.metrics.membership import auc, auc_family, auc_if_normal, mean_auc, tpr_over
 from memlight.metrics.traces import Traces, membership_probe, nearest_distance
-from memlight.stats import as_array, critical_value, family
+from memlight.stats import as_array, critical_value
 from memlight.stats.families import relabelled_t
 from memlight.storage.tables import Table, table_of
 
@@ -78,6 +79,9 @@ def membership_table(layers: list[str], scores: Scores, probes: Floats | None = 
     * ``auc_norm``, ``auc_density``: f minus g of the log norm, and of the mean distance to the nearest shared images,
       candidates against independent images.
 
+    In half a pair candidates are compared with external images throughout, and f is the only member: ``auc_pair`` is
+    then the attack itself.
+
     Args:
         layers: in execution order.
         scores: of `scores_of` or `scores_in`.
@@ -87,19 +91,20 @@ def membership_table(layers: list[str], scores: Scores, probes: Floats | None = 
     Returns:
         A row for each layer; NaN where a split is missing.
     """
-    names = list(MEMBERSHIP)
+    names, design = list(MEMBERSHIP), design_of(scores)
     candidate = scores["candidate"]
     none = {name: np.empty((0, len(layers))) for name in candidate}
-    independent, external = scores.get("independent", none), scores.get("external", none)
-    tested = auc_family(candidate["score"], independent["score"], seed=seed)
+    control, independent, external = (scores.get(name, none) for name in (design.control, "independent", "external"))
+    tested = auc_family(candidate["score"], control["score"], seed=seed)
     rows = []
     for depth, layer in enumerate(layers):
-        c, i, e = (
-            {name: values[:, depth] for name, values in split.items()} for split in (candidate, independent, external)
+        c, other, i, e = (
+            {name: values[:, depth] for name, values in split.items()}
+            for split in (candidate, control, independent, external)
         )
-        attack = [(c["score"], e["score"]), (-i["score"], -e["score"])]
-        alone = [(-c["align_f"], -e["align_f"]), (-i["align_g"], -e["align_g"])]
-        placebo = [(-c["align_g"], -e["align_g"]), (-i["align_f"], -e["align_f"])]
+        attack = [(c["score"], e["score"]), (-i["score"], -e["score"])][: design.members]
+        alone = [(-c["align_f"], -e["align_f"]), (-i["align_g"], -e["align_g"])][: design.members]
+        placebo = [(-c["align_g"], -e["align_g"]), (-i["align_f"], -e["align_f"])][: design.members]
         rates = {name: tpr_over(attack, rate) for name, rate in _RATES.items()}
         row = {
             "layer": layer,
@@ -107,14 +112,14 @@ def membership_table(layers: list[str], scores: Scores, probes: Floats | None = 
             **_ends("auc_pair", *(values[depth] for values in tested[:3])),
             **_ends("auc_attack", *mean_auc(attack, same_negatives=True)[:3]),
             **_ends("auc_alone", *mean_auc(alone)[:3]),
-            **{f"auc_{name}": _of_difference(c, i, name) for name in ("norm", "density")},
+            **{f"auc_{name}": _of_difference(c, other, name) for name in ("norm", "density")},
             "auc_probe": np.nan if probes is None else probes[depth],
             **{name: rate.value for name, rate in rates.items()},
             "p_adjusted": tested.p_adjusted[depth],
             "n": len(c["score"]),
             "auc_pair_simultaneous_low": tested.simultaneous_low[depth],
             "auc_pair_simultaneous_high": tested.simultaneous_high[depth],
-            "auc_pair_normal": _if_normal(c["score"], i["score"]),
+            "auc_pair_normal": _if_normal(c["score"], other["score"]),
             "auc_alone_placebo": mean_auc(placebo).value,
             **{f"{name}_{end}": getattr(rate, end) for name, rate in rates.items() for end in ("low", "high")},
         }
@@ -125,24 +130,26 @@ def membership_table(layers: list[str], scores: Scores, probes: Floats | None = 
 def probe_aucs(results: Results, seed: int = 0) -> Floats | None:
     """AUC of the white-box probe by layer: f on candidates against independent images, g turned; mean of both.
 
-    The AUC of each fold is taken by itself, since the folds' probes are different ones.
+    In half a pair f alone is probed, on candidates against external images. The AUC of each fold is taken by itself,
+    since the folds' probes are different ones.
 
     Args:
-        results: with traces of candidate and independent images.
+        results: with traces of the candidates and their control.
         seed: of the folds.
 
     Returns:
         ``(L,)``; None where traces were not kept, or a split has fewer images than folds.
     """
-    candidate, independent = results["candidate"], results.get("independent") or {}
+    design = design_of(results)
+    candidate, control = results["candidate"], results.get(design.control) or {}
     areas = []
     for layer, own in candidate.items():
-        other = independent.get(layer)
+        other = control.get(layer)
         if own.traces is None or other is None or other.traces is None or min(len(own.ids), len(other.ids)) < 10:
             return None
         member = torch.arange(len(own.ids) + len(other.ids)) < len(own.ids)
         of_members = []
-        for encoder, truth in ((0, member), (1, ~member)):
+        for encoder, truth in ((0, member), (1, ~member))[: design.members]:
             both = (own.traces[encoder], other.traces[encoder])
             traces = Traces(*(torch.cat(parts) for parts in zip(*both, strict=True)))
             odds, fold = membership_probe(traces, truth, seed=seed).numpy()
@@ -170,6 +177,7 @@ def placebo_table(layers: list[str], scores: Scores, seed: int = 0) -> Table:
         A row for each layer of ``shared`` and of ``external``; none for a split of fewer than four images.
     """
     rows: list[tuple[object, ...]] = []
+    design = design_of(scores)
     for split in ("shared", "external"):
         values = scores[split]["score"] if split in scores else np.empty((0, len(layers)))
         if len(values) < 4:
@@ -177,7 +185,7 @@ def placebo_table(layers: list[str], scores: Scores, seed: int = 0) -> Table:
         values = values[np.random.default_rng([seed, 2]).permutation(len(values))]
         half = len(values) // 2
         first, second = values[:half], values[half:]
-        tested = family(first, second, PLACEBO_RELABELLINGS, seed)
+        tested = design.contrast(first, second, PLACEBO_RELABELLINGS, seed)
         outside = _share_outside(first, second, seed)
         for depth, layer in enumerate(layers):
             contrast = (tested.contrast[depth], tested.low[depth], tested.high[depth], tested.p_adjusted[depth])
@@ -194,10 +202,6 @@ def _share_outside(first: Floats, second: Floats, seed: int) -> float:
     limit = critical_value(relabelled_t(*groups, PLACEBO_RELABELLINGS, seed))
     halvings = relabelled_t(*groups, PLACEBO_SPLITS, seed + 1)
     return float((np.abs(halvings).max(1) > limit).mean())
-
-
-def _of_layer(split: Mapping[str, Floats], depth: int) -> dict[str, Floats]:
-    return {name: values[:, depth] for name, values in split.items()}
 
 
 def _ends(name: str, value: float, low: float, high: float) -> dict[str, float]:

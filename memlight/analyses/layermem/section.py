@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from memlight.analyses.layermem.assumptions import dealt_words, design_of_run, explained
 from memlight.analyses.layermem.columns import (
     LAYERMEM_SAMPLES,
     LAYERMEM_TABLE,
@@ -13,14 +14,16 @@ from memlight.analyses.layermem.columns import (
     MEMBERSHIP,
     PLACEBOS,
 )
+from memlight.analyses.layermem.design import PAIR, Design, design_of
 from memlight.display import page
 from memlight.display.page import Cell, decimals, word
 from memlight.display.parts import drawn, figures, heading, section
 from memlight.display.words import FAMILY_WISE, joined, named_above
-from memlight.stats import family
-from memlight.storage.run_files import SplitsFile, Summary
+from memlight.storage.run_files import Summary
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table
+
+_WHICH_MEMBER = "which member was trained on which"
 
 
 def contrast_words(table: Table) -> str:
@@ -60,25 +63,28 @@ def finding(table: Table) -> str:
     )
 
 
-def membership_words(membership: Table) -> str:
+def membership_words(membership: Table, design: Design = PAIR) -> str:
     """What the AUC says, in a sentence that follows the numbers.
 
     Args:
         membership: columns ``MEMBERSHIP``.
+        design: whether it is of a pair or of half a pair.
     """
     value, p = membership["auc_pair"], membership["p_adjusted"]
     if not np.isfinite(value).any():
         return ""
     top = int(np.nanargmax(value))
-    layer, shown = membership["layer"][top], "Shown one image of each member's own,"
+    layer, shown, which = membership["layer"][top], "Shown one image of each member's own,", _WHICH_MEMBER
+    if design.half:
+        shown, which = "Shown a candidate and an external image,", "which of them the encoder was trained on"
     if named_above(value, p, 0.5)[top]:
         return (
-            f"{shown} the score of {layer} tells in {decimals(100 * value[top], 0)} of 100 cases which member was "
-            f"trained on which, where 50 are guessing (AUC {decimals(value[top], 2)}"
+            f"{shown} the score of {layer} tells in {decimals(100 * value[top], 0)} of 100 cases {which}, where 50 "
+            f"are guessing (AUC {decimals(value[top], 2)}"
             f"{_band(membership, top, 'auc_pair', 2).replace(' (', ', ')}; adjusted p {p_words(p[top])})."
         )
     return (
-        f"{shown} no layer's score tells better than guessing which member was trained on which (highest AUC "
+        f"{shown} no layer's score tells better than guessing {which} (highest AUC "
         f"{decimals(value[top], 2)}, in {layer}; chance is .5; adjusted p {p_words(p[top])})."
     )
 
@@ -141,8 +147,8 @@ def with_verdicts(analysis: AnalysisDir) -> tuple[Table, Table, Table]:
     from memlight.analyses.layermem.membership import membership_table, placebo_table, scores_in
 
     scores = scores_in(read_table(analysis.table("samples"), LAYERMEM_SAMPLES))
-    layers = table["layer"].tolist()
-    tested = family(scores["candidate"]["score"], scores["independent"]["score"])
+    layers, design = table["layer"].tolist(), design_of(scores)
+    tested = design.contrast(scores["candidate"]["score"], scores[design.control]["score"])
     verdicts = {
         "contrast_low": tested.low,
         "contrast_high": tested.high,
@@ -153,18 +159,12 @@ def with_verdicts(analysis: AnalysisDir) -> tuple[Table, Table, Table]:
     return {**table, **verdicts}, membership_table(layers, scores), placebo_table(layers, scores)
 
 
-@section(
-    "layermem",
-    "The contrast compares images only one encoder has seen: (mean score of candidates minus mean score of "
-    "independent images) / 2. Differences in smoothness between the two trainings cancel in it, so it is 0 where "
-    "nothing is memorised; the published LayerMem, beside its controls, keeps that offset. Layers are tested together: "
-    "where nothing is memorised, a sentence names a layer in at most 5 of 100 cases (max-T over relabelled images). "
-    "Intervals in the table are 95 %, for each layer by itself.",
-)
+@section("layermem", explained)
 def layermem_section(analysis: AnalysisDir) -> str:
     """HTML of the results of `analyze.py layermem`; empty where there are none."""
     (table, membership, placebos), tests = with_verdicts(analysis), read_table(analysis.table("tests"), LAYERMEM_TESTS)
-    html = heading(analysis) + page.paragraph(contrast_words(table)) + page.paragraph(dealt_words(analysis))
+    run = RunDir(analysis.dir.parent.parent)
+    html = heading(analysis) + page.paragraph(contrast_words(table)) + page.paragraph(dealt_words(run))
     if by_block := blocks_words(read_json(analysis.summary, Summary)["headline"]):
         html += page.paragraph(by_block)
     reading = ("reading", lambda row: contrast_verdict(row["contrast"], row["p_adjusted"]))
@@ -174,17 +174,22 @@ def layermem_section(analysis: AnalysisDir) -> str:
     p = ("p", lambda row: Cell(f"{row['p']:.1e}", row["p"]))
     title = "Welch's t-test of the candidates' published scores against each control"
     html += page.folded(title, drawn(tests, LAYERMEM_TESTS, "layer", "control", "t", p))
-    return html + membership_part(membership, placebos) + figures(analysis)
+    return html + membership_part(membership, placebos, design_of_run(run)) + figures(analysis)
 
 
-def membership_part(membership: Table, placebos: Table) -> str:
+def membership_part(membership: Table, placebos: Table, design: Design = PAIR) -> str:
     """Membership by layer, what each number may be called, and the placebos."""
     if not np.isfinite(membership["auc_pair"]).any():
         return ""
-    html = "<h3>Membership by layer</h3>" + page.paragraph(membership_words(membership))
+    html = "<h3>Membership by layer</h3>" + page.paragraph(membership_words(membership, design))
+    of_pair = (
+        "The AUC of half a pair is an attack with one reference encoder: candidates against external images."
+        if design.half
+        else "The AUC of the pair is a contrast and not an attack: its reference encoder was trained on the other "
+        "group, which doubles the effect."
+    )
     html += page.paragraph(
-        "Chance is .5. The AUC of the pair is a contrast and not an attack: its reference encoder was trained on the "
-        "other group, which doubles the effect. The attack compares with one reference encoder that saw neither group "
+        f"Chance is .5. {of_pair} The attack compares with one reference encoder that saw neither group "
         "of images; TPR is the share of members that it finds at that share of false alarms. Alone is an attack that "
         "needs no reference. Norm and density are contrasts of the two encoders. The probe is a white-box attack, and "
         "no upper bound: membership is a change of smoothness around an image, which a probe of features hardly sees. "
@@ -205,17 +210,3 @@ def placebo_words(placebos: Table) -> str:
         share = placebos["outside"][rows][0]
         parts.append(f"halves of the {name} images {found} ({100 * share:.1f} % of 200 halvings do; 5 % are expected)")
     return f"Placebos: {'; '.join(parts)}." if parts else "Placebos: no shared or external images were measured."
-
-
-def dealt_words(analysis: AnalysisDir) -> str:
-    """Whether the groups were dealt at random, which is what makes the contrast an experiment."""
-    splits = RunDir(analysis.dir.parent.parent).splits
-    if splits.is_file() and read_json(splits, SplitsFile)["order"] == "random":
-        return (
-            "Candidates and independent images were dealt at random, so the contrast is a randomised "
-            "difference-in-differences: two trainings times two groups of images."
-        )
-    return (
-        "Candidates and independent images were not dealt at random (consecutive images of the data set): that both "
-        "groups would score alike without memorisation is an assumption here, which the placebos cannot check."
-    )

@@ -10,6 +10,7 @@ from memlight import dist
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, layer_agreement
 from memlight.analyses.layermem.chart import agreement_between_layers, layermem_by_block, layermem_by_depth
 from memlight.analyses.layermem.command import LayerMemOptions
+from memlight.analyses.layermem.design import design_of
 from memlight.analyses.layermem.membership import (
     Results,
     Scores,
@@ -147,9 +148,9 @@ def _membership(results: Results, scores: Scores, log: AnalysisLog) -> Table:
     log.table("membership", membership)
     log.table("placebos", placebos)
     caption = (
-        "Left: the chance that a candidate scores higher than an independent image, with the 95 % bands of each layer "
-        "by itself (inner) and of all layers at once (outer), and the attack with one reference. Right: what other "
-        "numbers give away, and halves of the shared and of the external images, which are chance."
+        f"Left: the chance that a candidate scores higher than an {design_of(results).control} image, with the 95 % "
+        "bands of each layer by itself (inner) and of all layers at once (outer), and the attack with one reference. "
+        "Right: what other numbers give away, and halves of the shared and of the external images, which are chance."
     )
     log.figure("membership", membership_by_depth(membership, placebos), caption)
     return membership
@@ -161,7 +162,11 @@ def _blocks(table: Table, results: Results, log: AnalysisLog) -> None:
     if len(blocks["block"]) == 0:
         return
     log.table("blocks", blocks)
-    log.figure("by_block", layermem_by_block(blocks), "Attention, MLP and both residual sums, block by block.")
+    log.figure(
+        "by_block",
+        layermem_by_block(blocks, design_of(results)),
+        "Attention, MLP and both residual sums, block by block.",
+    )
     if (difference := mlp_minus_attention(results)) is not None:
         ends = {"": difference.contrast, "_low": difference.low, "_high": difference.high, "_p": difference.p_adjusted}
         log.headline({f"mlp_minus_attention{end}": float(values[0]) for end, values in ends.items()})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlight.analyses.layermem.columns import LAYERMEM_BLOCKS, LAYERMEM_SAMPLES, LAYERMEM_TABLE, LAYERMEM_TESTS
+from memlight.analyses.layermem.design import design_of
 from memlight.analyses.layermem.images import NUMBERS
 from memlight.analyses.layermem.membership import Results, Scores
 from memlight.features.layers import delta_references
@@ -57,8 +58,9 @@ def layermem_table(results: Results, extremes: int = 50) -> Table:
     layermem = torch.stack([candidate[layer].layermem for layer in layers])
     steps = as_array(delta(layermem, delta_references(layers)))
     ranked = candidate[layers[-1]].scores.argsort(descending=True, stable=True)
-    own, other = (_scores(results.get(split) or {}, layers) for split in ("candidate", "independent"))
-    tested = family(own, other)
+    design = design_of(results)
+    own, other = (_scores(results.get(split) or {}, layers) for split in ("candidate", design.control))
+    tested = design.contrast(own, other)
     rows = []
     for depth, (layer, result) in enumerate(candidate.items()):
         controls = {split: results[split][layer] for split in CONTROLS if results.get(split)}
@@ -173,23 +175,24 @@ def mlp_minus_attention(results: Results) -> Family | None:
     averaged: ``d(x) = mean over blocks of SSLMem'(x, mlp) - SSLMem'(x, attention)``.
 
     Args:
-        results: candidate and independent images scored on the same layers.
+        results: candidates and their control scored on the same layers.
 
     Returns:
         A family of one; None where no block has both, or a split is missing.
     """
+    design = design_of(results)
     pairs = [
         (parts["mlp"], parts["attention"])
         for parts in layers_by_block(list(results["candidate"]))
         if parts.keys() >= {"mlp", "attention"}
     ]
-    if not pairs or not results.get("independent"):
+    if not pairs or not results.get(design.control):
         return None
-    candidate, independent = (
+    candidate, control = (
         torch.stack([results[split][mlp].scores - results[split][attention].scores for mlp, attention in pairs]).mean(0)
-        for split in ("candidate", "independent")
+        for split in ("candidate", design.control)
     )
-    return family(as_array(candidate), as_array(independent))
+    return design.contrast(as_array(candidate), as_array(control))
 
 
 def _scores(of_layers: Mapping[str, LayerMemResult], layers: Sequence[str]) -> NDArray[np.float64]:

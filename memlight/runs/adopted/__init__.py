@@ -1,0 +1,1 @@
+"""Two encoders that somebody else trained, made a run directory that every analysis opens."""
