@@ -23,7 +23,9 @@ FILES = ("model.safetensors", "pytorch_model.bin", "encoder.safetensors")
 """What weights are called in a repository, where no file is named; the first one that is there."""
 
 _RESNETS = ("resnet18", "resnet34", "resnet50")
-_REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>[^@]+))?(?:@(?P<last>[\w.-]+))?")
+_REPOSITORY = re.compile(
+    r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>[^@]+))?(?:@(?P<last>[\w.-]+))?"
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _of_timm(encoder: str, short: str) -> WeightsPlace:
         repo, _, revision = str(config.hf_hub_id).partition("@")
         return _from_hugging_face(HUB, repo, files, revision or None)
     if config is not None and config.url:
-        return _from_address(config.url)
+        return _from_address(str(config.url))
     tags = timm.list_pretrained(f"{short.partition('.')[0]}.*")[:5] if timm.is_model(short) else []
     ways = [f"name one that has some: {', '.join(f'timm:{name}' for name in tags)}"] if tags else []
     raise UserError("weights", HUB, f"timm names no weights for {encoder}", [*ways, "give a file"])
@@ -110,6 +112,8 @@ def _from_hugging_face(given: str, repo: str, files: Sequence[str], revision: st
         RevisionNotFoundError,
     )
 
+    of_its_client = (kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception))
+    failures: tuple[type[Exception], ...] = (OSError, ValueError, *of_its_client)
     at = f"@{revision}" if revision else ""
     for file in files:
         cached = try_to_load_from_cache(repo, file, revision=revision)
@@ -125,14 +129,15 @@ def _from_hugging_face(given: str, repo: str, files: Sequence[str], revision: st
             raise UserError("weights", given, why, by_hand) from error
         except GatedRepoError as error:
             why = f"{repo} is given only to those who asked for it"
-            raise UserError("weights", given, why, ["ask on its page, and log in with `hf auth login`", by_hand]) from error
+            ways = ["ask on its page, and log in with `hf auth login`", by_hand]
+            raise UserError("weights", given, why, ways) from error
         except RepositoryNotFoundError as error:
             raise UserError("weights", given, f"there is no repository {repo} for you on the hub") from error
         except RevisionNotFoundError as error:
             raise UserError("weights", given, f"{repo} has no revision {revision}") from error
         except EntryNotFoundError:
             continue
-        except (OSError, ValueError, *HfHubHTTPError.__bases__) as error:
+        except failures as error:
             said = " ".join(str(error).split())[:200]
             raise UserError("weights", given, f"{file} of {repo} did not arrive ({said})", by_hand) from error
         return WeightsPlace(Path(path), f"{repo}{at}/{file}")

@@ -86,13 +86,12 @@ def _by_name(
             used = {names[simple] for simple in gone}
             part = _part(prefix, layout.words, state, used, encoder, own, resample)
             if 2 * part.matched > len(own):  # of a part that is not the encoder everything is unexpected
-                within = {name: layout.simple(rest) for name, rest in splitter.within(tensors, prefix).items()}
                 part.unexpected = [
                     rest
-                    for name, rest in within.items()
+                    for name, rest in splitter.within(tensors, prefix).items()
                     if name not in used
-                    and not may_stay(rest, encoder, inside)
-                    and not adds_nothing(rest, tensors[name], gone)
+                    and not may_stay(layout.simple(rest), encoder, inside)
+                    and not adds_nothing(layout.simple(rest), tensors[name], gone)
                 ]
             parts.append(part)
         if any(part.fits for part in parts):

@@ -76,9 +76,9 @@ def filtered(convert: Filter, given: Mapping[str, Tensor], encoder: nn.Module, *
 
 
 def _is_resampled(name: str, tensor: Tensor, given: Mapping[str, Tensor]) -> bool:
-    """Whether a tensor that depends on the size of the images has as many numbers as none that was given."""
+    """Whether a tensor that depends on the size of the images has other numbers than were given."""
     if name in POSITIONS or name.endswith("relative_position_bias_table") or name == "patch_embed.proj.weight":
-        sizes = {one.numel() for one in given.values()}
+        sizes = {one.numel() for one in ([given[name]] if name in given else given.values())}
         class_token = tensor.shape[-1] if name in POSITIONS else 0
         return not {tensor.numel(), tensor.numel() + class_token} & sizes
     return False
