@@ -186,11 +186,13 @@ def require_batches(module: SSLModule, data: ImageDataModule, processes: int) ->
 
 
 def require_same_config(run: RunDir, options: Any) -> None:
-    """Refuse to train a member otherwise than the run's configuration says.
+    """Refuse to train a member otherwise than the run's configuration says, or in a run that was trained elsewhere.
 
     Raises:
         UserError: says what differs first.
     """
+    if run.adopted.is_file():
+        raise UserError("run", run.root, "holds a pair that was trained elsewhere", "choose another `run`")
     if run.config.exists():
         require_same_settings(run, comparable, options, _DECISIVE)
 
@@ -332,6 +334,21 @@ def require_same_start(metadata: Mapping[str, Any], module: SSLModule, source: s
         why = f"{source} started from {then}, where `model.init_from` now says {here}"
         way_out = "give the file of then" if before else "leave `model.init_from` out"
         raise UserError(argument, None, why, [way_out, "choose another `run`"])
+
+
+def require_same_splits(run: RunDir, options: Any) -> None:
+    """Refuse a file of splits that are not those of a run whose images would not be opened otherwise.
+
+    Args:
+        run: with a finished member.
+        options: the parsed options of `fit`.
+
+    Raises:
+        UserError: they differ.
+    """
+    data = options.data.init_args
+    if data.splits is not None:
+        ImageDataModule(**{**data.as_dict(), "role": "all", "without": None, "run": str(run.root)}).setup()
 
 
 @named(path="run")
