@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from memlight.analyses.unit.objectives import load_method
 from memlight.cli import main
 from memlight.models.encoders import build_encoder, load_encoder, read_metadata
 from memlight.modules import DINO, MAE, SimCLR
@@ -72,6 +73,14 @@ def test_a_pair_states_where_it_started_and_goes_on_bit_for_bit(
     assert same_tensors(checkpoint(again)["state_dict"], checkpoint(run)["state_dict"])
     assert same_tensors(load_encoder(other.encoder).state_dict(), load_encoder(member.encoder).state_dict())
     assert len(read_table(other.metrics)["epoch"])
+
+    # whoever goes on from the finished weights does not need the file
+    given.rename(tmp_path / "away.pth")
+    assert fit(run, start, short, "--keep_every=1", "--resume=true") == 0
+    assert "is finished; nothing to train" in capsys.readouterr().out
+    method = load_method(RunDir(run), "candidate")
+    assert same_tensors(method.encoder.state_dict(), load_encoder(member.encoder).state_dict())
+    (tmp_path / "away.pth").rename(given)
 
     # the second member is trained from the same weights, or not at all
     capsys.readouterr()
