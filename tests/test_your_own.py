@@ -41,7 +41,7 @@ TRAIN = [
 """One member for one epoch, in the place of `pair`, which starts two processes of the same."""
 
 ROOTS = [
-    (f"data/{name}/{part}", count) for name in ("cifar10", "unsorted") for part, count in (("train", 20), ("test", 6))
+    (f"data/{name}/{part}", count) for name in ("cifar10", "unsorted") for part, count in (("train", 32), ("test", 8))
 ]
 
 SPLITS = {"shared": 8, "candidate": 12, "independent": 12, "external": 8}

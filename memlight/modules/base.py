@@ -17,6 +17,9 @@ from memlight.data.splits import Ids
 from memlight.dist import world_size
 from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder
+from memlight.models.foreign import load_weights
+from memlight.models.hub import find_weights
+from memlight.models.weight_files import weights_sha256
 from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule, keep_options
 
 COLLAPSE_STD = 0.05
@@ -66,8 +69,13 @@ class SSLModule(L.LightningModule, ABC):
         optim: optimizer and schedule.
         channels_last: memory format of the encoder and the views.
         compile: compile the encoder with torch.compile.
+        init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
+            random ones, as heads do in any case.
+        init_prefix: which part of that file is the encoder; null finds the only part that fits.
 
     Attributes:
+        started_from: where the encoder's initial weights came from, if from a file: its name, the part, and the
+            ``weights_sha256`` of what was loaded.
         num_views: views of each image that the method needs; None takes any number from ``min_views`` on.
     """
 
@@ -83,16 +91,36 @@ class SSLModule(L.LightningModule, ABC):
         optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
         channels_last: bool = True,
         compile: bool = False,
+        init_from: str | None = None,
+        init_prefix: str | None = None,
     ) -> None:
         super().__init__()
         self.optim = optim
         self.init_seed = init_seed or 0
         with named(name="encoder", image_size="model.image_size"):
             self.encoder = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
+        self.started_from = self._start_from(init_from, init_prefix, encoder)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.encoder.to(memory_format=self.memory_format)
         if compile:
             self.encoder.compile()
+
+    def _start_from(self, init_from: str | None, init_prefix: str | None, encoder: str) -> dict[str, str] | None:
+        """Give the encoder the weights of a file; positions of another grid are resampled to the size of the views."""
+        if init_from is None:
+            if init_prefix is not None:
+                raise UserError("init_prefix", init_prefix, "is a part of a file", "name the file with `init_from`")
+            return None
+        with named(weights="init_from", path="init_from", prefix="init_prefix"):
+            place = find_weights(init_from, encoder)
+            loaded = load_weights(self.encoder, place.path, prefix=init_prefix, resample=True)
+        self.encoder.train()
+        return {
+            "file": place.name,
+            "prefix": loaded.prefix,
+            "words": loaded.words,
+            "weights_sha256": weights_sha256(self.encoder),
+        }
 
     @property
     def method(self) -> str:

@@ -44,6 +44,9 @@ class DINO(SSLModule):
         hidden_dim: width of the projection head.
         bottleneck_dim: width before the head's last layer.
         output_dim: number of prototypes.
+        init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
+            random ones, as heads do in any case.
+        init_prefix: which part of that file is the encoder; null finds the only part that fits.
     """
 
     min_views = GLOBAL_VIEWS
@@ -68,6 +71,8 @@ class DINO(SSLModule):
         hidden_dim: int = 2048,
         bottleneck_dim: int = 256,
         output_dim: int = 65536,
+        init_from: str | None = None,
+        init_prefix: str | None = None,
     ) -> None:
         below_one(momentum_start=momentum_start, center_momentum=center_momentum)
         positive(
@@ -84,8 +89,9 @@ class DINO(SSLModule):
         )
         from lightly.loss import DINOLoss
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
         self.teacher = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
+        self.teacher.load_state_dict(self.encoder.state_dict())
         self.teacher.to(memory_format=self.memory_format).requires_grad_(False)
         if compile:
             self.teacher.compile()

@@ -28,6 +28,9 @@ class SimCLR(SSLModule):
         temperature: of NT-Xent.
         hidden_dim: width of the projection head; 0 takes the encoder's feature width.
         output_dim: width of the embedding the loss sees.
+        init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
+            random ones, as heads do in any case.
+        init_prefix: which part of that file is the encoder; null finds the only part that fits.
     """
 
     num_views = 2
@@ -44,6 +47,8 @@ class SimCLR(SSLModule):
         temperature: float = 0.5,
         hidden_dim: int = 0,
         output_dim: int = 128,
+        init_from: str | None = None,
+        init_prefix: str | None = None,
     ) -> None:
         positive(temperature=temperature)
         at_least(0, hidden_dim=hidden_dim)
@@ -52,7 +57,7 @@ class SimCLR(SSLModule):
         from lightly.loss import NTXentLoss
         from lightly.models.modules.heads import SimCLRProjectionHead
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
         width = encoder_spec(self.encoder).num_features
         with seeded(self.init_seed):
             self.head = SimCLRProjectionHead(width, hidden_dim or width, output_dim)

@@ -28,6 +28,9 @@ class SimSiam(SSLModule):
         hidden_dim: width of the projection head.
         output_dim: width of what is compared.
         prediction_dim: width of the predictor's bottleneck.
+        init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
+            random ones, as heads do in any case.
+        init_prefix: which part of that file is the encoder; null finds the only part that fits.
     """
 
     num_views = 2
@@ -44,12 +47,14 @@ class SimSiam(SSLModule):
         hidden_dim: int = 2048,
         output_dim: int = 2048,
         prediction_dim: int = 512,
+        init_from: str | None = None,
+        init_prefix: str | None = None,
     ) -> None:
         at_least(1, hidden_dim=hidden_dim, output_dim=output_dim, prediction_dim=prediction_dim)
         from lightly.loss import NegativeCosineSimilarity
         from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
         with seeded(self.init_seed):
             self.head = SimSiamProjectionHead(encoder_spec(self.encoder).num_features, hidden_dim, output_dim)
             self.predictor = SimSiamPredictionHead(output_dim, prediction_dim, output_dim)

@@ -28,6 +28,9 @@ class Supervised(SSLModule):
         compile: compile the encoder with torch.compile.
         num_classes: classes of the data set.
         label_smoothing: of the cross-entropy.
+        init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
+            random ones, as heads do in any case.
+        init_prefix: which part of that file is the encoder; null finds the only part that fits.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class Supervised(SSLModule):
         compile: bool = False,
         num_classes: int = 10,
         label_smoothing: float = 0.0,
+        init_from: str | None = None,
+        init_prefix: str | None = None,
     ) -> None:
         at_least(2, num_classes=num_classes)
         below_one(label_smoothing=label_smoothing)
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
         with seeded(self.init_seed):
             self.head = nn.Linear(encoder_spec(self.encoder).num_features, num_classes)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing, ignore_index=-1)

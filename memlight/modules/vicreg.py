@@ -33,6 +33,9 @@ class VICReg(SSLModule):
         covariance: weight of the squared covariances between dimensions.
         hidden_dim: width of the projection head's two hidden layers.
         output_dim: width of the embedding the loss sees.
+        init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
+            random ones, as heads do in any case.
+        init_prefix: which part of that file is the encoder; null finds the only part that fits.
     """
 
     num_views = 2
@@ -51,13 +54,15 @@ class VICReg(SSLModule):
         covariance: float = 1.0,
         hidden_dim: int = 8192,
         output_dim: int = 8192,
+        init_from: str | None = None,
+        init_prefix: str | None = None,
     ) -> None:
         at_least(0, invariance=invariance, variance=variance, covariance=covariance)
         at_least(1, hidden_dim=hidden_dim, output_dim=output_dim)
         from lightly.loss import VICRegLoss
         from lightly.models.modules.heads import VICRegProjectionHead
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile)
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
         with seeded(self.init_seed):
             self.head = VICRegProjectionHead(encoder_spec(self.encoder).num_features, hidden_dim, output_dim)
         self.criterion = VICRegLoss(invariance, variance, covariance, gather_distributed=True)

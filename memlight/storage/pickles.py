@@ -1,7 +1,8 @@
 """Pickles read without running anything that is in them: plain values, containers, arrays and tensors alone.
 
 Whatever a pickle names is looked up here and nowhere else, and every array is made anew by a constructor of ours from
-its type, shape and bytes: a forged one costs an error. Names that are not listed are refused, not imported.
+its type, shape and bytes: a forged one costs an error. Names that are not listed are refused, not imported; where a
+reader asks for it, objects of classes that are not listed are left out instead, and still nothing of them is run.
 """
 
 import argparse
@@ -16,11 +17,8 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-DEPTH = 100
-"""Containers within each other, at most."""
-
-REPEATED = 10_000_000
-"""Values of a file counted where they stand, each as often as it is referred to; more than are written, at most."""
+from memlight.storage.strangers import Maker, Refused, Skipped, Stranger, is_refused
+from memlight.storage.trees import require_tree
 
 _KEY_PARTS = 1000
 """Values in a tuple that is a key of a dictionary."""
@@ -31,40 +29,11 @@ _LINE = 1 << 20
 """Characters of a line in a pickle of the old text form."""
 
 
-class Refused(pickle.UnpicklingError):
-    """A pickle names something that is not read.
-
-    Attributes:
-        name: ``module.name`` of it.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"names {name}, which could run code; only tensors, arrays and plain containers are read")
-        self.name = name
-
-
 MALFORMED = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError),
     *(OverflowError, MemoryError, RecursionError, RuntimeError),
 )
 """Everything that a damaged pickle makes `PlainUnpickler` raise."""
-
-
-class Maker:
-    """What a pickle may call; it can neither look into it nor change it."""
-
-    __slots__ = ("_make",)
-    _make: Callable[..., Any]
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_make", make)
-
-    def __call__(self, *args: Any) -> Any:
-        """Make what the pickle asks for."""
-        return self._make(*args)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise pickle.UnpicklingError(f"changes {name} of a constructor")
 
 
 class PlainUnpickler(pickle._Unpickler):
@@ -75,6 +44,7 @@ class PlainUnpickler(pickle._Unpickler):
         size: bytes that are left in the file; what claims to be longer is refused before room is made for it.
         more: further names that it may use, and what they are.
         outside: gives what the pickle refers to and does not hold; None where there is nothing of that kind.
+        skip: leave out objects of classes that are not read, see `Skipped`, rather than refuse the file.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
@@ -89,11 +59,14 @@ class PlainUnpickler(pickle._Unpickler):
         size: int,
         more: Mapping[tuple[str, str], Any] | None = None,
         outside: Callable[[Any], Any] | None = None,
+        *,
+        skip: bool = False,
     ) -> None:
         super().__init__(_Limited(file, size), encoding="latin1")
         self._size = size
-        self._known = {**_KNOWN, **(more or {})}
+        self._known = {**_KNOWN, **(_SKIPPING if skip else {}), **(more or {})}
         self._outside = outside
+        self._skip = skip
 
     def persistent_load(self, key: Any) -> Any:
         """What lies outside of the pickle."""
@@ -103,10 +76,12 @@ class PlainUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name stands for; raises `Refused`."""
-        try:
-            return self._known[module, name]
-        except KeyError:
-            raise Refused(f"{module}.{name}") from None
+        found = self._known.get((module, name))
+        if found is not None:
+            return found
+        if not self._skip or is_refused(module, name):
+            raise Refused(f"{module}.{name}")
+        return Stranger(f"{module}.{name}")
 
     def get_extension(self, code: int) -> None:
         """Refuse what the process registered under a number."""
@@ -115,6 +90,9 @@ class PlainUnpickler(pickle._Unpickler):
     def load_reduce(self) -> None:
         """Call a constructor of ours."""
         args = self.stack.pop()
+        if isinstance(self.stack[-1], Skipped):  # what comes of something that was left out is left out too
+            self.stack[-1] = Skipped(self.stack[-1].name)
+            return
         if not isinstance(self.stack[-1], Maker) or not isinstance(args, tuple):
             raise pickle.UnpicklingError(f"calls a {type(self.stack[-1]).__name__}")
         self.stack[-1] = self.stack[-1](*args)
@@ -129,7 +107,10 @@ class PlainUnpickler(pickle._Unpickler):
 
     def load_newobj_ex(self) -> None:
         """Objects whose constructor takes named arguments: none of ours does."""
-        raise pickle.UnpicklingError("makes an object with named arguments")
+        self.stack.pop()
+        if not isinstance(self.stack[-2], Stranger):
+            raise pickle.UnpicklingError("makes an object with named arguments")
+        self.load_reduce()
 
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
 
@@ -142,10 +123,15 @@ class PlainUnpickler(pickle._Unpickler):
         """Give an object its state: arrays and their types, options, what dictionaries carry beside their entries."""
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, _Dtype):
+        if isinstance(target, Skipped):
+            target.is_module = isinstance(state, dict) and {"_parameters", "_modules"} <= state.keys()
+        elif isinstance(target, _Dtype):
             target.build(state)
         elif type(target) is np.ndarray:
-            _fill(target, state)
+            if isinstance(state, tuple) and any(isinstance(part, Skipped) for part in state):
+                self.stack[-1] = Skipped("numpy.ndarray")  # of objects, dates or records
+            else:
+                _fill(target, state)
         elif isinstance(target, argparse.Namespace | collections.OrderedDict) and isinstance(state, dict):
             vars(target).update({str(name): value for name, value in state.items()})
         else:
@@ -198,6 +184,8 @@ class PlainUnpickler(pickle._Unpickler):
     dispatch[pickle.APPENDS[0]] = load_appends
 
     def _extend(self, target: Any, values: list[Any]) -> None:
+        if isinstance(target, Skipped):
+            return
         if type(target) is not list:
             raise pickle.UnpicklingError(f"appends to a {type(target).__name__}")
         target.extend(values)
@@ -205,6 +193,8 @@ class PlainUnpickler(pickle._Unpickler):
     def load_additems(self) -> None:
         """Several entries of a set."""
         items = self.pop_mark()
+        if isinstance(self.stack[-1], Skipped):
+            return
         if type(self.stack[-1]) is not set:
             raise pickle.UnpicklingError(f"adds to a {type(self.stack[-1]).__name__}")
         self.stack[-1].update(map(_key, items))
@@ -244,51 +234,6 @@ class _Limited:
         line = self._file.readline(max(0, min(self._left, _LINE)))
         self._left -= len(line)
         return line
-
-
-def require_tree(value: object, *, leaf: Callable[[object], bool] = lambda value: False) -> None:
-    """Refuse containers that hold themselves, nest too deep, or repeat one another without end.
-
-    Args:
-        value: what was read.
-        leaf: whether something is looked into no further.
-
-    Raises:
-        ValueError: says which of these it does.
-    """
-    sizes: dict[int, int] = {}
-    depths: dict[int, int] = {}
-    open_now: set[int] = set()
-    stack: list[tuple[object, bool]] = [(value, False)]
-    while stack:
-        item, done = stack.pop()
-        if done:
-            inner = _inside(item)
-            sizes[id(item)] = 1 + sum(sizes.get(id(one), 1) for one in inner)
-            depths[id(item)] = 1 + max((depths.get(id(one), 0) for one in inner), default=0)
-            open_now.discard(id(item))
-            if depths[id(item)] > DEPTH:
-                raise ValueError(f"its containers nest deeper than {DEPTH}")
-            if sizes[id(item)] > REPEATED + 16 * len(sizes):
-                raise ValueError("its containers repeat one another, and hold too much")
-        elif id(item) in open_now:
-            raise ValueError("it holds itself")
-        elif id(item) not in sizes and not leaf(item) and (inner := _inside(item)):
-            open_now.add(id(item))
-            stack.append((item, True))
-            stack.extend((one, False) for one in inner if id(one) not in sizes and _holds(one))
-
-
-def _holds(value: object) -> bool:
-    return isinstance(value, dict | list | tuple | set | frozenset | argparse.Namespace)
-
-
-def _inside(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple | set | frozenset):
-        return list(value)
-    return list(vars(value).values()) if isinstance(value, argparse.Namespace) else []
 
 
 def _key(key: Any) -> Any:
@@ -455,6 +400,35 @@ _KNOWN: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "scalar"): Maker(_scalar) for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): Maker(_from_buffer) for core in ("core", "_core")},
 }
+
+
+def _dtype_or_skipped(code: object, *rest: object) -> Any:
+    """The type of an array; of one that is not made of plain numbers, a sign that the array is left out."""
+    plain = isinstance(code, str) and _PLAIN_DTYPE.fullmatch(code)
+    return _Dtype(code, *rest) if plain else Skipped("numpy.dtype")
+
+
+def _plain_or_skipped(make: Callable[..., Any], *args: Any) -> Any:
+    return Skipped("numpy.ndarray") if any(isinstance(one, Skipped) for one in args) else make(*args)
+
+
+def _object_or_skipped(kind: object, base: object, state: object) -> Any:
+    return kind() if isinstance(kind, Stranger) else _reconstructor(kind, base, state)
+
+
+_SKIPPING: dict[tuple[str, str], Any] = {
+    **{(module, "object"): Stranger("builtins.object") for module in ("builtins", "__builtin__")},
+    ("numpy", "dtype"): Maker(_dtype_or_skipped),
+    **{(module, "_reconstructor"): Maker(_object_or_skipped) for module in ("copyreg", "copy_reg")},
+    **{
+        (f"numpy.{core}.multiarray", "scalar"): Maker(partial(_plain_or_skipped, _scalar)) for core in ("core", "_core")
+    },
+    **{
+        (f"numpy.{core}.numeric", "_frombuffer"): Maker(partial(_plain_or_skipped, _from_buffer))
+        for core in ("core", "_core")
+    },
+}
+"""What of `_KNOWN` is replaced where objects that are not read are left out."""
 
 
 def load_pickle(data: bytes) -> Any:

@@ -48,6 +48,7 @@ from memlight.training.preflight import (
     require_same_config,
     require_same_left_out,
     require_same_splits,
+    require_same_start,
     slow_bfloat16,
 )
 
@@ -173,6 +174,9 @@ class MemlightCLI(LightningCLI):
         if self.finished and options.resume:
             made = read_metadata(member.encoder)
             require_same_left_out(made, options.data.init_args.without, str(member.dir))
+            for name in ("init_from", "init_prefix"):
+                if name in options.model.init_args:
+                    options.model.init_args[name] = None  # nothing will start, and the file may be gone
             require_same_splits(self.run_dir, options)
             return
         if options.ckpt_path is not None:
@@ -241,6 +245,9 @@ class MemlightCLI(LightningCLI):
             rank_zero_only(print)(f"{self.run_dir.member(self.role).dir} is finished; nothing to train.")
             return
         self._check_parts(model)
+        if isinstance(model, SSLModule) and model.started_from is not None:
+            start = model.started_from
+            rank_zero_only(print)(f"encoder: starts from {start['file']}: {start['words']}")
         if self.keeps:
             config = comparable(self.options)
             self.trainer.loggers = make_loggers(self.options.logger, self.run_dir, self.role, config)
@@ -273,6 +280,9 @@ class MemlightCLI(LightningCLI):
         if self.keeps:
             member = self.run_dir.member(self.role)
             require_room(member, model, options.trainer.max_epochs, options.keep_every)
+            for other in self.run_dir.members():
+                if other.encoder.is_file():
+                    require_same_start(read_metadata(other.encoder), model, f"{other.role}/", "run")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:
                 with named(layers="trainer.callbacks.layers"):
