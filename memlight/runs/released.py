@@ -214,17 +214,17 @@ def open_released(
         UserError: the encoder cannot be built, the file does not fit it, there are no images, or the run directory
             holds results of another encoder or on other images.
     """
-    place = None if flags.weights is None else find_weights(flags.weights, flags.encoder)
-    own = own_record(str(place.path)) if place is not None else {}
+    found = None if flags.weights is None else find_weights(flags.weights, flags.encoder)
+    own = own_record(str(found.path)) if found is not None else {}
     encoder = build_named(flags, own)
     spec = encoder_spec(encoder)
     weights = None
-    if place is not None:
+    if found is not None:
         with named(path="weights"):
-            loaded = load_weights(encoder, place.path, prefix=flags.prefix, resample=flags.image_size is not None)
+            loaded = load_weights(encoder, found.path, prefix=flags.prefix, resample=flags.image_size is not None)
         weights = {
-            "file": place.name,
-            "sha256": file_sha256(place.path),
+            "file": found.name,
+            "sha256": file_sha256(found.path),
             "prefix": loaded.prefix,
             "words": loaded.words,
             "trained_on": own.get("trained_on") if own else getattr(encoder, "published_data", None),
