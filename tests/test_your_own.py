@@ -90,17 +90,17 @@ def images_of_others(desk: Path) -> None:
             (path := desk / "flat" / f"{part}/{number:02}.png").parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png(number % 4, number))
     (desk / "labels.csv").write_text("\n".join(rows) + "\n")
-    (desk / "broken").mkdir()
-    for number in range(6):
-        (desk / f"broken/{number}.png").write_bytes(b"" if number == 3 else png(number % 4, number))
+    for part in ("train", "test"):
+        for number in range(8):
+            (path := desk / f"broken/{part}/k{number % 2}/{number}.png").parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"" if number == 3 else png(number % 4, number))
     table: Any = pytest.importorskip("datasets")
-    rows_of = {
-        "image": [{"bytes": png(number % 4, number), "path": None} for number in range(6)],
-        "label": list(range(6)),
-    }
+    cells = [{"bytes": png(number % 4, number), "path": None} for number in range(6)]
     features = table.Features({"image": table.Image(), "label": table.Value("int64")})
+    pets = table.Dataset.from_dict({"image": cells, "label": [0, 1] * 3}, features=features)
     (desk / "org/pets").mkdir(parents=True)
-    table.Dataset.from_dict(rows_of, features=features).to_parquet(desk / "org/pets/train-00000-of-00001.parquet")
+    for part in ("train", "test"):
+        pets.to_parquet(desk / f"org/pets/{part}-00000-of-00001.parquet")
 
 
 def words_of(line: str, number: int) -> list[str]:
