@@ -51,7 +51,10 @@ def unit_weights(model: nn.Module, layers: Sequence[str], image_size: int | None
     for layer in layers:
         weights = forward.weights_of(layer)
         if weights is None:
-            usable = ", ".join(name for name in list_layers(model, image_size) if forward.weights_of(name)) or "none"
+            usable = (
+                ", ".join(name for name in list_layers(model, image_size=image_size) if forward.weights_of(name))
+                or "none"
+            )
             why = f"its units are not rows of one layer's weights; those of these are: {usable}"
             raise UserError("layers", layer, why)
         if forward.is_head(weights):
@@ -63,7 +66,7 @@ def unit_weights(model: nn.Module, layers: Sequence[str], image_size: int | None
 def prunable_layers(model: nn.Module, image_size: int | None = None) -> list[str]:
     """The layers worth measuring whose units are rows of one weight, in the order in which they run."""
     forward = _Forward(model, image_size)
-    found = ((layer, forward.weights_of(layer)) for layer in list_layers(model, image_size))
+    found = ((layer, forward.weights_of(layer)) for layer in list_layers(model, image_size=image_size))
     return [layer for layer, weights in found if weights is not None and not forward.is_head(weights)]
 
 

@@ -41,7 +41,7 @@ def everything(
 
     Args:
         run: run directory of a trained pair.
-        layers: layers to measure; all that the encoder has if unset.
+        layers: layers to measure, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
         labels: CSV file with columns id,label or path,label for classmem; the data set's own classes if unset.
         options: views
         trained: which state of the trained networks

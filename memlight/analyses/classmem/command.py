@@ -70,7 +70,7 @@ def classmem(
     Args:
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose units; random is the same architecture with the run's initial weights.
-        layers: layers to measure; all that the encoder has if unset.
+        layers: layers to measure, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
         labels: CSV file with columns id,label or path,label; the data set's own classes if unset.
         options: how ClassMem is measured
         released: an encoder that was not trained in a run

@@ -44,7 +44,7 @@ def exchange(
         run: run directory of the recipient.
         donor: run directory of an encoder of the same architecture; its finished member of the same role is used.
         layers: subsets of layers, each a word in which commas join the layers that are exchanged together, such as
-            layer3 layer4,layer6.
+            layer3 layer4,layer6; 'layer4.*' is all layers of that form together.
         subsets: in place of --layers every subset of so many layers, such as 1 2 3.
         max_subsets: refuse --subsets that are more than this.
         member: which member of both runs.

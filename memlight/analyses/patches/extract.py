@@ -3,7 +3,6 @@
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from memlight.analyses.patches.command import ExtractorFlags, PatchFlags, WorkFl
 from memlight.errors import named
 from memlight.models.encoders import encoder_spec
 from memlight.models.foreign import load_weights
+from memlight.models.trust import trusting
 from memlight.models.weight_files import read_record, weights_sha256
 from memlight.patches.embed import Channels, embedding, require_fitting
 from memlight.patches.extract import extract_patches, open_images
@@ -54,7 +54,7 @@ def run_extraction(out: Path, extractor: ExtractorFlags, patches: PatchFlags, wo
     require_fitting(grid, *picture_size)
     extraction = {
         "extractor": spec.name,
-        "architecture": asdict(spec),
+        "architecture": spec.record(),
         "weights_sha256": weights_sha256(encoder),
         **{"mean": mean, "std": std, "mode": mode, "grid": grid, "input_size": input_size},
         "precision": patches.precision,
@@ -107,7 +107,7 @@ def open_extractor(extractor: ExtractorFlags) -> tuple[nn.Module, str, Channels,
     """
     flags = extractor.encoder
     weights = f"random weights, seed {SEED}"
-    with named(path="weights", encoder="extractor"):
+    with named(path="weights", encoder="extractor"), trusting(extractor.trust):
         recorded: dict[str, Any] = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
         encoder = build_named(flags, recorded)
         if flags.weights is not None:
