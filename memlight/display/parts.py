@@ -90,8 +90,10 @@ def section(
                     if (path := analysis.table()).is_file() and path.read_bytes().count(b"\n") < 2:
                         raise ValueError(f"{path.name} has no rows")
                     results.append(html_of(analysis))
-            words = explained if isinstance(explained, str) or not results else explained(run)
-            return (page.paragraph(words, "soft") if words and results else "") + "".join(results)
+            if not results:
+                return ""
+            words = explained(run) if callable(explained) else explained
+            return (page.paragraph(words, "soft") if words else "") + "".join(results)
 
         return html
 

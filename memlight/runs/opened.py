@@ -118,8 +118,8 @@ class OpenedRun:
         return self.encoder("candidate", checkpoint), self.encoder("independent", checkpoint)
 
     def partner(self, member: str, checkpoint: str | None = None) -> nn.Module | None:
-        """The other member of the pair, checked to belong to it; None where it was not trained."""
-        if (other := PARTNERS[member]) not in self.metadata:
+        """The other member of the pair, checked to belong to it; None where it was not trained, and in half a pair."""
+        if (other := PARTNERS[member]) not in self.metadata or self.split.half:
             return None
         load_pair(self.run.root, network=self.network)
         try:

@@ -186,11 +186,13 @@ def require_batches(module: SSLModule, data: ImageDataModule, processes: int) ->
 
 
 def require_same_config(run: RunDir, options: Any) -> None:
-    """Refuse to train a member otherwise than the run's configuration says.
+    """Refuse to train a member otherwise than the run's configuration says, or in a run that was trained elsewhere.
 
     Raises:
         UserError: says what differs first.
     """
+    if run.adopted.is_file():
+        raise UserError("run", run.root, "holds a pair that was trained elsewhere", "choose another `run`")
     if run.config.exists():
         require_same_settings(run, comparable, options, _DECISIVE)
 

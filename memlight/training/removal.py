@@ -153,6 +153,8 @@ def _scores(opened: "OpenedRun", rank_by: str | None) -> tuple[str, str, Table]:
     for role in ("candidate", "independent"):
         if role not in opened.metadata:
             raise UserError("run", run.root, f"no {role}/encoder.safetensors", "`train.py pair` trains both members")
+    if opened.adopted:
+        raise UserError("run", run.root, "its encoders were trained elsewhere, which cannot be done again here")
     if "without" in opened.metadata["candidate"]:
         raise UserError("run", run.root, "its candidate was itself trained with `data.without`", "name a whole pair")
     if not run.config.is_file():

@@ -1,4 +1,4 @@
-"""What the contrast of a run is, and what its reading rests on: how the groups of images were dealt, and who said so."""
+"""What the contrast of a run is, and what its reading rests on: how the groups were dealt, and who said so."""
 
 from memlight.analyses.layermem.design import HALF, PAIR, Design
 from memlight.storage.run_files import AdoptedFile, SplitsFile

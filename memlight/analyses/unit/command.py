@@ -106,6 +106,6 @@ def unit(
                 options,
                 log,
                 split=split,
-                first_epoch=int(opened.metadata[member]["epochs"]) * opened.data.repeat,
+                first_epoch=int(opened.metadata[member].get("epochs", 0)) * opened.data.repeat,
                 max_forward=place.max_forward,
             )

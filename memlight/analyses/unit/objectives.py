@@ -174,7 +174,8 @@ def load_method(run: RunDir, role: str) -> SSLModule:
     last = run.member(role).checkpoints / "last.ckpt"
     if not last.is_file():
         why = f"no {role}/checkpoints/{last.name}, which holds the heads of the training's loss"
-        raise UserError("run", run.root, why, ["train it again", "use `objective='activation'`"])
+        ways = [*([] if run.adopted.is_file() else ["train it again"]), "use `objective='activation'`"]
+        raise UserError("run", run.root, why, ways)
     method = _build(run, read_yaml_config(run.config, MethodConfig))
     try:
         method.load_state_dict(checkpoint_state(last))

@@ -56,6 +56,8 @@ class AdoptedImages:
         dataset: digits, cifar10, cifar100, svhn, stl10, fashion_mnist, mnist, or one's own images: auto (a folder or an
             archive).
         root: where they are.
+        resize: side in pixels of the square that every image is brought to before views are made, as in training; the
+            size that all share, and otherwise the median shorter side (256 at most), if unset.
         splits: file that says which image is in which split: a .csv (id,split or path,split), a .json or .npz (a list
             for each split); or a list of ids or paths for each, as candidate=FILE independent=FILE shared=FILE
             external=FILE. External images that it does not name are drawn from the test images.
@@ -64,13 +66,14 @@ class AdoptedImages:
         num_shared: by the rule, images that both encoders saw; 40000 if unset.
         num_candidate: by the rule, images that only the candidate saw; 5000 if unset.
         num_independent: by the rule, images that only the other saw; 5000 if unset.
-        num_external: test images, which no encoder saw; 5000 if unset, or as many as there are.
+        num_external: test images, which no encoder saw; 5000 if unset (of a file that names none, at most 5000).
         split_seed: of the random rule.
         seed: of the views that analyses draw.
     """
 
     dataset: str = "auto"
     root: str | None = None
+    resize: int | None = None
     splits: list[str] | None = None
     order: Literal["index", "random"] | None = None
     num_shared: int | None = None

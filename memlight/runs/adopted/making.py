@@ -149,6 +149,7 @@ def _images(
         view_size=weights.image_size or of_file.get("size") or spec.input_size,
         mean=mean,
         std=std,
+        image_size=images.resize,
         order=images.order or "random",
         splits=images.splits,
         randomised=facts.randomised,
