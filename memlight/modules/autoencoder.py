@@ -27,6 +27,9 @@ class Autoencoder(SSLModule):
         optim: optimizer and schedule, of the decoder too.
         channels_last: memory format of the encoder and the views.
         compile: compile the levels of encoder and decoder with torch.compile.
+        init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
+            random ones, as heads do in any case.
+        init_prefix: which part of that file is the encoder; null finds the only part that fits.
     """
 
     num_views = 1
@@ -40,8 +43,10 @@ class Autoencoder(SSLModule):
         optim: OptimConfig = OptimConfig("adamw", lr=1e-3, weight_decay=0.05),  # noqa: B008 - frozen
         channels_last: bool = True,
         compile: bool = False,
+        init_from: str | None = None,
+        init_prefix: str | None = None,
     ) -> None:
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last)
+        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, False, init_from, init_prefix)
         vqvae = self.encoder
         if not isinstance(vqvae, VQVAEEncoder):
             raise UserError("encoder", encoder, "an autoencoder needs var_vqvae or var_vqvae_ch32 or the like")

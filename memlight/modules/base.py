@@ -16,6 +16,9 @@ from memlight.batch import ViewBatch
 from memlight.dist import world_size
 from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder
+from memlight.models.foreign import load_weights
+from memlight.models.hub import find_weights
+from memlight.models.weight_files import weights_sha256
 from memlight.modules.optim import OptimConfig, build_optimizer, build_schedule, keep_options
 
 COLLAPSE_STD = 0.05
@@ -57,7 +60,8 @@ class SSLModule(L.LightningModule, ABC):
     analysed. Whatever else a method needs (heads, a decoder) is its own and is never analysed.
 
     Args:
-        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ..., or one's own, as
+            ``package.module:Class`` (or ``:function``) whose modules map images to features.
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
         init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
@@ -65,8 +69,14 @@ class SSLModule(L.LightningModule, ABC):
         optim: optimizer and schedule.
         channels_last: memory format of the encoder and the views.
         compile: compile the encoder with torch.compile.
+        init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
+            random ones, as heads do in any case.
+        init_prefix: which part of that file is the encoder; null finds the only part that fits.
+        encoder_args: what a class or function of one's own is called with.
 
     Attributes:
+        started_from: where the encoder's initial weights came from, if from a file: its name, the part, and the
+            ``weights_sha256`` of what was loaded.
         num_views: views of each image that the method needs; None takes any number from ``min_views`` on.
     """
 
@@ -82,16 +92,39 @@ class SSLModule(L.LightningModule, ABC):
         optim: OptimConfig = OptimConfig(),  # noqa: B008 - frozen
         channels_last: bool = True,
         compile: bool = False,
+        init_from: str | None = None,
+        init_prefix: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.optim = optim
         self.init_seed = init_seed or 0
         with named(name="encoder", image_size="model.image_size"):
-            self.encoder = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
+            self.encoder = build_encoder(
+                encoder, stem=stem, seed=self.init_seed, image_size=image_size, encoder_args=encoder_args
+            )
+        self.started_from = self._start_from(init_from, init_prefix, encoder)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.encoder.to(memory_format=self.memory_format)
         if compile:
             self.encoder.compile()
+
+    def _start_from(self, init_from: str | None, init_prefix: str | None, encoder: str) -> dict[str, str] | None:
+        """Give the encoder the weights of a file; positions of another grid are resampled to the size of the views."""
+        if init_from is None:
+            if init_prefix is not None:
+                raise UserError("init_prefix", init_prefix, "is a part of a file", "name the file with `init_from`")
+            return None
+        with named(weights="init_from", path="init_from", prefix="init_prefix"):
+            place = find_weights(init_from, encoder)
+            loaded = load_weights(self.encoder, place.path, prefix=init_prefix, resample=True)
+        self.encoder.train()
+        return {
+            "file": place.name,
+            "prefix": loaded.prefix,
+            "words": loaded.words,
+            "weights_sha256": weights_sha256(self.encoder),
+        }
 
     @property
     def method(self) -> str:

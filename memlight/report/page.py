@@ -20,6 +20,7 @@ from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, STYLE
 from memlight.display.parts import consistent, missing, provenance
 from memlight.display.words import joined
 from memlight.report.adopted import adopted_section
+from memlight.runs.settings import recorded_settings
 from memlight.storage.run_files import ReleasedFile, SplitsFile
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, read_json, read_table, write_text
@@ -127,7 +128,12 @@ def _training(run: RunDir) -> str:
         if not metrics:
             return page.paragraph("No epoch was logged yet.", "missing")
         training_curves(metrics).savefig(png, format="png")
-    return page.picture(png.getvalue(), f"Training of {joined(list(metrics))}, as logged in metrics.csv.")
+    picture = page.picture(png.getvalue(), f"Training of {joined(list(metrics))}, as logged in metrics.csv.")
+    start = recorded_settings(run).get("model", {}).get("init_from")
+    if start is None:
+        return picture
+    words = f"Every encoder started from the weights of {Path(start).name}, not from random ones"
+    return picture + page.paragraph(f"{words}: what those weights were trained on, all of them have seen.")
 
 
 def _provenance(run: RunDir) -> str:

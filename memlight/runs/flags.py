@@ -91,11 +91,13 @@ class EncoderFlags:
             one's own as package.module:Class (or :function); what the file says if unset and --weights is a file of
             memlight.
         encoder_args: what a class or function of one's own is called with, as width=64 depth=3, or one JSON object.
-        weights: its weights (.safetensors, .pth, .pt, .ckpt, .tar); no code in the file is run; random weights if
+        weights: its weights: a file (.safetensors, .pth, .pt, .ckpt, .tar), hub for those that timm or torchvision
+            publish under the encoder's name, or hf:ORG/NAME[/FILE]; no code in the file is run; random weights if
             unset.
         prefix: which part of the file is the encoder, such as teacher.backbone; the only part that fits if unset.
         stem: first layers of resnet18, resnet34 and resnet50; cifar is a 3x3 convolution without max-pooling.
-        image_size: side of the views in pixels; the encoder's own if unset.
+        image_size: side of the views in pixels; the encoder's own if unset. Position embeddings of another size are
+            resampled to one that is given.
         images: folder, zip or tar of the images to measure; of one with train/ and val/ (or test/) those in train/.
         held_out: others that the encoder was not trained on; those in val/ (or test/) of --images if unset.
         limit: at most so many images of each, evenly spaced; all if unset.

@@ -21,6 +21,7 @@ from memlight.data.splits import PairSplit
 from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder, build_from_metadata, encoder_spec
 from memlight.models.foreign import load_weights
+from memlight.models.hub import find_weights
 from memlight.models.trust import Untrusted, trusting
 from memlight.models.weight_files import read_record
 from memlight.runs.analysis import Analysis
@@ -190,17 +191,17 @@ def open_released(flags: EncoderFlags, *, run: str | None = None, device: str = 
         UserError: the encoder cannot be built, the file does not fit it, there are no images, or the run directory
             holds results of another encoder or on other images.
     """
-    own = own_record(flags.weights) if flags.weights is not None else {}
+    place = None if flags.weights is None else find_weights(flags.weights, flags.encoder)
+    own = own_record(str(place.path)) if place is not None else {}
     encoder = build_named(flags, own)
     spec = encoder_spec(encoder)
     weights = None
-    if flags.weights is not None:
-        path = Path(flags.weights)
+    if place is not None:
         with named(path="weights"):
-            loaded = load_weights(encoder, path, prefix=flags.prefix)
+            loaded = load_weights(encoder, place.path, prefix=flags.prefix, resample=flags.image_size is not None)
         weights = {
-            "file": path.name,
-            "sha256": file_sha256(path),
+            "file": place.name,
+            "sha256": file_sha256(place.path),
             "prefix": loaded.prefix,
             "words": loaded.words,
             "trained_on": own.get("trained_on") if own else getattr(encoder, "published_data", None),

@@ -1,7 +1,8 @@
 """Pickles read without running anything that is in them: plain values, containers, arrays and tensors alone.
 
 Whatever a pickle names is looked up here and nowhere else, and every array is made anew by a constructor of ours from
-its type, shape and bytes: a forged one costs an error. Names that are not listed are refused, not imported.
+its type, shape and bytes: a forged one costs an error. Names that are not listed are refused, not imported; where a
+reader asks for it, objects of classes that are not listed are left out instead, and still nothing of them is run.
 """
 
 import argparse
@@ -15,6 +16,8 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from memlight.storage.strangers import Maker, Refused, Skipped, Stranger, is_refused
 
 DEPTH = 100
 """Containers within each other, at most."""
@@ -31,40 +34,11 @@ _LINE = 1 << 20
 """Characters of a line in a pickle of the old text form."""
 
 
-class Refused(pickle.UnpicklingError):
-    """A pickle names something that is not read.
-
-    Attributes:
-        name: ``module.name`` of it.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"names {name}, which could run code; only tensors, arrays and plain containers are read")
-        self.name = name
-
-
 MALFORMED = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError),
     *(OverflowError, MemoryError, RecursionError, RuntimeError),
 )
 """Everything that a damaged pickle makes `PlainUnpickler` raise."""
-
-
-class Maker:
-    """What a pickle may call; it can neither look into it nor change it."""
-
-    __slots__ = ("_make",)
-    _make: Callable[..., Any]
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_make", make)
-
-    def __call__(self, *args: Any) -> Any:
-        """Make what the pickle asks for."""
-        return self._make(*args)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise pickle.UnpicklingError(f"changes {name} of a constructor")
 
 
 class PlainUnpickler(pickle._Unpickler):
@@ -75,6 +49,7 @@ class PlainUnpickler(pickle._Unpickler):
         size: bytes that are left in the file; what claims to be longer is refused before room is made for it.
         more: further names that it may use, and what they are.
         outside: gives what the pickle refers to and does not hold; None where there is nothing of that kind.
+        skip: leave out objects of classes that are not read, see `Skipped`, rather than refuse the file.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
@@ -89,11 +64,14 @@ class PlainUnpickler(pickle._Unpickler):
         size: int,
         more: Mapping[tuple[str, str], Any] | None = None,
         outside: Callable[[Any], Any] | None = None,
+        *,
+        skip: bool = False,
     ) -> None:
         super().__init__(_Limited(file, size), encoding="latin1")
         self._size = size
-        self._known = {**_KNOWN, **(more or {})}
+        self._known = {**_KNOWN, **(_SKIPPING if skip else {}), **(more or {})}
         self._outside = outside
+        self._skip = skip
 
     def persistent_load(self, key: Any) -> Any:
         """What lies outside of the pickle."""
@@ -103,10 +81,12 @@ class PlainUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name stands for; raises `Refused`."""
-        try:
-            return self._known[module, name]
-        except KeyError:
-            raise Refused(f"{module}.{name}") from None
+        found = self._known.get((module, name))
+        if found is not None:
+            return found
+        if not self._skip or is_refused(module, name):
+            raise Refused(f"{module}.{name}")
+        return Stranger(f"{module}.{name}")
 
     def get_extension(self, code: int) -> None:
         """Refuse what the process registered under a number."""
@@ -129,7 +109,10 @@ class PlainUnpickler(pickle._Unpickler):
 
     def load_newobj_ex(self) -> None:
         """Objects whose constructor takes named arguments: none of ours does."""
-        raise pickle.UnpicklingError("makes an object with named arguments")
+        self.stack.pop()
+        if not isinstance(self.stack[-2], Stranger):
+            raise pickle.UnpicklingError("makes an object with named arguments")
+        self.load_reduce()
 
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
 
@@ -142,10 +125,15 @@ class PlainUnpickler(pickle._Unpickler):
         """Give an object its state: arrays and their types, options, what dictionaries carry beside their entries."""
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, _Dtype):
+        if isinstance(target, Skipped):
+            target.is_module = isinstance(state, dict) and {"_parameters", "_modules"} <= state.keys()
+        elif isinstance(target, _Dtype):
             target.build(state)
         elif type(target) is np.ndarray:
-            _fill(target, state)
+            if isinstance(state, tuple) and any(isinstance(part, Skipped) for part in state):
+                self.stack[-1] = Skipped("numpy.ndarray")  # of objects, dates or records
+            else:
+                _fill(target, state)
         elif isinstance(target, argparse.Namespace | collections.OrderedDict) and isinstance(state, dict):
             vars(target).update({str(name): value for name, value in state.items()})
         else:
@@ -198,6 +186,8 @@ class PlainUnpickler(pickle._Unpickler):
     dispatch[pickle.APPENDS[0]] = load_appends
 
     def _extend(self, target: Any, values: list[Any]) -> None:
+        if isinstance(target, Skipped):
+            return
         if type(target) is not list:
             raise pickle.UnpicklingError(f"appends to a {type(target).__name__}")
         target.extend(values)
@@ -205,6 +195,8 @@ class PlainUnpickler(pickle._Unpickler):
     def load_additems(self) -> None:
         """Several entries of a set."""
         items = self.pop_mark()
+        if isinstance(self.stack[-1], Skipped):
+            return
         if type(self.stack[-1]) is not set:
             raise pickle.UnpicklingError(f"adds to a {type(self.stack[-1]).__name__}")
         self.stack[-1].update(map(_key, items))
@@ -455,6 +447,34 @@ _KNOWN: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "scalar"): Maker(_scalar) for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): Maker(_from_buffer) for core in ("core", "_core")},
 }
+
+
+def _dtype_or_skipped(code: object, *rest: object) -> Any:
+    """The type of an array; of one that is not made of plain numbers, a sign that the array is left out."""
+    plain = isinstance(code, str) and _PLAIN_DTYPE.fullmatch(code)
+    return _Dtype(code, *rest) if plain else Skipped("numpy.dtype")
+
+
+def _plain_or_skipped(make: Callable[..., Any], *args: Any) -> Any:
+    return Skipped("numpy.ndarray") if any(isinstance(one, Skipped) for one in args) else make(*args)
+
+
+def _object_or_skipped(kind: object, base: object, state: object) -> Any:
+    return kind() if isinstance(kind, Stranger) else _reconstructor(kind, base, state)
+
+
+_SKIPPING: dict[tuple[str, str], Any] = {
+    ("numpy", "dtype"): Maker(_dtype_or_skipped),
+    **{(module, "_reconstructor"): Maker(_object_or_skipped) for module in ("copyreg", "copy_reg")},
+    **{
+        (f"numpy.{core}.multiarray", "scalar"): Maker(partial(_plain_or_skipped, _scalar)) for core in ("core", "_core")
+    },
+    **{
+        (f"numpy.{core}.numeric", "_frombuffer"): Maker(partial(_plain_or_skipped, _from_buffer))
+        for core in ("core", "_core")
+    },
+}
+"""What of `_KNOWN` is replaced where objects that are not read are left out."""
 
 
 def load_pickle(data: bytes) -> Any:

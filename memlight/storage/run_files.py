@@ -96,8 +96,18 @@ class EncoderMetadata(TypedDict, total=False):
     data: Json
     epochs: int
     without: "LeftOutRecord"
+    init_from: "StartRecord"
     prefixes: Annotated[dict[str, str], Meta(min_length=1)]
     trained_on: str | None
+
+
+class StartRecord(TypedDict):
+    """The file that a training started from: `memlight.modules.base.SSLModule.started_from`."""
+
+    file: str
+    prefix: str
+    words: str
+    weights_sha256: str
 
 
 class LeftOutRecord(TypedDict):

@@ -12,12 +12,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from memlight.errors import UserError
 from memlight.storage.opening import open_regular
-from memlight.storage.pickles import MALFORMED, Maker, PlainUnpickler, Refused, require_tree
+from memlight.storage.pickles import MALFORMED, PlainUnpickler, require_tree
+from memlight.storage.strangers import Maker, Refused
 
 if TYPE_CHECKING:
     import torch
@@ -71,19 +73,20 @@ class Unreadable(ValueError):
     """A file that is not one of ``torch.save``, is damaged, or claims what it does not hold; says which in words."""
 
 
-def read_torch(path: Path, argument: str, ways_out: Sequence[str]) -> Any:
+def read_torch(path: Path, argument: str, ways_out: Sequence[str], *, skip: bool = False) -> Any:
     """Read such a file that the user named.
 
     Args:
         path: the file.
         argument: that named it.
         ways_out: what to do where it cannot be read.
+        skip: as for `load_torch`.
 
     Raises:
         UserError: there is no such file, it names something that could run code, is damaged, or of another kind.
     """
     try:
-        return load_torch(path)
+        return load_torch(path, skip=skip)
     except OSError as error:
         raise UserError(argument, path, str(error)) from error
     except Refused as error:
@@ -93,8 +96,13 @@ def read_torch(path: Path, argument: str, ways_out: Sequence[str]) -> Any:
         raise UserError(argument, path, str(error), ways_out) from error
 
 
-def load_torch(path: Path) -> Any:
+def load_torch(path: Path, *, skip: bool = False) -> Any:
     """Read a file of ``torch.save``, or a pickle of plain values, arrays and tensors, on the CPU.
+
+    Args:
+        path: the file.
+        skip: leave out objects of classes that are not read, see `memlight.storage.pickles.Skipped`, rather than
+            refuse the file; what runs programs or touches files is refused all the same.
 
     Raises:
         OSError: there is no such file, or it may not be read.
@@ -102,10 +110,10 @@ def load_torch(path: Path) -> Any:
         Unreadable: it is damaged, or of another kind.
     """
     with open_regular(path) as file:
-        return _load(file, os.fstat(file.fileno()).st_size, path)
+        return _load(file, os.fstat(file.fileno()).st_size, path, skip)
 
 
-def _load(file: BinaryIO, size: int, path: Path | None) -> Any:
+def _load(file: BinaryIO, size: int, path: Path | None, skip: bool) -> Any:
     import torch
 
     def leaf(value: object) -> bool:
@@ -114,7 +122,8 @@ def _load(file: BinaryIO, size: int, path: Path | None) -> Any:
     try:
         start = file.read(4)
         file.seek(0)
-        value = _from_zip(file, size, path) if start[:2] == b"PK" else _from_stream(file, size, nested=path is None)
+        zipped = start[:2] == b"PK"
+        value = _from_zip(file, size, path, skip) if zipped else _from_stream(file, size, path is None, skip)
     except (Refused, Unreadable):
         raise
     except (*MALFORMED, OSError, zipfile.BadZipFile, NotImplementedError, struct.error, zlib.error) as error:
@@ -127,7 +136,7 @@ def _load(file: BinaryIO, size: int, path: Path | None) -> Any:
     return value
 
 
-def _from_zip(file: BinaryIO, size: int, path: Path | None) -> Any:
+def _from_zip(file: BinaryIO, size: int, path: Path | None, skip: bool) -> Any:
     records = _Records(file, size)
     if "byteorder" in records.names and records.read("byteorder") != b"little":
         raise Unreadable("written by a machine with another order of bytes")
@@ -141,7 +150,7 @@ def _from_zip(file: BinaryIO, size: int, path: Path | None) -> Any:
         return _Storage(whole[begin : begin + length], kind.dtype)
 
     data = records.read("data.pkl")
-    return PlainUnpickler(io.BytesIO(data), len(data), _names(nested=path is None), storage).load()
+    return PlainUnpickler(io.BytesIO(data), len(data), _names(path is None, skip), storage, skip=skip).load()
 
 
 def _mapped(file: BinaryIO, size: int, path: Path | None) -> "torch.UntypedStorage":
@@ -214,9 +223,9 @@ class _Records:
         return left == 0 and crc == self._entries[name].CRC
 
 
-def _from_stream(file: BinaryIO, size: int, *, nested: bool) -> Any:
+def _from_stream(file: BinaryIO, size: int, nested: bool, skip: bool) -> Any:
     """A pickle, or the pickles and storages that ``torch.save`` wrote one behind the other before its 1.6."""
-    first = PlainUnpickler(file, size, _names(nested=nested)).load()
+    first = PlainUnpickler(file, size, _names(nested, skip), skip=skip).load()
     if not (isinstance(first, int) and first == _MAGIC):
         if nested:
             raise Unreadable("a storage that is not one of torch.save")
@@ -244,7 +253,7 @@ def _from_stream(file: BinaryIO, size: int, *, nested: bool) -> Any:
             raise Unreadable("a storage of two sizes: damaged")
         return _Storage(storages[name][0], kind.dtype)
 
-    value = PlainUnpickler(file, size, _names(nested=nested), storage).load()
+    value = PlainUnpickler(file, size, _names(nested, skip), storage, skip=skip).load()
     names = PlainUnpickler(file, size).load()
     if not isinstance(names, list) or {str(name) for name in names} != storages.keys():
         raise Unreadable("its storages are not those that it names: damaged")
@@ -300,7 +309,7 @@ class _Storage:
         self.bytes, self.dtype = untyped, dtype
 
 
-def _names(*, nested: bool) -> dict[tuple[str, str], Any]:
+def _names(nested: bool, skip: bool) -> dict[tuple[str, str], Any]:
     """What a pickle with tensors may name besides plain values."""
     import torch
 
@@ -327,14 +336,14 @@ def _names(*, nested: bool) -> dict[tuple[str, str], Any]:
         ("torch.serialization", "_get_layout"): Maker(_refuse("a sparse tensor")),
     }
     if not nested:
-        names["torch.storage", "_load_from_bytes"] = Maker(_storage_of_bytes)
+        names["torch.storage", "_load_from_bytes"] = Maker(partial(_storage_of_bytes, skip))
     return names
 
 
-def _storage_of_bytes(data: Any) -> Any:
+def _storage_of_bytes(skip: bool, data: Any) -> Any:
     if not isinstance(data, bytes | bytearray):
         raise pickle.UnpicklingError("a storage that is not made of bytes")
-    storage = _load(io.BytesIO(data), len(data), None)
+    storage = _load(io.BytesIO(data), len(data), None, skip)
     if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a storage that holds something else")
     return storage

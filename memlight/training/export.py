@@ -79,6 +79,7 @@ def encoder_metadata(
         "data": data.options(),
         "epochs": epochs,
         **({} if data.left_out is None else {"without": data.left_out.record}),
+        **({} if module.started_from is None else {"init_from": module.started_from}),
     }
 
 

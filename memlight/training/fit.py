@@ -46,6 +46,7 @@ from memlight.training.preflight import (
     require_room,
     require_same_config,
     require_same_left_out,
+    require_same_start,
     slow_bfloat16,
 )
 
@@ -235,6 +236,9 @@ class MemlightCLI(LightningCLI):
             rank_zero_only(print)(f"{self.run_dir.member(self.role).dir} is finished; nothing to train.")
             return
         self._check_parts(model)
+        if isinstance(model, SSLModule) and model.started_from is not None:
+            start = model.started_from
+            rank_zero_only(print)(f"encoder: starts from {start['file']}: {start['words']}")
         if self.keeps:
             config = comparable(self.options)
             self.trainer.loggers = make_loggers(self.options.logger, self.run_dir, self.role, config)
@@ -267,6 +271,9 @@ class MemlightCLI(LightningCLI):
         if self.keeps:
             member = self.run_dir.member(self.role)
             require_room(member, model, options.trainer.max_epochs, options.keep_every)
+            for other in self.run_dir.members():
+                if other.encoder.is_file():
+                    require_same_start(read_metadata(other.encoder), model, f"{other.role}/", "run")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:
                 with named(layers="trainer.callbacks.layers"):

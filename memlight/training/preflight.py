@@ -249,6 +249,8 @@ def require_checkpoint(
     if metadata.get("without") is not None:
         require_kinds({"file": "", "sha256": "", "count": 0}, metadata["without"], f"{METADATA_KEY}.without", refuse)
     encoder_from_checkpoint(path, like=module.encoder, argument=argument)
+    if trainer is not None:
+        require_same_start(metadata, module, str(path), argument)
     if trainer is not None and saved["role"] != options.data.init_args.role:
         raise UserError(argument, path, f"of the {saved['role']} member", f"give it with `data.role={saved['role']}`")
     saved = plain({key: value for key, value in saved.items() if key not in IGNORED_DATA})
@@ -311,6 +313,27 @@ def require_same_left_out(metadata: Mapping[str, Any], without: str | None, sour
             f"{source} left out {count}, and not what this says now",
             "give what it was trained with, or choose another `run`",
         )
+
+
+def require_same_start(metadata: Mapping[str, Any], module: SSLModule, source: str, argument: str) -> None:
+    """Refuse to go on, or to train a second member, from other initial weights than --model.init_from gives.
+
+    Args:
+        metadata: what training recorded with an encoder or a checkpoint.
+        module: the training method as it is now.
+        source: where the metadata are from.
+        argument: that names it.
+
+    Raises:
+        UserError: only one of the two started from a file, or from other weights.
+    """
+    before, now = metadata.get("init_from"), module.started_from
+    if (before and before["weights_sha256"]) != (now and now["weights_sha256"]):
+        then = f"the weights of {before['file']} ({before['words']})" if before else "random weights"
+        here = f"those of {now['file']} ({now['words']})" if now else "random ones"
+        why = f"{source} started from {then}, where `model.init_from` now says {here}"
+        way_out = "give the file of then" if before else "leave `model.init_from` out"
+        raise UserError(argument, None, why, [way_out, "choose another `run`"])
 
 
 @named(path="run")

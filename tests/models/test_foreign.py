@@ -3,8 +3,6 @@
 import argparse
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,24 +14,13 @@ from lightly.models import ResNetGenerator
 from lightly.models.modules import MaskedVisionTransformerTIMM
 from safetensors.torch import save_file
 from timm.layers import SwiGLUPacked
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from memlight.errors import UserError
 from memlight.models.encoders import EncoderSpec, build_encoder, save_encoder
-from memlight.models.foreign import Loaded, load_weights
+from memlight.models.foreign import load_weights
 from memlight.models.weight_files import read_record, read_tensors
-
-State = dict[str, Tensor]
-
-
-def spread(network: nn.Module, seed: int = 1) -> nn.Module:
-    """The network with every tensor drawn anew, so that no two of them are alike and none has its initial value."""
-    generator = torch.Generator().manual_seed(seed)
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.1 + 0.01)
-    return network.eval()
+from tests.models.foreign_files import State, assert_computes, assert_equal, load, refused, spread, under, vit
 
 
 def resnet10(*, cifar: bool = False) -> nn.Module:
@@ -52,40 +39,8 @@ def resnet10_encoder(*, cifar: bool = False) -> nn.Module:
     return encoder
 
 
-def vit(**options: Any) -> nn.Module:
-    """A ViT of timm's class, small."""
-    shape = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 0}
-    network: Any = VisionTransformer(**shape | options)
-    network.spec = EncoderSpec("small_vit", "imagenet", 3, 16, network.patch_embed.img_size[0])
-    return network
-
-
-def under(prefix: str, state: Mapping[str, Tensor], *without: str) -> State:
-    return {prefix + name: tensor for name, tensor in state.items() if not name.startswith(without or "\0")}
-
-
 def head(prefix: str) -> State:
     return {f"{prefix}.0.weight": torch.ones(4, 4), f"{prefix}.0.bias": torch.ones(4)}
-
-
-def load(encoder: nn.Module, saved: Any, tmp_path: Path, prefix: str | None = None) -> Loaded:
-    path = tmp_path / "weights.pth"
-    torch.save(saved, path)
-    return load_weights(encoder, path, prefix=prefix)
-
-
-def assert_computes(encoder: nn.Module, theirs: Callable[[Tensor], Tensor], side: int = 32) -> None:
-    assert not any(module.training for module in encoder.modules())
-    views = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        wanted = theirs(views)
-        assert wanted.std() > 0
-        torch.testing.assert_close(encoder(views).flatten(1), wanted.flatten(1))
-
-
-def assert_equal(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
-    for name, tensor in encoder.state_dict().items():
-        assert torch.equal(tensor, state[name]), name
 
 
 # torchvision, timm
@@ -411,17 +366,6 @@ def test_options_and_scores_beside_the_tensors_are_read_whatever_numpy_wrote_the
 # errors
 
 
-def refused(encoder: nn.Module, saved: Any, tmp_path: Path, prefix: str | None = None) -> str:
-    """The error, after which the encoder is as it was."""
-    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    with pytest.raises(UserError) as caught:
-        load(encoder, saved, tmp_path, prefix)
-    assert_equal(encoder, before)
-    text = str(caught.value)
-    assert text.startswith(f"path={tmp_path / 'weights.pth'}: ") and "\n" not in text
-    return text
-
-
 def test_a_deeper_network_is_not_taken_for_the_smaller_one_within_it(tmp_path):
     """Every tensor of a shallower network is in the file of a deeper one, with its shape."""
     theirs = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 2])
@@ -525,7 +469,7 @@ def test_code_in_a_file_is_not_run_and_named(tmp_path):
 
     assert "could run code" in refused(vit(), {"model": vit().state_dict(), "x": Evil()}, tmp_path)
     text = refused(vit(), nn.Linear(2, 2), tmp_path)
-    assert "holds a torch.nn.modules.linear.Linear" in text and "model.state_dict()" in text
+    assert "holds a whole model, a torch.nn.modules.linear.Linear" in text and "model.state_dict()" in text
     assert not (tmp_path / "ran").exists()
 
 

@@ -17,7 +17,7 @@ import torch
 
 from memlight.analyses.sequence.reader import read_authors_results
 from memlight.errors import UserError
-from memlight.storage.pickles import Refused
+from memlight.storage.strangers import Refused
 from memlight.storage.torch_files import Unreadable, load_torch, read_torch
 
 CONTENT: dict[Any, Any] = {

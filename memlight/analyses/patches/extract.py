@@ -15,6 +15,7 @@ from memlight.analyses.patches.command import ExtractorFlags, PatchFlags, WorkFl
 from memlight.errors import named
 from memlight.models.encoders import encoder_spec
 from memlight.models.foreign import load_weights
+from memlight.models.hub import find_weights
 from memlight.models.trust import trusting
 from memlight.models.weight_files import read_record, weights_sha256
 from memlight.patches.embed import Channels, embedding, require_fitting
@@ -108,10 +109,12 @@ def open_extractor(extractor: ExtractorFlags) -> tuple[nn.Module, str, Channels,
     flags = extractor.encoder
     weights = f"random weights, seed {SEED}"
     with named(path="weights", encoder="extractor"), trusting(extractor.trust):
-        recorded: dict[str, Any] = read_record(Path(flags.weights), METADATA_KEY) if flags.weights is not None else {}
+        place = None if flags.weights is None else find_weights(flags.weights, flags.encoder)
+        recorded: dict[str, Any] = {} if place is None else read_record(place.path, METADATA_KEY)
         encoder = build_named(flags, recorded)
-        if flags.weights is not None:
-            weights = load_weights(encoder, Path(flags.weights), prefix=flags.prefix).words
+        if place is not None:
+            resample = flags.image_size is not None
+            weights = load_weights(encoder, place.path, prefix=flags.prefix, resample=resample).words
     views = recorded.get("views", {"name": getattr(encoder, "view_set", "simclr")})
     return encoder.eval(), weights, *normalisation_of(flags, views, encoder)
 

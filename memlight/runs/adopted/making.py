@@ -100,6 +100,7 @@ def _flags(weights: AdoptedWeights, facts: AdoptedFacts, file: str, prefix: str 
     """The encoder as the commands that measure a single one name it."""
     return EncoderFlags(
         encoder=weights.encoder,
+        encoder_args=weights.encoder_args,
         weights=file,
         prefix=prefix,
         stem=weights.stem,
@@ -238,7 +239,7 @@ def _metadata(
 def _config(encoder: nn.Module, data: ImageDataModule, facts: AdoptedFacts) -> dict[str, Any]:
     """A configuration that says what is known, for `compare` and for readers."""
     spec = encoder_spec(encoder)
-    model = {"encoder": spec.name, "stem": spec.stem, "image_size": spec.input_size}
+    model = {"encoder": spec.name, "stem": spec.stem, "image_size": spec.input_size, "encoder_args": spec.args}
     trainer = {**dict.fromkeys(LEARNING_OPTIONS), "max_epochs": facts.epochs}
     return {
         "seed_everything": None,
