@@ -185,19 +185,20 @@ def list_layers(model: nn.Module, example_inputs: Inputs | None = None, *, image
     return [layer for layer in watched.layers() if layer != head]
 
 
-def chosen_layers(model: nn.Module, chosen: Sequence[str] | None) -> list[str]:
+def chosen_layers(model: nn.Module, chosen: Sequence[str] | None, *, image_size: int | None = None) -> list[str]:
     """The chosen layers in the order given, or all of them in execution order.
 
     Args:
         model: an encoder.
         chosen: names, and patterns such as ``layer4.*``, see `memlight.features.layers.choose_layers`; None is all.
+        image_size: see `list_layers`.
 
     Raises:
         UserError: there is no such layer (lists the nearest), or none at all.
     """
     names = list(chosen or ())
     if chosen is None or any(map(is_pattern, names)):
-        known = list_layers(model)
+        known = list_layers(model, image_size=image_size)
         names = known if chosen is None else choose_layers(names, known)
     if chosen is None and not names:
         paths = ", ".join([name for name, _ in model.named_modules() if name][:5]) or "it has none"

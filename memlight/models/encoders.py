@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from memlight.errors import UserError, at_most, named
 from memlight.models.named import build_by_name, imported_class
 from memlight.models.resnet9 import ResNet9
-from memlight.models.trust import remember, require_trusted, trusting
+from memlight.models.trust import is_ones_own, remember, require_trusted, trusting
 from memlight.models.vqvae import GROUPS, VQVAEEncoder
 from memlight.models.weight_files import open_safetensors, read_safetensors
 from memlight.random import seeded
@@ -96,17 +96,12 @@ def build_encoder(
         UserError: unknown name (lists the nearest), an image size the encoder cannot take, or a class of one's own
             that cannot be imported, raises, or makes no encoder.
     """
-    if _from_file.get() and _is_ones_own(name):  # a class that a file names was given this name by the file
+    if _from_file.get() and is_ones_own(name):  # a class that a file names was given this name by the file
         require_trusted(name, None)
     encoder = _build(name, stem, seed, image_size, encoder_args)
     if encoder_spec(encoder).args is not None and not _from_file.get():
         remember(name)
     return encoder
-
-
-def _is_ones_own(name: str) -> bool:
-    """Whether a name is of code that is not ours nor of the two libraries."""
-    return ":" in name and name.partition(":")[0] not in _LIBRARIES
 
 
 def _build(
@@ -117,11 +112,11 @@ def _build(
     if image_size is not None:
         at_most(MOST_SIDE, image_size=image_size)
     library, colon, short = name.partition(":")
-    if arguments and not _is_ones_own(name):
+    if arguments and not is_ones_own(name):
         way = "leave them out"
         raise UserError("encoder_args", _json(arguments), f"{name} takes none: they are for package.module:Class", way)
     with seeded(seed):
-        if _is_ones_own(name):
+        if is_ones_own(name):
             given = json.loads(_json(arguments or {}))
             encoder, num_features, size = build_by_name(name, given, seed=seed, image_size=image_size)
             return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, num_features, size, given))
@@ -183,7 +178,7 @@ def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, path: str | P
         wanted = EncoderSpec(**checked(metadata["architecture"], Architecture))
     except (KeyError, TypeError, WrongField) as error:
         raise UserError("path", path, f"says nothing usable about its architecture ({error})") from error
-    if _is_ones_own(wanted.name):
+    if is_ones_own(wanted.name):
         encoder = _build_foreign(wanted, seed, path)
     else:
         with named(name="encoder"):

@@ -13,8 +13,16 @@ from pathlib import Path
 
 from memlight.errors import UserError
 
+LIBRARIES = ("torchvision", "timm")
+"""What stands before the colon in names of encoders that are not one's own."""
+
 _FILE = "trusted_encoders.txt"
 _trusted: list[str] = []
+
+
+def is_ones_own(name: str) -> bool:
+    """Whether an encoder's name is of code that is neither memlight's nor the two libraries'."""
+    return ":" in name and name.partition(":")[0] not in LIBRARIES
 
 
 def remember(name: str) -> None:
@@ -63,7 +71,11 @@ def require_trusted(name: str, path: str | Path | None) -> None:
     """
     if not is_trusted(name):
         why = f"its encoder was made by {name}, code that is not memlight's and that nobody has named on this machine"
-        raise Untrusted("path", path, why, f"if you trust that code, give `trust={name}`")
+        ways = [
+            f"if you trust that code, give `trust={name}`",
+            f"name it once with `analyze.py layers --encoder {name}`",
+        ]
+        raise Untrusted("path", path, why, ways)
 
 
 def _list() -> Path | None:

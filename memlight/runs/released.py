@@ -305,7 +305,7 @@ def build_named(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
     try:
         return build_from_metadata(own, seed=SEED, path=flags.weights)
     except Untrusted as error:
-        error.way_out.append(f"name it with `encoder={said['name']}`")
+        error.way_out[1:] = [f"name it here with `encoder={said['name']}`"]
         raise
 
 
