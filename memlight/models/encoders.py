@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from memlight.errors import UserError, at_most, named
-from memlight.models.named import build_by_name, imported_class
+from memlight.models.named import build_by_name, import_named, imported_class
 from memlight.models.resnet9 import ResNet9
 from memlight.models.trust import is_ones_own, remember, require_trusted, trusting
 from memlight.models.vqvae import GROUPS, VQVAEEncoder
@@ -115,11 +115,9 @@ def _build(
     if arguments and not is_ones_own(name):
         way = "leave them out"
         raise UserError("encoder_args", _json(arguments), f"{name} takes none: they are for package.module:Class", way)
+    if is_ones_own(name):
+        return _ones_own(name, seed, image_size, json.loads(_json(arguments or {})))
     with seeded(seed):
-        if is_ones_own(name):
-            given = json.loads(_json(arguments or {}))
-            encoder, num_features, size = build_by_name(name, given, seed=seed, image_size=image_size)
-            return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, num_features, size, given))
         if colon and library in _LIBRARIES:
             return _LIBRARIES[library](name, short, image_size)
         if match := _VIT.fullmatch(name):
@@ -318,6 +316,13 @@ def _by_module(names: Iterable[str]) -> str:
     groups = sorted({name.rpartition(".")[0] or name for name in names})
     more = f", and {len(groups) - 6} more modules" if len(groups) > 6 else ""
     return ", ".join(groups[:6]) + more
+
+
+def _ones_own(name: str, seed: int | None, image_size: int | None, arguments: dict[str, Any]) -> nn.Module:
+    make = import_named(name)
+    with seeded(seed):
+        encoder, num_features, size = build_by_name(name, make, arguments, seed=seed, image_size=image_size)
+    return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, num_features, size, arguments))
 
 
 def _resnet9(name: str, stem: Stem, image_size: int | None) -> nn.Module:

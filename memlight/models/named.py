@@ -35,12 +35,13 @@ _LONGEST = 300
 
 
 def build_by_name(
-    name: str, arguments: Mapping[str, Any], *, seed: int | None, image_size: int | None
+    name: str, make: Callable[..., Any], arguments: Mapping[str, Any], *, seed: int | None, image_size: int | None
 ) -> tuple[nn.Module, int, int]:
-    """Import what a name says, call it, and see what it does with images.
+    """Call what a name means, and see what it does with images.
 
     Args:
-        name: ``package.module:Class`` or ``package.module:function``; the working directory is searched too.
+        name: ``package.module:Class`` or ``package.module:function``.
+        make: what `import_named` gives for it.
         arguments: what it is called with, by name.
         seed: Python's and NumPy's generators are seeded with it while it is made (torch's are the caller's matter);
             None leaves them.
@@ -50,10 +51,8 @@ def build_by_name(
         The module in train mode, how many features it gives, and the image side.
 
     Raises:
-        UserError: there is no such module or attribute, it cannot be called or raises, what it makes is no
-            `torch.nn.Module`, or does not map images to features.
+        UserError: it raises, what it makes is no `torch.nn.Module`, or does not map images to features.
     """
-    make = import_named(name)
     ways = ["give what it needs with `encoder_args=NAME=VALUE`"] if not arguments else []
     with _generators(seed):
         with _foreign(name, f"{name.rpartition(':')[2]}({_listed(arguments)}) raised", ways):
@@ -71,12 +70,15 @@ def build_by_name(
 def import_named(name: str) -> Callable[..., Any]:
     """The class or function of that name; modules of the working directory are found before all others.
 
+    Whatever a module draws while it is imported, the random generators are afterwards what they were: it is imported
+    once in a process, so weights that are made later must not depend on it.
+
     Raises:
         UserError: it is no name of this form, there is no such module or attribute, importing it raises, or it cannot
             be called.
     """
     module_name, _, attribute = name.partition(":")
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or module_name.endswith(".py"):
         as_module = re.sub(r"\.py$", "", module_name).lstrip("./").replace("/", ".")
         looks = f"{as_module}:{attribute or 'Class'}"
         ways = [f"write {looks}"] if looks != name and _NAME.fullmatch(looks) else ["write package.module:Class"]
@@ -130,7 +132,12 @@ def _is_installed(module: ModuleType) -> bool:
 
 def _import(name: str, module_name: str) -> ModuleType:
     try:
-        with _working_directory_first(), _foreign(name, f"importing {module_name} raised"):
+        with (
+            torch.random.fork_rng(devices=[]),
+            _generators(0),
+            _working_directory_first(),
+            _foreign(name, f"importing {module_name} raised"),
+        ):
             return importlib.import_module(module_name)
     except UserError as error:
         cause = error.__cause__
@@ -205,10 +212,10 @@ def _generators(seed: int | None) -> Iterator[None]:
 
 def _require_new(name: str, encoder: nn.Module) -> None:
     """Refuse a module in which there is no room for its description, or that was made before."""
-    if "spec" in vars(encoder) and hasattr(vars(encoder)["spec"], "num_features"):
+    if getattr(vars(encoder).get("spec"), "name", None) == name:
         raise UserError("name", name, "returned a module that it had returned before", "make a new one in each call")
-    if hasattr(encoder, "spec"):
-        why = "has an attribute `spec` of its own, where memlight keeps what an encoder is"
+    if hasattr(encoder, "spec") and not hasattr(vars(encoder).get("spec"), "num_features"):
+        why = "its modules have an attribute called spec, where memlight keeps what an encoder is"
         raise UserError("name", name, why, "give that another name")
     for entry, value in encoder.state_dict().items():
         if not isinstance(value, Tensor):

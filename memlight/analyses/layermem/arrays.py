@@ -76,7 +76,7 @@ def measure_pair(
         images_u8: ``uint8 (N, 3, H, W)``; image i has id i.
         split: which images are ``candidate``, ``independent``, ``external`` and ``shared``: ids of each, or a word for
             each image (any other word: in none of them).
-        layers: module paths that both networks have, and patterns as ``layer4.*``; None for all that `list_layers` finds.
+        layers: module paths that both networks have, and patterns as ``layer4.*``; None for all that are found.
         views: views of each image, at least 2.
         view_set: augmentation set; see `memlight.data.recipes`.
         mean: subtracted from each channel of a view in [0, 1]; None for none.
