@@ -55,11 +55,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
-    """Run a compiled model as it was written: compiled code skips hooks that came after it."""
-    if all(module._compiled_call_impl is None for module in model.modules()):
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
+    """Run a model as it was written, module by module, so that hooks see what each computes.
+
+    Compiled code skips hooks that came after it. In eval mode `torch.nn.TransformerEncoder` packs what is not padded
+    into nested tensors, which have no axes.
+    """
+    with ExitStack() as stack:
+        if any(module._compiled_call_impl is not None for module in model.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if any(isinstance(module, nn.TransformerEncoder) for module in model.modules()):
+            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)
         yield
 
 
