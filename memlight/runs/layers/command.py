@@ -61,8 +61,8 @@ def layers(
     """
     if (run is None) == (released.encoder is None):
         both = run is not None
-        why = "both are given" if both else "name a trained run, or an encoder"
-        raise UserError("run, encoder", None, why, "give one of the two" if both else "`encoder=resnet18`")
+        why = "both are given" if both else "neither is given"
+        raise UserError("run, encoder", None, why, "name a trained run, or an encoder as with `encoder=resnet18`")
     from memlight.runs.layers.table import encoder_to_list, print_layers
 
     print_layers(encoder_to_list(run, member, released, trust), layers)
