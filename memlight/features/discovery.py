@@ -91,6 +91,11 @@ def first_tensor(value: Any) -> Tensor | None:
     return next((tensor for tensor in map(first_tensor, values) if tensor is not None), None)
 
 
+def is_encoder(model: nn.Module) -> bool:
+    """Whether ``build_encoder`` made it: it has no classifier then, and says which images it takes."""
+    return hasattr(getattr(model, "spec", None), "num_features")
+
+
 def any_weight(model: nn.Module) -> Tensor:
     """A parameter, or else a buffer, with the device and the kind of numbers that a model computes with."""
     tensors = [*model.parameters(), *model.buffers()]
@@ -187,7 +192,7 @@ def list_layers(model: nn.Module, example_inputs: Inputs | None = None, *, image
     watched = _Forward(model, _BLANK_BATCH if first is None else len(first))
     with watching(watched.names, watched.begin, watched.end):
         result = forward_blank(model, image_size, example_inputs=example_inputs)
-    head = None if hasattr(model, "spec") else watched.head(first_tensor(result))
+    head = None if is_encoder(model) else watched.head(first_tensor(result))
     return [layer for layer in watched.layers() if layer != head]
 
 

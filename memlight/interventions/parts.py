@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memlight.errors import UserError
-from memlight.features.discovery import first_tensor, forward_blank, list_layers, watching
+from memlight.features.discovery import first_tensor, forward_blank, is_encoder, list_layers, watching
 from memlight.features.layers import check_layers, layer_place
 
 Units = Mapping[str, Sequence[int]]
@@ -153,7 +153,7 @@ class _Forward:
     def is_head(self, weights: UnitWeights) -> bool:
         """Whether the model returns what these weights compute, and is more than an encoder."""
         output, _ = self.outputs.get(weights.producer, (None, 0))
-        return not hasattr(self.model, "spec") and output is not None and output.tensor is self.result
+        return not is_encoder(self.model) and output is not None and output.tensor is self.result
 
     def weights_of(self, layer: str) -> UnitWeights | None:
         """Follow the layer's output back to the weights that made it; None where something else made it."""

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -177,6 +177,7 @@ def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, path: str | P
     except (KeyError, TypeError, WrongField) as error:
         raise UserError("path", path, f"says nothing usable about its architecture ({error})") from error
     if is_ones_own(wanted.name):
+        wanted = replace(wanted, args=wanted.args or {})
         encoder = _build_foreign(wanted, seed, path)
     else:
         with named(name="encoder"):
@@ -192,7 +193,7 @@ def _build_foreign(wanted: EncoderSpec, seed: int, path: str | Path | None) -> n
         require_trusted(wanted.name, path)
     token = _from_file.set(True)
     try:
-        return _build(wanted.name, wanted.stem, seed, wanted.input_size, wanted.args or {})
+        return _build(wanted.name, wanted.stem, seed, wanted.input_size, wanted.args)
     except UserError as error:
         why = f"its encoder cannot be made by {wanted.name} again: {error.why or error}"
         raise UserError("path", path, why, "start the command where that code is, as it was at training") from error

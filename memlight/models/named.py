@@ -64,7 +64,7 @@ def build_by_name(
         size = image_size or _own_size(encoder)
         if any(is_lazy(parameter) for parameter in encoder.parameters()):
             _try_out(name, encoder, size)  # gives them their shapes and first values
-    return encoder, _count_features(name, _try_out(name, encoder, size)), size
+    return encoder.train(), _count_features(name, _try_out(name, encoder, size)), size
 
 
 def import_named(name: str) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from memlight.errors import UserError, at_least, named
 from memlight.runs.flags import Place, Results, Trained
@@ -74,8 +74,7 @@ def exchange(
         opened.require_images("shared", "external")
         theirs, ours = (one.metadata[member]["architecture"] for one in (other, opened))
         if theirs != ours:
-            form = "{name} ({stem} stem, {input_size} pixels)".format
-            why = f"its encoder is {form(**theirs)}, that of `run` {run} is {form(**ours)}"
+            why = f"its encoder is {_in_words(theirs)}, that of `run` {run} is {_in_words(ours)}"
             raise UserError("donor", donor, why, "layers are exchanged between encoders of one architecture")
         chosen = all_subsets(recipient, subsets, max_subsets) if subsets else named_subsets(recipient, layers or [])
         partner = opened.partner(member, trained.checkpoint)
@@ -91,6 +90,11 @@ def exchange(
         with opened.log(ANALYSIS, tag, results.logger, options.seed) as log:
             who = Exchange(recipient, giver, partner, member, data)
             study_exchange(who, chosen, options, log, max_forward=place.max_forward)
+
+
+def _in_words(architecture: dict[str, Any]) -> str:
+    given = f", {architecture['args']}" if architecture.get("args") else ""
+    return f"{architecture['name']} ({architecture['stem']} stem, {architecture['input_size']} pixels{given})"
 
 
 @contextmanager
