@@ -6,6 +6,8 @@ import numpy as np
 
 from memlight.analyses.unitmem.browser.thumbnails import Thumbnails, encode
 from memlight.analyses.unitmem.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
+from memlight.storage.image_names import IMAGES as IMAGES_CSV
+from memlight.storage.image_names import ImageNames
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, table_of, write_json, write_table
 from tests.synthetic_run import splits_file
@@ -76,3 +78,10 @@ def write_browsed(analysis: AnalysisDir) -> None:
     write_table(analysis.table("top"), top(), UNITMEM_TOP)
     write_table(analysis.table("excess"), excess(), UNITMEM_EXCESS)
     write_json(analysis.summary, {"figures": {}})
+
+
+def list_images(run: RunDir, paths: list[str]) -> None:
+    """Write ``images.csv``, as a run with images in files has it."""
+    ids = np.arange(len(paths))
+    named = {"id": ids, "path": ImageNames(paths, are_files=True).path(ids), "label": np.full(len(ids), -1)}
+    write_table(run.images, {**named, "split": np.full(len(ids), ""), "sha256": np.full(len(ids), "")}, IMAGES_CSV)

@@ -131,7 +131,12 @@ def test_a_run_is_named_after_its_last_configuration(
     Path("mine.yaml").write_text("keep_every: 0\n")
     once = ["--trainer.max_epochs=1", "--trainer.precision=32-true", "--data.num_external=0"]
     assert main(["fit", f"--config={DEMO}", "--config=mine.yaml", *flags, *once]) == 0
-    assert {path.name for path in (tmp_path / "runs" / "mine").iterdir()} == {"candidate", "config.yaml", "splits.json"}
+    assert {path.name for path in (tmp_path / "runs" / "mine").iterdir()} == {
+        "candidate",
+        "config.yaml",
+        "images.csv",
+        "splits.json",
+    }
     assert "error" not in capsys.readouterr().err
 
 

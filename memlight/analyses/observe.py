@@ -139,6 +139,7 @@ class ObserverCallback(L.Callback, ABC):
             split_sha256=data.split.sha256,
             checkpoints={},
             device=str(trainer.strategy.root_device),
+            names=data.names,
             wait=True,  # an hour of training must not be lost to a command that happens to write the same analysis
         )
 

@@ -42,6 +42,11 @@ from memlight.runs.opened import OpenedRun
 MEMBERS = ("candidate", "independent")
 
 
+def members_of(data: ImageDataModule) -> tuple[str, ...]:
+    """The members with images of their own, whose units are measured: of half a pair the candidate alone."""
+    return MEMBERS[:1] if data.split.half else MEMBERS
+
+
 @dataclass
 class Measured:
     """What one pass over all splits gave.
@@ -141,7 +146,7 @@ class _SplitPass:
         self.outputs: list[list[Tensor]] = []
         self.class_labels: list[Tensor] = []
         self.ids: list[Tensor] = []
-        self.counted = {member: self._counted(member) for member in MEMBERS}
+        self.counted = {member: self._counted(member) for member in members_of(data)}
 
     def update(self, part: Part) -> None:
         """Take note of some images."""
@@ -151,8 +156,8 @@ class _SplitPass:
         self.scores.update(part)
         mu = [torch.cat([captured[2 + e][layer] for layer in self.layers], dim=1) for e in (0, 1)]
         widths = {layer: captured[2][layer].shape[1] for layer in self.layers}
-        for encoder, member in enumerate(MEMBERS):
-            if (chosen := self.counted[member]) is None:
+        for encoder, (member, chosen) in enumerate(self.counted.items()):
+            if chosen is None:
                 continue
             if member not in self.units:
                 self.units[member] = UnitMemPass(widths, self.num_views, keep_table=True).to(self.device)
@@ -247,7 +252,7 @@ def study_everything(
             return stack.enter_context(opened.log(analysis, own_tag, logger, options.seed)), stack
 
         of_layers = begun(layermem.ANALYSIS, tag or checkpoint)
-        of_units = {m: begun(unitmem.ANALYSIS, _units_tag(m, tag, checkpoint)) for m in MEMBERS}
+        of_units = {m: begun(unitmem.ANALYSIS, _units_tag(m, tag, checkpoint)) for m in members_of(data)}
         classes_tag = tag or classmem_tag("candidate", "candidate", checkpoint, labels_file)
         of_classes = [begun(classmem.ANALYSIS, classes_tag)] if labels is not None else []
         of_probes = [begun(probe.ANALYSIS, tag or checkpoint)] if probes else []
@@ -255,7 +260,7 @@ def study_everything(
         for log, done in _counting([of_layers], measured.images):
             write_layermem(measured.layermem, data, options, log, opened.device)
             done.close()
-        for member, (log, done) in zip(MEMBERS, _counting(list(of_units.values()), measured.images), strict=True):
+        for member, (log, done) in zip(of_units, _counting(list(of_units.values()), measured.images), strict=True):
             _write_units(member, measured, options, data, log)
             done.close()
         for log, done in _counting(of_classes, measured.images):
@@ -283,14 +288,17 @@ def _write_units(
     member: str, measured: Measured, options: LayerMemOptions, data: ImageDataModule, log: AnalysisLog
 ) -> None:
     other, units = PARTNERS[member], measured.units
-    of_pair = UnitsOfPair(units[member][member], units[member][other], units[other][member], units[other][other])
+    found = units[member][member]
+    of_pair = None
+    if not data.split.half:
+        of_pair = UnitsOfPair(found, units[member][other], units[other][member], units[other][other])
     own = UnitMemOptions(
         split=member,  # type: ignore[arg-type]
         views=options.views,
         view_set=options.view_set,
         seed=options.seed,
     )
-    write_unitmem(of_pair, units[member].get("external"), data, own, log)
+    write_unitmem(of_pair or found, units[member].get("external"), data, own, log)
     write_thumbnails(data, log)
 
 

@@ -16,11 +16,13 @@ from memlight.batch import ImageBatch, ViewBatch, ViewMaker
 from memlight.data.augment import Views
 from memlight.data.datasets import open_sources
 from memlight.data.loading import Batches, DrawnBatch, FixedOrder, Order, TrainingOrder, data_loader, opened
+from memlight.data.names import names_of, write_images
 from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.split_files import SplitFile
 from memlight.data.splits import SPLITS, Ids, LeftOut, PairSplit, role_splits
 from memlight.errors import UserError, at_least, at_most, named
 from memlight.random import ANALYSIS, permutation
+from memlight.storage.image_names import ImageNames
 from memlight.storage.run_files import MOST_SIDE
 from memlight.storage.rundir import RunDir
 
@@ -62,7 +64,7 @@ class ImageDataModule(L.LightningDataModule):
             decoded once and kept in memory.
         on_error: raise or skip, for files that cannot be decoded.
         download: let torchvision fetch what is missing.
-        run: run directory: its splits.json is written, or compared where there is one.
+        run: run directory: its splits.json and images.csv are written, or the splits compared where there are some.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class ImageDataModule(L.LightningDataModule):
         self._source: JoinedSource | None = None
         self._split: PairSplit | None = None
         self._known: PairSplit | None = None
+        self._names: ImageNames | None = None
         self._settled = False
 
     def prepare_data(self) -> None:
@@ -149,11 +152,12 @@ class ImageDataModule(L.LightningDataModule):
         self.open()
         if self.run is None or self._settled:
             return
-        path = RunDir(Path(self.run)).splits
-        if path.exists():
-            PairSplit.load(path).require_equal(self.split, path)
+        run = RunDir(Path(self.run))
+        if run.splits.exists():
+            PairSplit.load(run.splits).require_equal(self.split, run.splits)
         elif self._rank == 0:
-            self.split.save(path)
+            write_images(run, self.source, self.split)  # first, so that a run with splits has it after a kill, too
+            self.split.save(run.splits)
         self._settled = True
 
     def open(self) -> None:
@@ -227,6 +231,22 @@ class ImageDataModule(L.LightningDataModule):
         if self._source is None:
             raise ValueError("call setup() first")
         return self._source
+
+    @property
+    def names(self) -> ImageNames:
+        """What every image is called.
+
+        Raises:
+            ValueError: `setup` has not been called.
+        """
+        if self._names is None:
+            self._names = names_of(self.source)
+        return self._names
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the images are open."""
+        return self._source is not None
 
     @property
     def split(self) -> PairSplit:

@@ -1,7 +1,6 @@
 """Splits that others made: which image is in which group, by id or by path, in a table, a JSON file or a list each."""
 
 import csv
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,9 @@ _SPLIT_COLUMNS = ("split", "group", "subset")
 _OF_NO_FILE = re.compile(r"(train|test)/(\d+)(?:\.\w+)?")
 _FORMS = "a .csv with the columns id,split or path,split; a .json; or a list for each split (candidate=FILE ...)"
 _BYTES = "surrogateescape"
+_OTHER_CLASSES = 0.01
+"""Share of images whose class may differ from the data set's: labels are corrected now and then."""
+_CLASS_COLUMNS = ("label", "class", "target")
 _NAMED = 5
 
 
@@ -50,20 +52,21 @@ class SplitFile:
         places: the file, or ``split=FILE`` for each split, as they were given.
         keys: split -> ids or paths; only splits that are named.
         by: whether images are named by id or by path.
-        sha256: hash of what is in the files.
+        classes: class of each image, where a table has them; by id or path as it is written there.
     """
 
     places: tuple[str, ...]
     keys: dict[str, list[Key]]
     by: Literal["id", "path"]
-    sha256: str
+    classes: dict[str, str]
 
     @classmethod
     def read(cls, places: Sequence[str] | str) -> "SplitFile":
         """Read one file that names splits and images, or one list of images for each split.
 
-        * ``.csv`` or ``.tsv``: a header with a column ``split`` beside a column ``id`` or ``path``; others are not
-          read.
+        * ``.csv`` or ``.tsv``: a header with a column ``split`` beside a column ``id`` or ``path``. A column ``label``
+          is compared with the classes of the images, as ids of other people may count them in another order; others
+          are not read.
         * ``.json``: a list of ids or paths for each split (`splits.json` of a run is one), a list of objects with
           ``split`` and ``id`` or ``path`` (``.jsonl``: an object in each line), or the split of each id or path.
         * ``candidate=FILE independent=FILE shared=FILE external=FILE``: each ``.txt`` (a line for each image),
@@ -78,15 +81,16 @@ class SplitFile:
         """
         given = (places,) if isinstance(places, str) else tuple(places)
         whole = given[0] if given else ""
+        classes: dict[str, str] = {}
         if len(given) == 1 and not _is_list(whole):
-            groups, content = _read_whole(Path(whole).expanduser())
+            groups = _read_whole(Path(whole).expanduser(), classes)
         else:
-            groups, content = _read_lists(given)
+            groups = _read_lists(given)
         keys, by = _one_kind(groups, whole)
         if not keys.get("candidate"):
             ways = ["name its split `candidate` in the file"]
             raise UserError("splits", whole, "names no candidate, an image that only one encoder was trained on", ways)
-        return cls(given, keys, by, hashlib.sha256(content).hexdigest())
+        return cls(given, keys, by, classes)
 
     @property
     def words(self) -> str:
@@ -100,10 +104,11 @@ class SplitFile:
             source: every image of the data set.
 
         Raises:
-            UserError: an image is not there, or is in two splits.
+            UserError: an image is not there, is in two splits, or too many are of other classes than the file says.
         """
         every = [key for keys in self.keys.values() for key in keys]
         numbers = self._by_id(every, source) if self.by == "id" else self._by_path([str(key) for key in every], source)
+        self._require_classes(every, numbers, source)
         split_of: dict[int, str] = {}
         found: dict[str, Ids] = {}
         following = iter(numbers)
@@ -115,6 +120,16 @@ class SplitFile:
                 split_of[id_] = split
             found[split] = np.array(sorted(own), dtype=np.int64)
         return found
+
+    def _require_classes(self, keys: Sequence[Key], numbers: Sequence[int], source: JoinedSource) -> None:
+        """Refuse ids that mean other images, where the file says of which class each one is."""
+        said = [(n, self.classes.get(str(key), "")) for key, n in zip(keys, numbers, strict=True) if self.classes]
+        labels = source.labels.tolist()
+        known = [(labels[number], word) for number, word in said if word and labels[number] >= 0]
+        other = sum(word not in (str(label), source.classes[label]) for label, word in known)
+        if other > _OTHER_CLASSES * len(known):
+            why = f"{other} of {len(known)} images are of another class than it says: its {self.by}s mean others"
+            raise UserError("splits", self.words, why, ["number images as here", "leave the column out"])
 
     def _by_id(self, keys: Sequence[Key], source: JoinedSource) -> list[int]:
         numbers = [int(key) for key in keys]
@@ -157,11 +172,12 @@ def _is_list(place: str) -> bool:
     return bool(equals) and "/" not in name and not Path(place).exists()
 
 
-def _read_whole(path: Path) -> tuple[dict[str, list[Any]], bytes]:
+def _read_whole(path: Path, classes: dict[str, str]) -> dict[str, list[Any]]:
+    """A list for each split; the class of each image goes into ``classes``, where a table has it."""
     content = _bytes(path)
     match path.suffix.lower():
         case ".csv" | ".tsv":
-            groups = _grouped(_column_pairs(path, content), path)
+            groups = _grouped(_column_pairs(path, content, classes=classes), path)
         case ".json":
             groups = _of_json(path, _json(path, content))
         case ".jsonl":
@@ -174,12 +190,11 @@ def _read_whole(path: Path) -> tuple[dict[str, list[Any]], bytes]:
             groups = _of_mapping({name: array.ravel().tolist() for name, array in arrays.items()}, path)
         case other:
             raise UserError("splits", path, f"files that end with {other or 'nothing'} are not read", f"give {_FORMS}")
-    return groups, content
+    return groups
 
 
-def _read_lists(places: Sequence[str]) -> tuple[dict[str, list[Any]], bytes]:
+def _read_lists(places: Sequence[str]) -> dict[str, list[Any]]:
     groups: dict[str, list[Any]] = {}
-    content = b""
     for place in places:
         name, equals, file = place.partition("=")
         if not equals:
@@ -187,10 +202,8 @@ def _read_lists(places: Sequence[str]) -> tuple[dict[str, list[Any]], bytes]:
         split = _split_of(name, Path(file))
         if split is None or split in groups:
             raise UserError("splits", place, f"{name} is given twice, or is no split", f"splits are {_all_splits()}")
-        path = Path(file).expanduser()
-        groups[split] = _list_of(path)
-        content += f"{split}\n".encode() + _bytes(path)
-    return groups, content
+        groups[split] = _list_of(Path(file).expanduser())
+    return groups
 
 
 def _list_of(path: Path) -> list[Any]:
@@ -214,8 +227,10 @@ def _list_of(path: Path) -> list[Any]:
             return [line.strip() for line in lines if line.strip() and not line.startswith("# ")]
 
 
-def _column_pairs(path: Path, content: bytes, split: str | None = None) -> list[tuple[str, str]]:
-    """Key and split of each row; the same split for all where it is given."""
+def _column_pairs(
+    path: Path, content: bytes, split: str | None = None, classes: dict[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """Key and split of each row; the same split for all where it is given; the class of each goes into ``classes``."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         header, *rows = csv_rows(content, _BYTES, delimiter) or [[]]
@@ -224,6 +239,7 @@ def _column_pairs(path: Path, content: bytes, split: str | None = None) -> list[
     names = [name.strip().lower() for name in header]
     key = next((name for name in (*_ID_COLUMNS, *_PATH_COLUMNS) if name in names), None)
     group = next((name for name in _SPLIT_COLUMNS if name in names), None)
+    label = next((name for name in _CLASS_COLUMNS if name in names), None)
     if key is None or (group is None and split is None):
         columns = "id or path" if split is not None else "id,split or path,split"
         raise UserError("splits", path, f"the first line must name the columns {columns}; it is {header}")
@@ -233,7 +249,10 @@ def _column_pairs(path: Path, content: bytes, split: str | None = None) -> list[
             continue
         if len(row) != len(header) or not row[names.index(key)].strip():
             raise UserError("splits", path, f"row {number} has no {key}, or other columns: {','.join(row)!r}")
-        pairs.append((row[names.index(key)].strip(), split or row[names.index(group or "")].strip()))
+        cell = row[names.index(key)].strip()
+        pairs.append((cell, split or row[names.index(group or "")].strip()))
+        if classes is not None and label is not None:
+            classes[cell] = row[names.index(label)].strip()
     return pairs
 
 

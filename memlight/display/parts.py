@@ -11,6 +11,7 @@ from memlight.display import page
 from memlight.display.page import Cell
 from memlight.errors import UserError
 from memlight.storage.documents import YAML_BYTES
+from memlight.storage.image_names import printable
 from memlight.storage.opening import read_limited
 from memlight.storage.run_files import ReleasedFile, Summary
 from memlight.storage.rundir import AnalysisDir, RunDir
@@ -181,6 +182,8 @@ def drawn(table: Table, schema: Schema, *shown: Shown) -> str:
 
 def _cells(row: Row, name: str, column: Column) -> list[Cell]:
     value, scale = row[name], POINTS if column.percent else 1
+    if column.long:
+        return [page.word(printable(value))]
     if column.kind is str:
         return [Cell(value, row["depth"], word=True) if name == "layer" and "depth" in row else page.word(value)]
     if column.kind is bool:

@@ -56,7 +56,7 @@ def everything(
 
     own = LayerMemOptions(views=options.views, view_set=options.view_set, seed=options.seed)
     with open_run(run, place, network=trained.network) as opened:
-        opened.require_images("candidate", "independent")
+        opened.require_groups()
         opened.views(options.view_set)  # refuses an unknown set before the encoders are loaded
         file = None if labels is None else LabelFile.read(Path(labels))
         encoders = opened.pair(trained.checkpoint)

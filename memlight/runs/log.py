@@ -24,6 +24,7 @@ from memlight.errors import UserError
 from memlight.runs.analysis import Analysis, rows_by_depth
 from memlight.runs.sweep import outside_sweep
 from memlight.runs.wandb_keys import analysis_keys
+from memlight.storage.image_names import ImageNames, with_paths
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import Table, write_json, write_table
 from memlight.storage.writing import replacing, sweep, writer_of
@@ -71,6 +72,7 @@ class AnalysisLog:
         checkpoints: file hashes of the encoders by role.
         device: what it ran on, in words.
         wait: wait for another command that is writing this analysis, rather than refuse.
+        names: of the images, which tables that name ids give beside them; None where they are not known.
 
     Attributes:
         images: how many images the analysis has read, for the speed in the summary.
@@ -90,6 +92,7 @@ class AnalysisLog:
         checkpoints: Mapping[str, str],
         device: str,
         wait: bool = False,
+        names: ImageNames | None = None,
     ) -> None:
         if logger != "csv":
             _wandb_mode(logger)  # refuses a WANDB_MODE that does not exist before the work, not after it
@@ -98,7 +101,7 @@ class AnalysisLog:
         self._analysis = analysis
         self.final = run.analysis(analysis.name, tag)
         self.partial = self.final
-        self._wait = wait
+        self._wait, self._names = wait, names
         self._lock, self._replacing = ExitStack(), ExitStack()
         self._afterwards: list[Callable[[], object]] = []
         self._logger = logger
@@ -118,8 +121,10 @@ class AnalysisLog:
     def table(self, name: str, table: Table) -> None:
         """Write ``<name>.csv``, which the analysis declares; see `memlight.storage.tables.write_table`."""
         if rank() == 0:
-            write_table(self.partial.table(name), table, self._analysis.schema(name))
-            self._tables[name] = table
+            schema = self._analysis.schema(name)
+            named = table if self._names is None else with_paths(table, schema, self._names)
+            write_table(self.partial.table(name), named, schema)
+            self._tables[name] = named
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """Write ``figures/<name>.png``; the caption goes with it into the report."""

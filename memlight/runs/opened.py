@@ -12,6 +12,7 @@ from torch import nn
 from memlight import dist
 from memlight.data.augment import Views
 from memlight.data.images import ImageDataModule
+from memlight.data.names import write_images
 from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError, named
 from memlight.features.discovery import chosen_layers
@@ -203,7 +204,10 @@ class OpenedRun:
 
     @contextmanager
     def log(self, analysis: Analysis, tag: str | None, logger: LoggerKind, seed: int | None) -> Iterator[AnalysisLog]:
-        """Where the results of one analysis go; says so at the end."""
+        """Where the results of one analysis go; says so at the end.
+
+        A run that lists its images nowhere, as one of an older release, gets its images.csv.
+        """
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         with AnalysisLog(
             self.run,
@@ -214,10 +218,17 @@ class OpenedRun:
             split_sha256=self.split.sha256,
             checkpoints=self.hashes,
             device=name if dist.world_size() == 1 else f"{dist.world_size()} x {name}",
+            names=self.data.names if self.data.is_open else None,
         ) as log:
+            if self.data.is_open:
+                dist.on_first(self._list_images, UserError)
             yield log
         if dist.rank() == 0:
             print(f"{log.final.dir}: tables, figures, summary.json")
+
+    def _list_images(self) -> None:
+        if not self.run.images.exists():
+            write_images(self.run, self.data.source, PairSplit.load(self.run.splits))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ Setting = str | int | float | bool | None
 LEARNING_OPTIONS = ("max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val", "limit_train_batches")
 """Trainer options that change what is learned."""
 
-IGNORED_DATA = ("role", "without", "splits", "run", "root", "num_workers", "download", "memory_limit_gb")
+IGNORED_DATA = ("role", "without", "splits", "randomised", "run", "root", "num_workers", "download", "memory_limit_gb")
 """Data options that may differ between the members, or on resume: which images a member has of its own (the ids of a
 file of splits are compared with the run's own), and what does not change what is learned."""
 

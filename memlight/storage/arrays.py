@@ -5,15 +5,17 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memlight.storage.opening import open_regular
+from memlight.storage.pickles import MALFORMED, load_words
 
 Array = NDArray[Any]
 
@@ -64,12 +66,67 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Arra
         ValueError: it is damaged, holds something else than numbers, truth values or words, an array is missing, or
             compressed ones are larger than `INFLATED_BYTES`.
     """
+    with _opened_npz(path) as archive:
+        return _arrays(archive, os.stat(path).st_size, names)
+
+
+class Described(NamedTuple):
+    """An array that was not read.
+
+    Attributes:
+        shape: of it.
+        kind: NumPy's letter for what is in it: i, u, f for numbers, S, U for words, O for Python's objects.
+    """
+
+    shape: tuple[int, ...]
+    kind: str
+
+
+def npz_contents(path: Path) -> dict[str, Described]:
+    """What the arrays of an ``.npz`` file are, by name; none of them is read.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+        ValueError: it is damaged.
+    """
+    with _opened_npz(path) as archive:
+        found = {}
+        for entry in archive.infolist():
+            with archive.open(entry) as file:
+                shape, _, dtype = _any_header(file)
+            found[entry.filename.removesuffix(".npy")] = Described(shape, dtype.kind)
+        return found
+
+
+def read_npz_words(path: Path, name: str) -> list[str]:
+    """An array of words of an ``.npz`` file, which NumPy may have stored as a pickle; nothing in it is run.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+        ValueError: it is damaged, too large, or holds something else than words.
+    """
+    with _opened_npz(path) as archive:
+        entry = archive.getinfo(f"{name}.npy")
+        if entry.file_size > INFLATED_BYTES:
+            raise ValueError(f"{name} takes {entry.file_size} bytes, and {INFLATED_BYTES} are unpacked at most")
+        with archive.open(entry) as file:
+            shape, _, dtype = _any_header(file)
+            if dtype.kind == "O":
+                words = load_words(file.read(entry.file_size))
+            else:
+                words = _array(archive, entry).ravel().tolist()
+    if len(shape) != 1 or len(words) != shape[0] or not all(isinstance(word, str | bytes) for word in words):
+        raise ValueError(f"{name} is no list of words")
+    return [word if isinstance(word, str) else word.decode("utf-8", "surrogateescape") for word in words]
+
+
+@contextmanager
+def _opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
         try:
             with zipfile.ZipFile(file) as archive:
-                return _arrays(archive, size, names)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, *_NUMPY_RAISES) as error:
+                yield archive
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, *_NUMPY_RAISES, *MALFORMED) as error:
             raise ValueError(str(error) or type(error).__name__) from error
 
 
@@ -111,7 +168,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _any_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, order and type, the file standing at its numbers after that."""
     try:
         version = np.lib.format.read_magic(file)
@@ -123,8 +180,14 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
             raise ValueError(f"an array in version {version} of the format")
     except _NUMPY_RAISES as error:
         raise ValueError(f"not an array ({str(error) or type(error).__name__})") from error
+    return shape, bool(fortran), dtype
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The same of an array that is read: numbers, truth values or words of a sensible shape."""
+    shape, fortran, dtype = _any_header(file)
     if dtype.kind not in _PLAIN or dtype.hasobject:
         raise ValueError(f"an array of {dtype}; only numbers, truth values and words are read")
     if not all(type(side) is int and 0 <= side < 2**62 for side in shape) or len(shape) > 32:
         raise ValueError(f"an array of shape {shape}")
-    return shape, bool(fortran), dtype
+    return shape, fortran, dtype

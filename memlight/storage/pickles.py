@@ -487,3 +487,62 @@ def load_pickle(data: bytes) -> Any:
     value = PlainUnpickler(io.BytesIO(data), len(data)).load()
     require_tree(value)
     return value
+
+
+class _ObjectType:
+    """The type of an array of Python's objects while it is read."""
+
+
+class _WordArray:
+    """An array of Python's objects while it is read."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+
+def _any_type(code: object, *args: object) -> _Dtype | _ObjectType:
+    return _ObjectType() if code in ("O", "O4", "O8") else _Dtype(code, *args)
+
+
+class _WordsUnpickler(PlainUnpickler):
+    """Reads one array of Python's objects as NumPy pickles it."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**PlainUnpickler.dispatch}
+
+    def load_build(self) -> None:
+        """An array of objects gets the list of them; of its type all is known."""
+        target = self.stack[-2]
+        if isinstance(target, _ObjectType):
+            self.stack.pop()
+        elif isinstance(target, _WordArray):
+            state = self.stack.pop()
+            if not isinstance(state, tuple) or len(state) != 5 or type(state[4]) is not list:
+                raise pickle.UnpicklingError("an array without its words")
+            target.values = state[4]
+        else:
+            super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+_WORD_ARRAYS: dict[tuple[str, str], Any] = {
+    ("numpy", "dtype"): Maker(_any_type),
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): Maker(lambda *args: _WordArray()) for core in ("core", "_core")},
+}
+
+
+def load_words(data: bytes) -> list[Any]:
+    """The words of an array of Python's objects, as `numpy.save` pickles it.
+
+    Returns:
+        Plain values; whoever calls this looks whether they are words.
+
+    Raises:
+        Refused: it names something that is not read.
+        ValueError and the others of ``MALFORMED``: it is damaged, or no such array.
+    """
+    value = _WordsUnpickler(io.BytesIO(data), len(data), _WORD_ARRAYS).load()
+    if not isinstance(value, _WordArray):
+        raise pickle.UnpicklingError(f"a {type(value).__name__}, and no array of words")
+    require_tree(value.values)
+    return value.values

@@ -222,6 +222,11 @@ class RunDir:
         return self.root / "splits.json"
 
     @property
+    def images(self) -> Path:
+        """Path, label and split of every image, by id."""
+        return self.root / "images.csv"
+
+    @property
     def released(self) -> Path:
         """Which encoder was analysed, where it is not one that was trained here."""
         return self.root / "encoder.json"

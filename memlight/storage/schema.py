@@ -15,6 +15,9 @@ class Column:
         percent: a page shows a share of 1 in per cent.
         interval: the columns ``<name>_low`` and ``<name>_high`` hold its 95 % interval, which a page shows as one cell.
         optional: a table may lack it, as one that was written before the column came into use does.
+        long: its words may be long and repeat, as paths do: they are read as an array of Python's strings, each kept
+            once, and not as one in which all are as wide as the longest.
+        names: the column of ids whose images it names; it is filled in where a table is written and names are known.
     """
 
     kind: type[float] | type[int] | type[bool] | type[str] = float
@@ -23,6 +26,8 @@ class Column:
     percent: bool = False
     interval: bool = False
     optional: bool = False
+    long: bool = False
+    names: str = ""
 
 
 Schema = Mapping[str, Column]
@@ -32,6 +37,16 @@ Schema = Mapping[str, Column]
 def columns(kind: type[float] | type[int] | type[bool] | type[str], *names: str, optional: bool = False) -> Schema:
     """Several columns of one kind that no page shows."""
     return {name: Column(kind, optional=optional) for name in names}
+
+
+def path_of(ids: str, name: str = "path") -> Schema:
+    """A column with the paths of the images whose ids another column has; of tables without it none is missed.
+
+    Args:
+        ids: the column of ids.
+        name: of the column of paths.
+    """
+    return {name: Column(str, "file", optional=True, long=True, names=ids)}
 
 
 def interval(name: str, *, title: str = "", digits: int = 4, percent: bool = False, optional: bool = False) -> Schema:

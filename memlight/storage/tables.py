@@ -118,8 +118,11 @@ def read_table(path: Path, schema: Schema | None = None) -> Table:
     if schema is None:
         return {name: _guessed(column) for name, column in by_name.items()}
     try:
-        return {name: _typed(schema[name].kind, column) for name, column in by_name.items()}
-    except (KeyError, ValueError) as error:
+        return {
+            name: _repeated(column) if schema[name].long else _typed(schema[name].kind, column)
+            for name, column in by_name.items()
+        }
+    except (KeyError, ValueError, OverflowError) as error:
         raise UserError("run", None, f"{path} was edited ({error})", _AGAIN) from error
 
 
@@ -159,6 +162,14 @@ def _typed(kind: type[float] | type[int] | type[bool] | type[str], cells: Sequen
     numbers = np.array([float(cell or "nan") for cell in cells], dtype=np.float64)
     whole = kind is int and bool(np.isfinite(numbers).all() and (numbers == np.round(numbers)).all())
     return numbers.astype(np.int64) if whole else numbers
+
+
+def _repeated(cells: Sequence[str]) -> NDArray[Any]:
+    """Words as Python's strings, one for all that are equal."""
+    known: dict[str, str] = {}
+    words = np.empty(len(cells), dtype=object)
+    words[:] = [known.setdefault(cell, cell) for cell in cells]
+    return words
 
 
 def _guessed(cells: Sequence[str]) -> NDArray[Any]:

@@ -46,6 +46,7 @@ from memlight.training.preflight import (
     require_room,
     require_same_config,
     require_same_left_out,
+    require_same_splits,
     require_same_start,
     slow_bfloat16,
 )
@@ -169,6 +170,7 @@ class MemlightCLI(LightningCLI):
         if self.finished and options.resume:
             made = read_metadata(member.encoder)
             require_same_left_out(made, options.data.init_args.without, str(member.dir))
+            require_same_splits(self.run_dir, options)
             return
         if options.ckpt_path is not None:
             return

@@ -336,6 +336,21 @@ def require_same_start(metadata: Mapping[str, Any], module: SSLModule, source: s
         raise UserError(argument, None, why, [way_out, "choose another `run`"])
 
 
+def require_same_splits(run: RunDir, options: Any) -> None:
+    """Refuse a file of splits that are not those of a run whose images would not be opened otherwise.
+
+    Args:
+        run: with a finished member.
+        options: the parsed options of `fit`.
+
+    Raises:
+        UserError: they differ.
+    """
+    data = options.data.init_args
+    if data.splits is not None:
+        ImageDataModule(**{**data.as_dict(), "role": "all", "without": None, "run": str(run.root)}).setup()
+
+
 @named(path="run")
 def is_finished(run: RunDir, role: str, max_epochs: int) -> bool:
     """Whether a member's encoder is there, trained for as long as is asked for."""

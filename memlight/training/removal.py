@@ -14,6 +14,7 @@ from memlight.commands import build_parser, run_command
 from memlight.errors import UserError, at_least, named
 from memlight.models.trust import is_ones_own, require_trusted
 from memlight.runs.flags import Logger, Results
+from memlight.storage.image_names import with_paths
 from memlight.storage.run_files import Config, Summary
 from memlight.storage.rundir import RemovalDir, RunDir
 from memlight.storage.tables import Table, read_json, read_table, read_yaml_config, write_table
@@ -135,7 +136,7 @@ def _plan(run: str, remove: int, trials: int, rank_by: str | None, root: str | N
         place = study.arm(arm.name)
         if not place.without.exists():
             left_out = {"id": arm.ids, "layer": np.full(len(arm.ids), layer), "score": arm.scores}
-            write_table(place.without, left_out, REMOVAL_WITHOUT)
+            write_table(place.without, with_paths(left_out, REMOVAL_WITHOUT, opened.data.names), REMOVAL_WITHOUT)
         if not place.splits.exists():
             opened.split.save(place.splits)
     return study, arms

@@ -139,6 +139,19 @@ def test_images_that_are_not_there(rows: str, words: str, tmp_path: Path) -> Non
         file.ids(source())
 
 
+def test_ids_that_count_other_images_are_told_by_their_classes(tmp_path: Path) -> None:
+    data = ImageDataModule("digits", view_size=8, num_shared=9, num_candidate=9, num_independent=9, num_external=9)
+    data.setup()
+    labels = data.source.labels.tolist()
+    right = "".join(f"{id_},candidate,{labels[id_]}\n" for id_ in range(200))
+    found = SplitFile.read(write(tmp_path / "right.csv", f"id,split,label\n{right}")).ids(data.source)
+    assert len(found["candidate"]) == 200
+    shifted = "".join(f"{id_},candidate,{labels[id_ + 1]}\n" for id_ in range(200))
+    file = SplitFile.read(write(tmp_path / "shifted.csv", f"id,split,label\n{shifted}"))
+    with pytest.raises(UserError, match=r"of 200 images are of another class than it says: its ids mean"):
+        file.ids(data.source)
+
+
 def test_a_training_takes_the_splits_of_a_file(tmp_path: Path) -> None:
     path = write(tmp_path / "s.csv", by_row("id", [10, 20, 30, 40, 0, 1700]))
     given = ImageDataModule("digits", view_size=8, splits=path, randomised=True, run=str(tmp_path / "run"))

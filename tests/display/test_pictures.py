@@ -86,3 +86,22 @@ def test_any_name_can_be_drawn(tmp_path: Path) -> None:
     name = os.fsdecode(b"$\xff_{$")
     image_grid(np.zeros((1, 8, 8, 3), np.uint8), [name], title=name).savefig(tmp_path / "a.png")
     assert drawable(name) == r"\$\udcff_{\$"
+
+
+def test_names_in_any_script_are_drawn_without_a_warning() -> None:
+    figure = image_grid(np.zeros((1, 8, 8, 3), np.uint8), ["日本 $x$ ü.png\n7"])
+    assert pixels(figure).min() == 0
+    assert [text.get_text() for text in figure.texts] == [r"□□ \$x\$ ü.png" + "\n7"]
+
+
+def test_every_line_of_a_caption_has_its_room() -> None:
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    heights = [len(pixels(image_grid(images, ["a\n" * lines + "b", "c"]))) for lines in (0, 1, 2, 3)]
+    assert heights[0] == heights[1] < heights[2] < heights[3] and heights[3] - heights[2] == heights[2] - heights[1]
+
+
+def test_bars_below_pictures_are_darker_for_higher_numbers() -> None:
+    images = np.zeros((3, 96, 96, 3), np.uint8)
+    figure = image_grid(images, ["a", "b", "c"], shades=np.array([0.1, 0.9, np.nan]))
+    pale, dark = (np.mean(artist.get_facecolor()[:3]) for artist in figure.artists)
+    assert pale > dark and len(figure.artists) == 2

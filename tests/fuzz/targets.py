@@ -28,6 +28,10 @@ from memlight.analyses.unitmem.resume import UnitMemProgress
 from memlight.data.archives import read_index
 from memlight.data.decode import BROKEN, decode, header_size
 from memlight.data.files import open_images
+from memlight.data.joining import join_scores
+from memlight.data.names import names_of
+from memlight.data.score_files import ScoreFile as OthersFile
+from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.splits import LeftOut, PairSplit
 from memlight.errors import UserError
 from memlight.models.encoders import build_encoder, load_encoder
@@ -43,9 +47,10 @@ from memlight.runs.checkpoints import METADATA_KEY, checkpoint_metadata, checkpo
 from memlight.runs.opened import read_run
 from memlight.runs.settings import recorded_settings
 from memlight.sequences.results import SequenceResults
+from memlight.storage.image_names import IMAGES, ImageNames
 from memlight.storage.rundir import RunDir
 from memlight.storage.shards import FeatureStore
-from memlight.storage.tables import write_arrays, write_json
+from memlight.storage.tables import write_arrays, write_json, write_table
 from memlight.training.arguments import require_configs
 from memlight.training.loggers import last_values
 from tests.fuzz.mutate import BYTES, CSV, JSON, PICKLE, SAFETENSORS, YAML, ZIP, Mutation
@@ -128,12 +133,39 @@ def _tables(place: Path) -> None:
     (place / "without.csv").write_text("id,layer\n1,a\n2,a\n")
     (place / "labels.csv").write_text("id,label\n1,a\n2,b\n")
     (place / "scores.csv").write_text("id,difficulty,loss\n1,0.5,2\n2,,1e-3\n")
+    _joined_files(place)
     Thumbnails(np.array([1, 2]), [b"abc", b"de"]).write(place / "thumbnails.npz")
     identity = json.dumps({"queries": 3, "k": 2}, sort_keys=True)
     zeros = np.zeros((3, 2))
     write_arrays(place / "search.npz", identity=np.array(identity), distances=zeros.astype(np.float32),
                  rows=zeros.astype(np.int64), done=np.array([0]))  # fmt: skip
     write_json(place / "nothing.json", {})
+
+
+JOINED = {"csv": CSV, "npz": {**ZIP, **PICKLE}, "npy": BYTES, "json": JSON}
+NAMES = ["train/0.png", "train/1.png", "train/2.png"]
+
+
+def _joined_files(place: Path) -> None:
+    """Scores of others in every format, and the list of images that they are of."""
+    (place / "joined.csv").write_text("path,label,mem\n0.png,0,0.5\n1.png,1,\n")
+    files = np.array([name.encode() for name in NAMES], dtype=object)
+    np.savez(place / "joined.npz", tr_filenames=files, tr_labels=np.arange(3), tr_mem=np.linspace(0, 1, 3))
+    np.save(place / "joined.npy", np.linspace(0, 1, 3))
+    (place / "joined.json").write_text(json.dumps({"id": [0, 2], "csl": [1.5, None]}))
+    ids = np.arange(3)
+    named = {"id": ids, "path": np.array(NAMES), "label": ids, "split": np.full(3, ""), "sha256": np.full(3, "")}
+    write_table(place / "images.csv", named, IMAGES)
+
+
+def _joined(suffix: str) -> Callable[[Path], object]:
+    def read(root: Path) -> object:
+        images = torch.zeros(3, 3, 1, 1, dtype=torch.uint8)
+        train = MemorySource("x", images, torch.arange(3), ["a", "b", "c"], "", names=NAMES)
+        source = JoinedSource(train, MemorySource("x", images[:0], torch.arange(0), ["a", "b", "c"], ""))
+        return join_scores(OthersFile.read(root / f"tables/joined.{suffix}"), source, names_of(source))
+
+    return read
 
 
 def _section(name: str, run: str) -> Callable[[Path], object]:
@@ -289,6 +321,9 @@ def make_targets(root: Path) -> dict[str, Target]:
     add("tables/without.csv", CSV, lambda root: LeftOut.read(root / "tables/without.csv"))
     add("tables/labels.csv", CSV, lambda root: LabelFile.read(root / "tables/labels.csv"))
     add("tables/scores.csv", CSV, lambda root: ScoreFile.read(root / "tables/scores.csv"))
+    for suffix, mutations in JOINED.items():
+        add(f"tables/joined.{suffix}", mutations, _joined(suffix))
+    add("tables/images.csv", CSV, lambda root: ImageNames.read(root / "tables/images.csv"))
     add("tables/thumbnails.npz", ZIP, lambda root: Thumbnails.read(root / "tables/thumbnails.npz"))
     add("tables/search.npz", ZIP, _search)
     return found

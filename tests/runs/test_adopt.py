@@ -14,7 +14,8 @@ from memlight.data.splits import SPLITS, PairSplit
 from memlight.models.encoders import read_metadata
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
-from tests.tiny_pair import ROLES, TinyPair, analyze, encoder_state, fit, read_tables
+from tests.close import assert_tables_close
+from tests.tiny_pair import ROLES, VIEWS, TinyPair, analyze, encoder_state, fit, read_tables
 
 DIGITS = ["--dataset=digits", "--resize=16", "--image-size=16", "--encoder=resnet9"]
 AS_TRAINED = ["--views=simclr", "--mean", "0.5", "0.5", "0.5", "--std", "0.5", "0.5", "0.5", "--dealt=random"]
@@ -161,7 +162,11 @@ def test_half_a_pair_compares_candidates_with_external_images(
         assert tables["membership"]["auc_attack"][row] == pytest.approx(area, abs=1e-9)
     assert np.isnan(table["control_independent"]).all()
     assert set(tables["placebos"]["placebo"]) == {"shared", "external"}
-    assert analyze(run, "unitmem") == 0 and analyze(run, "report") == 0
+    assert analyze(run, "unitmem", short=False) == 0 and analyze(run, "report") == 0
+    units = read_tables(RunDir(run).analysis("unitmem"))
+    assert analyze(run, "all", f"--views={VIEWS}", short=False) == 0
+    assert_tables_close(read_tables(RunDir(run).analysis("layermem")), tables)
+    assert_tables_close(read_tables(RunDir(run).analysis("unitmem")), units)
     page = RunDir(run).report.read_text().replace("\N{NO-BREAK SPACE}", " ")
     for words in ("half a pair", "the reference saw other digits", "with no division by two"):
         assert words in page

@@ -14,6 +14,7 @@ def test_the_layout_is_the_published_one(tmp_path: Path) -> None:
     files = [
         run.config,
         run.splits,
+        run.images,
         run.report,
         run.member("candidate").checkpoints,
         run.member("independent").encoder,
@@ -25,6 +26,7 @@ def test_the_layout_is_the_published_one(tmp_path: Path) -> None:
     assert [path.relative_to(run.root).as_posix() for path in files] == [
         "config.yaml",
         "splits.json",
+        "images.csv",
         "report.html",
         "candidate/checkpoints",
         "independent/encoder.safetensors",

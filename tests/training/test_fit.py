@@ -60,7 +60,7 @@ def files(directory: Path) -> dict[str, tuple[int, int]]:
 
 def test_a_run_directory_holds_both_members_and_every_second_checkpoint(plain_pair: TinyPair) -> None:
     member = {"encoder.safetensors", "metrics.csv", "checkpoints/last.ckpt", f"checkpoints/{KEPT}.ckpt"}
-    expected = {f"{role}/{file}" for role in ROLES for file in member} | {"config.yaml", "splits.json"}
+    expected = {f"{role}/{file}" for role in ROLES for file in member} | {"config.yaml", "images.csv", "splits.json"}
     assert set(files(plain_pair.root)) == expected
 
 

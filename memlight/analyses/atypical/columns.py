@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from memlight.storage.schema import Column, Schema, claimed, columns, interval, titled
+from memlight.storage.schema import Column, Schema, claimed, columns, interval, path_of, titled
 
 FEATURES = ("other", "random")
 """Whose features a measure is made of: the member that was not trained on the image, or random weights."""
@@ -61,6 +61,7 @@ ATYPICAL_IMAGES: Schema = {
     **columns(float, "centroid_f", "centroid_g", "centroid_random"),
     **columns(float, "disagreement_f", "disagreement_g", "disagreement_random"),
     **columns(int, "bytes"),
+    **path_of("id"),
 }
 
 TABLES: Mapping[str, Schema] = {

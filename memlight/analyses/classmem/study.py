@@ -271,7 +271,8 @@ def _draw_units(
     units = dict.fromkeys(unit for rows in shown.values() for unit in rows)
     class_of = {(layer, unit): int(results[layer].max_class[unit]) for layer, unit in units}
     driving = strongest(class_of)
-    words = "with the images of their strongest class that drive them: id and mean activation."
+    words = "with the images of their strongest class that drive them: "
+    words += f"{data.names.under_pictures}, and mean activation."
     for name, rows in shown.items():
         names = [labels.names[class_of[unit]] for unit in rows]
         scores = [float(results[layer].classmem[unit]) for layer, unit in rows]

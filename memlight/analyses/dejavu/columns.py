@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Column, Schema, claimed, columns, interval, titled
+from memlight.storage.schema import Column, Schema, claimed, columns, interval, path_of, titled
 
 _DIFFERENCES: Schema = {
     **interval("difference", title="difference of MRR"),
@@ -38,6 +38,7 @@ DEJAVU_SAMPLES: Schema = {
     **columns(int, "label"),
     **columns(str, "layer"),
     **columns(float, "reciprocal_rank_f", "reciprocal_rank_g", "top1_f", "top1_g"),
+    **path_of("id"),
 }
 
 TABLES: Mapping[str, Schema] = {"table": DEJAVU_TABLE, "placebos": DEJAVU_PLACEBOS, "samples": DEJAVU_SAMPLES}

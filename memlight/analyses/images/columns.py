@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from memlight.storage.schema import Column, Schema, columns, interval, titled
+from memlight.analyses.columns_joined import JOINED
+from memlight.storage.schema import Column, Schema, columns, interval, path_of, titled
 
 IMAGES_DESCRIBED = (
     *("spectral_slope", "high_frequency", "edge_density", "bytes_per_pixel"),
@@ -19,6 +20,7 @@ IMAGES_TABLE: Schema = {
     **columns(int, "label", "units", "top_units"),
     **columns(float, *IMAGES_DESCRIBED),
     **columns(int, "cluster"),
+    **path_of("id"),
 }
 
 IMAGES_OWNERSHIP: Schema = {
@@ -86,5 +88,6 @@ TABLES: Mapping[str, Schema] = {
     "matched": IMAGES_MATCHED,
     "clusters": IMAGES_CLUSTERS,
     "silhouettes": IMAGES_SILHOUETTES,
+    "joined": JOINED,
 }
 """Columns of every table by the name of its file."""

@@ -12,6 +12,7 @@ from memlight.analyses.images.columns import (
     IMAGES_MATCHED,
     IMAGES_OWNERSHIP,
 )
+from memlight.analyses.section_joined import joined_part
 from memlight.display import page
 from memlight.display.page import decimals, interval, number, word
 from memlight.display.parts import POINTS, Shown, drawn, figures, heading, rows_of, section
@@ -44,6 +45,7 @@ def images_section(analysis: AnalysisDir) -> str:
         + _descriptors(descriptors)
         + _matched(matched)
         + _clusters(clusters)
+        + joined_part(analysis, "the number of units that an image owns", "held-out images")
         + figures(analysis)
     )
 

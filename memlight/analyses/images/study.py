@@ -29,8 +29,10 @@ from memlight.analyses.images.tables import (
     owned_units,
     ownership_table,
 )
+from memlight.analyses.joined import Measured, write_joined
 from memlight.analyses.unitmem.columns import UNITMEM_TABLE
 from memlight.data.images import ImageDataModule
+from memlight.data.joining import JoinedScores
 from memlight.data.splits import Ids
 from memlight.display.pictures import channels_last, image_grid
 from memlight.errors import UserError
@@ -67,6 +69,7 @@ def look_at_images(
     split: str,
     max_forward: int,
     logger: Logger,
+    joined: JoinedScores | None = None,
 ) -> None:
     """Look at the images behind one result of unitmem; the result goes beside it. `analyze.py unitmem` ends so as well.
 
@@ -77,6 +80,7 @@ def look_at_images(
         split: the images that it is of.
         max_forward: most images in one forward.
         logger: where numbers go.
+        joined: scores that others computed of the images; None for none.
 
     Raises:
         UserError: there is no such result, or it is of another encoder or of other images.
@@ -84,7 +88,8 @@ def look_at_images(
     dist.barrier()  # the first process may just have written the result
     units = _measured_units(opened, measured, split)
     with opened.log(ANALYSIS, measured.tag, logger, None) as log:
-        study_images(encoder, opened.data, units, split, log, max_forward=opened.at_once(max_forward))
+        at_once = opened.at_once(max_forward)
+        study_images(encoder, opened.data, units, split, log, joined=joined, max_forward=at_once)
 
 
 def _measured_units(opened: OpenedRun, measured: AnalysisDir, split: str) -> dict[str, Table]:
@@ -119,6 +124,7 @@ def study_images(
     split: str,
     log: AnalysisLog,
     *,
+    joined: JoinedScores | None = None,
     max_forward: int = 1024,
     progress: bool = True,
 ) -> None:
@@ -131,6 +137,7 @@ def study_images(
             there are any.
         split: the images whose units were scored.
         log: where the results go.
+        joined: scores that others computed of the images; None for none.
         max_forward: most images in one forward.
         progress: show bars.
     """
@@ -165,7 +172,10 @@ def study_images(
     log.figure("ownership", image_ownership(tables["curve"], tables["ownership"]), caption)
     caption = "What sets images that own top units apart; grey is where owners are assigned at random."
     log.figure("descriptors", image_descriptors(tables["descriptors"], tables["matched"]), caption)
-    _pictures(scored, chosen, clusters.labels, tables["clusters"], data, log)
+    _pictures(scored, chosen, clusters.labels, tables["clusters"], data, log, joined)
+    if joined is not None:
+        own, unseen = _counted(scored), None if held_out is None else _counted(held_out)
+        write_joined(["all units", "top 10 % of units"], own, joined, unseen, data, log)
     log.headline({name: tables["ownership"][name][0] for name in ("owners", "owners_null", "top_1", "top_10")})
 
 
@@ -216,8 +226,20 @@ def _driving_and_controls(scored: Owned, seed: int) -> Ids:
     return chosen
 
 
+def _counted(images: Owned) -> Measured:
+    """How many units each image owns, and how many of the 10 % with the highest scores."""
+    counts = np.stack([images.units, images.top_units], axis=1).astype(np.float64)
+    return Measured(images.split, images.ids, counts, "units that an image owns")
+
+
 def _pictures(
-    scored: Owned, chosen: Ids, labels: NDArray[np.int64], groups: Table, data: ImageDataModule, log: AnalysisLog
+    scored: Owned,
+    chosen: Ids,
+    labels: NDArray[np.int64],
+    groups: Table,
+    data: ImageDataModule,
+    log: AnalysisLog,
+    joined: JoinedScores | None,
 ) -> None:
     """The images that own most units, and the driving images of each cluster."""
     place = np.searchsorted(scored.ids, chosen)
@@ -229,10 +251,16 @@ def _pictures(
     for name, (members, title) in shown.items():
         first = members[np.argsort(-scored.top_units[members], kind="stable")[:PICTURES]]
         if len(first):
-            images = channels_last(data.images_of(scored.ids[first]))
-            captions = [f"{scored.ids[i]}\nowns {scored.top_units[i]}" for i in first]
-            caption = f"{title}: id, and units of the top 10 % owned; those that own most come first."
-            log.figure(name, image_grid(images, captions, title=title), caption)
+            ids = scored.ids[first]
+            others = [""] * len(ids) if joined is None else joined.captions(ids)
+            owns = [f"owns {units}" for units in scored.top_units[first].tolist()]
+            captions = data.names.captions(ids, map(str, ids.tolist()), owns, others)
+            caption = f"{title}: {data.names.under_pictures}, and units of the top 10 % owned"
+            if joined is not None:
+                caption += f", {joined.names[0]} of {joined.file}, and the darker a bar, the higher that is among all"
+            shades = None if joined is None else joined.shades(ids, scored.ids)
+            figure = image_grid(channels_last(data.images_of(ids)), captions, title=title, shades=shades)
+            log.figure(name, figure, f"{caption}; those that own most come first.")
 
 
 class Clusters(NamedTuple):

@@ -9,13 +9,11 @@ from scipy import stats
 
 from memlight.analyses.images.appearance import MatchedComparison, Statistics, matched_comparison, rank_correlations
 from memlight.analyses.images.columns import IMAGES_CLUSTERS, IMAGES_DESCRIBED, IMAGES_OWNERSHIP
+from memlight.analyses.joined import ALL_LAYERS
 from memlight.analyses.unitmem.tables import joined_tables
 from memlight.data.splits import Ids
 from memlight.stats import benjamini_hochberg, permutation_p
 from memlight.storage.tables import Table, table_of
-
-ALL_LAYERS = "all layers"
-"""In the column ``layer``: the units of all of them together."""
 
 NO_CLUSTER = -1
 

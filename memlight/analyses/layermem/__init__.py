@@ -1,5 +1,6 @@
 """How much does each layer memorise? LayerMem, its controls and the contrast."""
 
+from memlight.analyses.columns_joined import JOINED, PICTURED
 from memlight.analyses.layermem.columns import (
     LAYERMEM_AGREEMENT,
     LAYERMEM_BLOCKS,
@@ -26,6 +27,8 @@ ANALYSIS = Analysis(
         "blocks": LAYERMEM_BLOCKS,
         "membership": MEMBERSHIP,
         "placebos": PLACEBOS,
+        "pictured": PICTURED,
+        "joined": JOINED,
     },
     heading="Where it memorises",
     section=later("memlight.analyses.layermem.section", "layermem_section"),

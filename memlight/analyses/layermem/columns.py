@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Column, Schema, columns, interval, titled
+from memlight.storage.schema import Column, Schema, columns, interval, path_of, titled
 
 LAYERMEM_TABLE: Schema = {
     "layer": Column(str, "layer"),
@@ -30,6 +30,7 @@ LAYERMEM_SAMPLES: Schema = {
     **columns(str, "layer"),
     **columns(float, "align_f", "align_g", "score"),
     **columns(float, "log_norm_f", "log_norm_g", "density_f", "density_g", optional=True),
+    **path_of("id"),
 }
 
 MEMBERSHIP: Schema = {

@@ -1,6 +1,7 @@
 """`analyze.py layermem`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from memlight.errors import UserError, at_least
@@ -66,6 +67,7 @@ class LayerMemOptions:
 def layermem(
     run: str,
     layers: list[str] | None = None,
+    join: str | None = None,
     options: LayerMemOptions = LayerMemOptions(),
     trained: Trained = Trained(),  # noqa: B008 - frozen
     place: Place = Place(),  # noqa: B008 - frozen
@@ -76,15 +78,19 @@ def layermem(
     Args:
         run: run directory of a trained pair.
         layers: layers to measure, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
+        join: file of scores that others computed of these images (.csv with id or path, .npz, .npy, .json), to compare.
         options: scores of the images
         trained: which state of the trained networks
         place: data and device
         results: results
     """
+    from memlight.analyses.joined import joined_with
     from memlight.analyses.layermem import ANALYSIS
     from memlight.analyses.layermem.study import study_layermem
+    from memlight.data.score_files import ScoreFile
     from memlight.runs.opened import open_run
 
+    others = None if join is None else ScoreFile.read(Path(join))
     with open_run(run, place, network=trained.network) as opened:
         opened.require_groups()
         opened.views(options.view_set)  # refuses an unknown set before the encoders are loaded
@@ -92,5 +98,6 @@ def layermem(
         f, g = opened.pair(trained.checkpoint)
         names = opened.layers(f, layers)
         opened.read_images()
+        joined = joined_with(opened, others, "candidate")
         with opened.log(ANALYSIS, results.tag or trained.tag, results.logger, options.seed) as log:
-            study_layermem(f, g, opened.data, names, options, log, max_forward=place.max_forward)
+            study_layermem(f, g, opened.data, names, options, log, joined=joined, max_forward=place.max_forward)

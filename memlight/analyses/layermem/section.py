@@ -15,6 +15,7 @@ from memlight.analyses.layermem.columns import (
     PLACEBOS,
 )
 from memlight.analyses.layermem.design import PAIR, Design, design_of
+from memlight.analyses.section_joined import joined_part, pictured_part
 from memlight.display import page
 from memlight.display.page import Cell, decimals, word
 from memlight.display.parts import drawn, figures, heading, section
@@ -159,6 +160,13 @@ def with_verdicts(analysis: AnalysisDir) -> tuple[Table, Table, Table]:
     return {**table, **verdicts}, membership_table(layers, scores), placebo_table(layers, scores)
 
 
+JOINED_CONTROLS = {
+    "independent": "the independent images, which only the other member was trained on",
+    "external": "external images, which neither encoder was trained on",
+}
+"""What the control of a joined score is called, by the control of the contrast."""
+
+
 @section("layermem", explained)
 def layermem_section(analysis: AnalysisDir) -> str:
     """HTML of the results of `analyze.py layermem`; empty where there are none."""
@@ -174,7 +182,11 @@ def layermem_section(analysis: AnalysisDir) -> str:
     p = ("p", lambda row: Cell(f"{row['p']:.1e}", row["p"]))
     title = "Welch's t-test of the candidates' published scores against each control"
     html += page.folded(title, drawn(tests, LAYERMEM_TESTS, "layer", "control", "t", p))
-    return html + membership_part(membership, placebos, design_of_run(run)) + figures(analysis)
+    joined_scores = joined_part(analysis, "LayerMem", JOINED_CONTROLS[design_of_run(run).control])
+    pictured = pictured_part(analysis, "The most and the least memorised candidates, with their files")
+    return (
+        html + membership_part(membership, placebos, design_of_run(run)) + joined_scores + figures(analysis) + pictured
+    )
 
 
 def membership_part(membership: Table, placebos: Table, design: Design = PAIR) -> str:

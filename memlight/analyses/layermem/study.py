@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from memlight import dist
+from memlight.analyses.joined import Measured, write_joined
 from memlight.analyses.layermem.agreement import RANKED_SPLITS, layer_agreement
 from memlight.analyses.layermem.chart import agreement_between_layers, layermem_by_block, layermem_by_depth
 from memlight.analyses.layermem.command import LayerMemOptions
@@ -29,8 +30,9 @@ from memlight.analyses.layermem.tables import (
     mlp_minus_attention,
 )
 from memlight.data.images import ImageDataModule
+from memlight.data.joining import JoinedScores
 from memlight.data.loading import Batches
-from memlight.display.pictures import image_grid
+from memlight.display.pictures import channels_last, image_grid
 from memlight.features.passes import device_of, images_at_once
 from memlight.metrics.layermem import LayerMemResult, in_one_unit, measure_layermem
 from memlight.runs.analysis import numbers_by_layer
@@ -51,6 +53,7 @@ def study_layermem(
     options: LayerMemOptions,
     log: AnalysisLog,
     *,
+    joined: JoinedScores | None = None,
     max_forward: int = 1024,
     progress: bool = True,
 ) -> dict[str, float]:
@@ -63,6 +66,7 @@ def study_layermem(
         layers: module paths in execution order.
         options: how the images are scored, and on which views.
         log: where the results go.
+        joined: scores that others computed of the images; None for none.
         max_forward: most views in one forward.
         progress: show bars.
 
@@ -91,7 +95,7 @@ def study_layermem(
             title=f"LayerMem {split}",
         )
         log.images += len(batches.ids)
-    return write_layermem(results, data, options, log, device_of(encoder_f))
+    return write_layermem(results, data, options, log, device_of(encoder_f), joined)
 
 
 def batches_of(split: str, data: ImageDataModule, at_once: int) -> Batches:
@@ -104,7 +108,12 @@ def batches_of(split: str, data: ImageDataModule, at_once: int) -> Batches:
 
 
 def write_layermem(
-    results: Results, data: ImageDataModule, options: LayerMemOptions, log: AnalysisLog, device: torch.device
+    results: Results,
+    data: ImageDataModule,
+    options: LayerMemOptions,
+    log: AnalysisLog,
+    device: torch.device,
+    joined: JoinedScores | None = None,
 ) -> dict[str, float]:
     """Write the tables and figures of what was measured.
 
@@ -114,6 +123,7 @@ def write_layermem(
         options: how the images were scored.
         log: where the results go.
         device: where distances between images are computed.
+        joined: scores that others computed of the images; None for none.
 
     Returns:
         Numbers for W&B and the summary: ``contrast/<layer>``, ``layermem/<layer>`` and ``auc_pair/<layer>``.
@@ -134,7 +144,10 @@ def write_layermem(
     membership = _membership(results, scores, log)
     _blocks(table, results, log)
     _agreement(results, log)
-    _pictures(results["candidate"][layers[-1]], layers[-1], data, log)
+    _pictures(results["candidate"][layers[-1]], layers[-1], data, log, joined)
+    if joined is not None:
+        own, other = (_measured(results, split) for split in ("candidate", design_of(results).control))
+        write_joined(layers, own, joined, other, data, log)
     numbers = {**numbers_by_layer(table, "contrast", "layermem"), **numbers_by_layer(membership, "auc_pair")}
     log.headline(numbers)
     return numbers
@@ -190,11 +203,35 @@ def _agreement(results: Results, log: AnalysisLog) -> None:
     log.figure("agreement", agreement_between_layers(agreement), caption)
 
 
-def _pictures(result: LayerMemResult, layer: str, data: ImageDataModule, log: AnalysisLog) -> None:
-    ranked = result.scores.argsort(descending=True, stable=True)
-    for name, which in (("most_memorised", ranked[:PICTURED]), ("least_memorised", ranked.flip(0)[:PICTURED])):
-        ids, scores = result.ids[which].tolist(), result.scores[which].tolist()
-        images = data.images_of(ids).permute(0, 2, 3, 1).numpy()
-        captions = [f"{id_}\n{score:+.3f}" for id_, score in zip(ids, scores, strict=True)]
-        title = f"The candidates that score {'highest' if name == 'most_memorised' else 'lowest'} at {layer}"
-        log.figure(name, image_grid(np.ascontiguousarray(images), captions, title=title), f"{title}: id and score.")
+def _measured(results: Results, split: str) -> Measured:
+    """The scores of a split's images on all layers."""
+    of_layers = list(results[split].values())
+    scores = np.stack([as_array(result.scores) for result in of_layers], axis=1).astype(np.float64)
+    return Measured(split, as_array(of_layers[0].ids), scores, "LayerMem")
+
+
+def _pictures(
+    result: LayerMemResult, layer: str, data: ImageDataModule, log: AnalysisLog, joined: JoinedScores | None
+) -> None:
+    """The candidates that score highest and lowest: figures, and a table where more is known of them than an id."""
+    ranked = as_array(result.scores.argsort(descending=True, stable=True))
+    ids, scores = as_array(result.ids), as_array(result.scores).astype(np.float64)
+    parts: list[Table] = []
+    for which, rows in (("most", ranked[:PICTURED]), ("least", ranked[::-1][:PICTURED])):
+        shown = ids[rows]
+        others = joined.captions(shown) if joined is not None else [""] * len(shown)
+        words = [f"{score:+.3f}" for score in scores[rows].tolist()]
+        captions = data.names.captions(shown, map(str, shown.tolist()), words, others)
+        title = f"The candidates that score {'highest' if which == 'most' else 'lowest'} at {layer}"
+        caption = f"{title}: {data.names.under_pictures}, and the score."
+        shades = None
+        if joined is not None:
+            shades = joined.shades(shown, ids)
+            caption += f" Below it {joined.names[0]} of {joined.file}; the darker a bar, the higher that is among all."
+        images = channels_last(data.images_of(shown))
+        log.figure(f"{which}_memorised", image_grid(images, captions, title=title, shades=shades), caption)
+        part: Table = {"which": np.full(len(shown), which), "rank": np.arange(1, len(shown) + 1), "id": shown}
+        part |= {"label": data.labels_of(shown), "score": scores[rows]}
+        parts.append(part if joined is None else {**part, "joined": joined.of(shown)[:, 0]})
+    if data.names.are_files or joined is not None:
+        log.table("pictured", {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

@@ -112,13 +112,14 @@ def layermem_samples(
         scores: `scores_of` them.
         labels_of: data set ids -> labels.
     """
+    columns = [name for name in LAYERMEM_SAMPLES if name != "path"]
     parts = []
     for split, layers in results.items():
         for depth, (layer, result) in enumerate(layers.items()):
             ids = as_array(result.ids)
             own = (scores[split][name][:, depth] for name in NUMBERS)
             parts.append((ids, np.full(len(ids), split), labels_of(ids), np.full(len(ids), layer), *own))
-    return {name: np.concatenate(cells) for name, cells in zip(LAYERMEM_SAMPLES, zip(*parts, strict=True), strict=True)}
+    return {name: np.concatenate(cells) for name, cells in zip(columns, zip(*parts, strict=True), strict=True)}
 
 
 def control_tests(results: Results) -> Table:

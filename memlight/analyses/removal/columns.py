@@ -1,11 +1,12 @@
 """Columns of the tables of removal studies."""
 
-from memlight.storage.schema import Column, Schema, claimed, columns, interval
+from memlight.storage.schema import Column, Schema, claimed, columns, interval, path_of
 
 REMOVAL_WITHOUT: Schema = {
     **columns(int, "id"),
     **columns(str, "layer"),
     **columns(float, "score"),
+    **path_of("id"),
 }
 
 REMOVAL_TABLE: Schema = {

@@ -1,6 +1,6 @@
 """Columns of the tables of a single trained unit."""
 
-from memlight.storage.schema import Column, Schema, columns
+from memlight.storage.schema import Column, Schema, columns, path_of
 
 UNIT_TABLE: Schema = {
     "method": Column(str, "method"),
@@ -13,6 +13,7 @@ UNIT_TABLE: Schema = {
     "rank": Column(int, "rank"),
     "null_mean": Column(float, "null", digits=3),
     **columns(float, "null_p95", "loss"),
+    **path_of("max_id"),
 }
 
 UNIT_OTHERS: Schema = {
@@ -21,6 +22,8 @@ UNIT_OTHERS: Schema = {
     **columns(bool, "trained"),
     **columns(float, "unitmem_before", "unitmem_after"),
     **columns(int, "max_id_before", "max_id_after"),
+    **path_of("max_id_before", "path_before"),
+    **path_of("max_id_after", "path_after"),
 }
 
 UNIT_ACCURACY: Schema = {

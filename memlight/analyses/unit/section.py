@@ -25,7 +25,8 @@ def unit_section(analysis: AnalysisDir) -> str:
     others = read_table(analysis.table("units"), UNIT_OTHERS)
     summary = read_json(analysis.summary, Summary)["headline"]
     html = heading(analysis) + page.paragraph(unit_words(summary, table, others)) + figures(analysis)
-    shown = ("method", "epoch", "unitmem", "null_mean", "mu_max", "mu_rest", "max_id", "mu_of_ids", "rank")
+    scores, names = ("unitmem", "null_mean", "mu_max", "mu_rest"), [name for name in ("path",) if name in table]
+    shown = ("method", "epoch", *scores, "max_id", *names, "mu_of_ids", "rank")
     html += page.folded("Every measurement", drawn(table, UNIT_TABLE, *shown))
     if analysis.table("accuracy").is_file():
         html += drawn(read_table(analysis.table("accuracy"), UNIT_ACCURACY), UNIT_ACCURACY)

@@ -31,6 +31,7 @@ from memlight.metrics.unitmem import UnitMemResult, measure_unitmem
 from memlight.modules.base import SSLModule
 from memlight.runs.log import AnalysisLog
 from memlight.stats import as_array
+from memlight.storage.schema import required
 from memlight.storage.tables import Table, table_of
 
 COLUMNS = 8
@@ -262,7 +263,7 @@ def unit_table(points: Sequence[Point], unit: int, ids: Sequence[int]) -> Table:
         nulls = [float(values[unit]) for values in layer_null(result)]
         rank = rank_of(mu_N, result.ids, ids)
         rows.append((method, epoch, *scores, int(result.max_id[unit]), float(of_ids.mean()), rank, *nulls, loss))
-    return table_of(UNIT_TABLE, rows)
+    return table_of(required(UNIT_TABLE), rows)
 
 
 def rank_of(mu_N: Tensor, ids_N: Tensor, chosen: Sequence[int]) -> int:
@@ -326,11 +327,13 @@ def _pictures(
     """The chosen images, and the strongest images of the unit before and after each method."""
     results = {"before": start, **{f"after, {name}": result for name, result in ends.items()}}
     ids = [list(chosen[:COLUMNS]), *(result.topk_ids[:, unit].tolist() for result in results.values())]
-    captions = [[str(id_) for id_ in ids[0]]]
+    captions = [data.names.captions(ids[0], map(str, ids[0]))]
     for row, result in zip(ids[1:], results.values(), strict=True):
         mu = result.topk_mu[:, unit].tolist()
-        captions.append([f"{id_}{' *' * (id_ in chosen)}\n{value:.3g}" for id_, value in zip(row, mu, strict=True)])
+        marked = [f"{id_}{' *' * (id_ in chosen)}" for id_ in row]
+        captions.append(data.names.captions(row, marked, [f"{value:.3g}" for value in mu]))
     images = [list(channels_last(data.images_of(row))) for row in ids]
     labels = ["chosen", *(f"{name}\n{float(result.unitmem[unit]):.3f}" for name, result in results.items())]
     figure = rows_grid(images, labels, captions, title=f"Strongest images of {of}")
-    log.figure("images", figure, f"The images that drive {of}: id (* chosen) and mu; UnitMem on the left.")
+    beside = f"{data.names.under_pictures} (* chosen), and mu; UnitMem on the left."
+    log.figure("images", figure, f"The images that drive {of}: {beside}")

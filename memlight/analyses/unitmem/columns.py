@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from memlight.analyses.columns_joined import JOINED
 from memlight.runs.analysis import with_ends
-from memlight.storage.schema import Column, Schema, claimed, columns, interval, titled
+from memlight.storage.schema import Column, Schema, claimed, columns, interval, path_of, titled
 
 UNITMEM_TABLE: Schema = {
     **columns(str, "layer"),
@@ -13,6 +14,7 @@ UNITMEM_TABLE: Schema = {
     **columns(int, "max_id"),
     **columns(bool, "dead"),
     **columns(float, "unitmem_median", "mu_rest_median", optional=True),
+    **path_of("max_id"),
 }
 
 UNITMEM_LAYERS: Schema = {
@@ -62,6 +64,7 @@ UNITMEM_HIGHEST: Schema = {
     **titled(float, mu_max="mu max", mu_rest="mu rest"),
     "max_id": Column(int, "image id of the max"),
     "unitmem_median": Column(float, "median form", digits=3, optional=True),
+    **path_of("max_id"),
 }
 
 UNITMEM_TESTS: Schema = {
@@ -105,6 +108,7 @@ TABLES: Mapping[str, Schema] = {
     "tests": UNITMEM_TESTS,
     "extremes": UNITMEM_EXTREMES,
     "medians": UNITMEM_MEDIANS,
+    "joined": JOINED,
 }
 """Columns of every table by the name of its file."""
 

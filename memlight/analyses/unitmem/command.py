@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from memlight.errors import at_least
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 FOLLOW_UPS: list[Callable[..., None]] = []
 """What else is asked of a released encoder once its units are measured; other questions add themselves to this list.
 
-Each is called as ``follow_up(opened, encoder, measured, split, max_forward, logger)``: the run with its images read,
-the encoder, the directory of the result, and values of the command's flags."""
+Each is called as ``follow_up(opened, encoder, measured, split, max_forward, logger, joined)``: the run with its images
+read, the encoder, the directory of the result, values of the command's flags, and scores of others, or None."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def unitmem(
     member: Member = "candidate",
     layers: list[str] | None = None,
     pair: bool = True,
+    join: str | None = None,
     options: UnitMemOptions = UnitMemOptions(),
     released: EncoderFlags = EncoderFlags(),  # noqa: B008 - frozen
     trained: Trained = Trained(),  # noqa: B008 - frozen
@@ -82,6 +85,7 @@ def unitmem(
         layers: layers to measure, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
         pair: also measure the other member, for the unit contrast (candidate and independent members on their own
             images only).
+        join: file of scores that others computed of these images (.csv with id or path, .npz, .npy, .json), to compare.
         options: how UnitMem is measured
         released: an encoder that was not trained in a run
         trained: which state of the trained networks
@@ -90,12 +94,15 @@ def unitmem(
     """
     trained.require_for(member)
     checkpoint, split = trained.checkpoint, options.split
+    from memlight.analyses.joined import joined_with
     from memlight.analyses.unitmem import ANALYSIS
     from memlight.analyses.unitmem.pictures import write_thumbnails
     from memlight.analyses.unitmem.resume import UnitMemProgress
     from memlight.analyses.unitmem.study import study_unitmem, unitmem_tag
+    from memlight.data.score_files import ScoreFile
     from memlight.runs.released import open_chosen
 
+    others = None if join is None else ScoreFile.read(Path(join))
     with open_chosen(run, released, trained, place) as opened:
         opened.require_images(split, argument="split")
         opened.views(options.view_set)  # refuses an unknown set before the encoder is loaded
@@ -118,10 +125,12 @@ def unitmem(
             },
         )
         opened.read_images()
+        joined = joined_with(opened, others, split)
         at_once = opened.at_once(place.max_forward)
         with opened.log(ANALYSIS, tag, results.logger, options.seed) as log:
             log.afterwards(kept.clear)
-            study_unitmem(encoder, opened.data, names, options, log, partner=partner, kept=kept, max_forward=at_once)
+            measure = partial(study_unitmem, partner=partner, kept=kept, joined=joined, max_forward=at_once)
+            measure(encoder, opened.data, names, options, log)
             write_thumbnails(opened.data, log)
         for follow_up in FOLLOW_UPS if released.given else ():
-            follow_up(opened, encoder, log.final, split, place.max_forward, results.logger)
+            follow_up(opened, encoder, log.final, split, place.max_forward, results.logger, joined)

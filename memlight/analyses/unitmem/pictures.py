@@ -20,6 +20,7 @@ from memlight.analyses.unitmem.browser.thumbnails import (
 )
 from memlight.analyses.unitmem.columns import UNITMEM_TOP
 from memlight.data.images import ImageDataModule
+from memlight.data.joining import JoinedScores
 from memlight.display.figures import spread_over
 from memlight.display.pictures import Picture, channels_last, rows_grid
 from memlight.metrics.unitmem import UnitMemResult
@@ -46,7 +47,12 @@ Driving = Sequence[tuple[int, float]]
 
 
 def draw_units(
-    results: Results, held_out: Results | None, excess: Table, data: ImageDataModule, log: AnalysisLog
+    results: Results,
+    held_out: Results | None,
+    excess: Table,
+    data: ImageDataModule,
+    log: AnalysisLog,
+    joined: JoinedScores | None = None,
 ) -> None:
     """Draw the strongest unit of each layer, the strongest units of all and the weakest; rank 0 does it.
 
@@ -56,6 +62,7 @@ def draw_units(
         excess: columns ``UNITMEM_EXCESS``, of the same units.
         data: the images.
         log: where figures go.
+        joined: scores that others computed of the images, which stand below the others; None for none.
     """
     if dist.rank() != 0:
         return
@@ -64,7 +71,7 @@ def draw_units(
     shown["bottom_units"] = bottom_units(results)
     dead = sum(int(result.dead.sum()) for result in results.values())
     left_out = f" {dead} dead units are left out." if dead else " No unit is dead."
-    words = "with the images that drive them: id and mu."
+    words = f"with the images that drive them: {data.names.under_pictures}, and mu."
     if held_out is not None:
         words += " On the right the held-out images that drive the same units most."
     count = COLUMNS if held_out is None else COLUMNS - HELD_OUT
@@ -74,7 +81,8 @@ def draw_units(
         labels = [_label(unit, results, excess) for unit in units]
         rows = [_strongest(results[layer], unit, count) for layer, unit in units]
         unseen = None if held_out is None else [_strongest(held_out[layer], unit, HELD_OUT) for layer, unit in units]
-        draw_rows(name, labels, rows, data, log, words + (left_out if name == "bottom_units" else ""), unseen)
+        said = words + (left_out if name == "bottom_units" else "")
+        draw_rows(name, labels, rows, data, log, said, unseen, joined)
 
 
 def draw_rows(
@@ -85,6 +93,7 @@ def draw_rows(
     log: AnalysisLog,
     words: str,
     held_out: Sequence[Driving] | None = None,
+    joined: JoinedScores | None = None,
 ) -> None:
     """Write one figure: a row for each unit, with the images that drive it above their ids and mu.
 
@@ -96,12 +105,13 @@ def draw_rows(
         log: where the figure goes.
         words: of its caption, after the title.
         held_out: other images of each unit, which stand behind a white place.
+        joined: scores that others computed of the images; None for none.
     """
     pictures: list[list[Picture | None]] = [_pictures(row, data) for row in rows]
-    captions = [[f"{id_}\n{mu:.3g}" for id_, mu in row] for row in rows]
+    captions = [_captions(row, data, [str(id_) for id_, _ in row], joined) for row in rows]
     for place, row in enumerate(held_out or ()):
         pictures[place] += [None, *_pictures(row, data)]
-        captions[place] += ["", *(f"held out\n{mu:.3g}" for _, mu in row)]
+        captions[place] += ["", *_captions(row, data, ["held out"] * len(row), joined)]
     title = name.replace("_", " ").capitalize()
     log.figure(name, rows_grid(pictures, labels, captions, title=title), f"{title}, {words}")
 
@@ -160,6 +170,13 @@ def _strongest(result: UnitMemResult, unit: int, count: int) -> Driving:
 
 def _pictures(row: Driving, data: ImageDataModule) -> list[Picture | None]:
     return list(channels_last(data.images_of([id_ for id_, _ in row])))
+
+
+def _captions(row: Driving, data: ImageDataModule, words: Sequence[str], joined: JoinedScores | None) -> list[str]:
+    """The name of each image, where it has one, these words, mu, and the score of others, where it has one."""
+    ids = [id_ for id_, _ in row]
+    others = [""] * len(ids) if joined is None else joined.captions(ids)
+    return data.names.captions(ids, words, [f"{mu:.3g}" for _, mu in row], others)
 
 
 def write_thumbnails(data: ImageDataModule, log: AnalysisLog, *, progress: bool = True) -> None:

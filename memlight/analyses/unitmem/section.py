@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memlight.analyses.section_joined import joined_part
 from memlight.analyses.unitmem.columns import (
     TABLES,
     UNITMEM_HIGHEST,
@@ -48,6 +49,7 @@ def unitmem_section(analysis: AnalysisDir) -> str:
         + _highest(analysis)
         + _tests(analysis)
         + _medians(analysis)
+        + joined_part(analysis, "the number of units that an image is the strongest of", "held-out images")
     )
 
 
@@ -155,7 +157,8 @@ def _highest(analysis: AnalysisDir) -> str:
         return ""
     median = [name for name in ("unitmem_median",) if name in table]
     scores = ("unitmem", "null", "null_p95", "held_out", *median)
-    shown = drawn(table, UNITMEM_HIGHEST, "rank", "layer", "unit", *scores, "mu_max", "mu_rest", "max_id")
+    names = [name for name in ("path",) if name in table]
+    shown = drawn(table, UNITMEM_HIGHEST, "rank", "layer", "unit", *scores, "mu_max", "mu_rest", "max_id", *names)
     return f"<h3>The {len(table['rank'])} units with the highest scores</h3>{shown}"
 
 

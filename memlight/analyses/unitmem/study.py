@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from memlight import dist
+from memlight.analyses.joined import ALL_LAYERS, Measured, write_joined
 from memlight.analyses.unitmem.chart import unitmem_figures
 from memlight.analyses.unitmem.command import UnitMemOptions
 from memlight.analyses.unitmem.contrast import Results, unit_contrasts
@@ -22,12 +23,14 @@ from memlight.analyses.unitmem.tables import (
     unitmem_tables,
 )
 from memlight.data.images import ImageDataModule
+from memlight.data.joining import JoinedScores
 from memlight.data.loading import Batches
-from memlight.data.splits import PARTNERS
+from memlight.data.splits import PARTNERS, Ids
 from memlight.features.passes import device_of, images_at_once
 from memlight.metrics.unitmem import measure_unitmem
 from memlight.runs.analysis import numbers_by_layer
 from memlight.runs.log import AnalysisLog
+from memlight.stats import as_array
 from memlight.storage.tables import Table
 
 CURVE_SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
@@ -43,6 +46,7 @@ def study_unitmem(
     *,
     partner: nn.Module | None = None,
     kept: UnitMemProgress | None = None,
+    joined: JoinedScores | None = None,
     max_forward: int = 1024,
     progress: bool = True,
 ) -> Table:
@@ -57,6 +61,7 @@ def study_unitmem(
         partner: the other member of the pair, which adds the unit contrast. With it ``options.split`` is candidate and
             ``encoder`` the candidate encoder, or the split is independent and it is the independent one.
         kept: where a study without a partner keeps what is done of it, and the table of mu for the median.
+        joined: scores that others computed of the images; None for none.
         max_forward: most views in one forward.
         progress: show bars.
 
@@ -73,12 +78,11 @@ def study_unitmem(
     if partner is not None:
         other = PARTNERS[options.split]
         own, others = passes.measure(partner, other), passes.measure(encoder, other)
-        return write_unitmem(
-            UnitsOfPair(results, others, passes.measure(partner, options.split), own), held_out, data, options, log
-        )
+        pair = UnitsOfPair(results, others, passes.measure(partner, options.split), own)
+        return write_unitmem(pair, held_out, data, options, log, joined=joined)
     if kept is not None and options.reference == "median":
         curve = unitmem_curve(results, (*CURVE_SIZES, count), columns=kept.table(options.split).columns)
-    return write_unitmem(results, held_out, data, options, log, curve=curve)
+    return write_unitmem(results, held_out, data, options, log, curve=curve, joined=joined)
 
 
 class UnitsOfPair(NamedTuple):
@@ -105,6 +109,7 @@ def write_unitmem(
     log: AnalysisLog,
     *,
     curve: Table | None = None,
+    joined: JoinedScores | None = None,
 ) -> Table:
     """Write the tables and figures of what was measured.
 
@@ -115,6 +120,7 @@ def write_unitmem(
         options: how it was measured.
         log: where the results go.
         curve: mean score against the number of images; that of a pair is computed here.
+        joined: scores that others computed of the images; None for none.
 
     Returns:
         The table by layer (``UNITMEM_LAYERS``).
@@ -131,9 +137,26 @@ def write_unitmem(
     scores = unit_scores(results, tables["excess"], held_out)
     for name, figure, caption in unitmem_figures(tables, scores):
         log.figure(name, figure, caption)
-    draw_units(results, held_out, tables["excess"], data, log)
+    draw_units(results, held_out, tables["excess"], data, log, joined)
+    if joined is not None:
+        own = _maximised(options.split, data.split.ids(options.split), results)
+        unseen = None
+        if held_out is not None:
+            among = data.batches("external", limit=len(own.ids)).ids
+            unseen = _maximised("external", among, held_out)
+        write_joined([*results, ALL_LAYERS], own, joined, unseen, data, log)
     log.headline({**_overall(tables, scores), **unitmem_headline(tables["layers"]), "precision": options.precision})
     return tables["layers"]
+
+
+def _maximised(split: str, ids: Ids, results: Results) -> Measured:
+    """How many living units of each layer, and of all, each image is the strongest of."""
+    counts = np.zeros((len(ids), len(results) + 1))
+    for column, result in enumerate(results.values()):
+        strongest = as_array(result.max_id)[~as_array(result.dead)]
+        counts[:, column] = np.bincount(np.searchsorted(ids, strongest), minlength=len(ids))
+    counts[:, -1] = counts[:, :-1].sum(1)
+    return Measured(split, ids, counts, "units an image is the strongest of")
 
 
 def unitmem_headline(by_layer: Table) -> dict[str, float]:

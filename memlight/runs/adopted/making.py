@@ -230,10 +230,16 @@ def _metadata(
         "split_sha256": data.split.sha256,
         "dataset": data.split.dataset,
         "views": data.views.spec(),
-        "data": data.options(),
+        "data": _options(data),
         "adopted": {name: record["members"][role][name] for name in ("file", "sha256", "prefix", "words")},
         **({} if facts.epochs is None else {"epochs": facts.epochs}),
     }
+
+
+def _options(data: ImageDataModule) -> dict[str, Any]:
+    """The arguments of the images, with the sizes that the splits have."""
+    counts = {f"num_{name}": len(data.split.ids(name)) for name in SPLITS}
+    return {**data.options(), "order": data.split.order, **counts}
 
 
 def _config(encoder: nn.Module, data: ImageDataModule, facts: AdoptedFacts) -> dict[str, Any]:
@@ -244,7 +250,7 @@ def _config(encoder: nn.Module, data: ImageDataModule, facts: AdoptedFacts) -> d
     return {
         "seed_everything": None,
         "model": {"class_path": facts.method or ADOPTED, "init_args": model},
-        "data": {"class_path": "memlight.data.ImageDataModule", "init_args": data.options()},
+        "data": {"class_path": "memlight.data.ImageDataModule", "init_args": _options(data)},
         "trainer": trainer,
     }
 

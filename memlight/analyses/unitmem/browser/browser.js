@@ -55,11 +55,23 @@
     return made;
   }
 
+  const MOST_LETTERS = 14;
+  const pathOf = image => data.paths?.[image] ?? null;
+
+  /** The name of an image's file, shortened in the middle; null where it is not known. */
+  function nameOf(image) {
+    const letters = [...(pathOf(image) ?? "").split("/").pop()];
+    if (letters.length <= MOST_LETTERS) return letters.join("") || null;
+    const end = MOST_LETTERS / 2;
+    return `${letters.slice(0, MOST_LETTERS - 1 - end).join("")}\u2026${letters.slice(-end).join("")}`;
+  }
+
   /** Pictures in reading order, each a link to its image, with words below. */
   function pictures(result, images, wordsOf, barOf = null) {
     const items = images.map((image, i) => {
       const bar = barOf ? [element("span", {class: "bar", style: share(barOf(i))})] : [];
       const link = element("a", {href: imageAddress(result, image)}, picture(image), ...bar);
+      if (nameOf(image)) link.append(text("span", nameOf(image), {class: "name", title: pathOf(image)}));
       link.append(`id ${data.ids[image]}`, element("br", {}), wordsOf(i));
       return element("li", {}, link);
     });
@@ -137,6 +149,7 @@
     const alive = result.layers.reduce((sum, layer) => sum + layer.alive, 0);
     const made = [
       text("h3", `Image ${data.ids[image]}`),
+      ...(pathOf(image) ? [text("p", pathOf(image), {class: "path"})] : []),
       picture(image, "picture large"),
       text("p", `The strongest image of ${plural(firsts, "unit")} and among the ${mostImages(result)} strongest of ` +
                 `${units.length}, out of ${alive} that ever fire.`),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memlight.analyses.unitmem.browser.thumbnails import MOST_IMAGES, Thumbnails, driving_images, driving_rows
 from memlight.analyses.unitmem.columns import UNITMEM_EXCESS, UNITMEM_TABLE, UNITMEM_TOP
 from memlight.display import page
+from memlight.storage.image_names import ImageNames, printable
 from memlight.storage.rundir import AnalysisDir, RunDir
 from memlight.storage.tables import Table, read_table
 
@@ -47,7 +48,7 @@ def browser_section(run: RunDir, most_bytes: int) -> str:
     analyses = [analysis for analysis in run.analyses("unitmem") if analysis.table("top").is_file()]
     if not analyses:
         return ""
-    content = browser_content(analyses, most_bytes)
+    content = browser_content(analyses, most_bytes, ImageNames.read(run.images))
     tables = [f"analysis/{analysis.dir.name}/top.csv" for analysis in analyses]
     explained = page.paragraph(
         "Choose a layer to see its units, the highest UnitMem first; a unit to see the images that it answers to most, "
@@ -96,25 +97,27 @@ def _source(name: str) -> str:
     return files("memlight.analyses.unitmem.browser").joinpath(name).read_text(encoding="utf-8")
 
 
-def browser_content(analyses: Sequence[AnalysisDir], most_bytes: int) -> Content:
+def browser_content(analyses: Sequence[AnalysisDir], most_bytes: int, names: ImageNames | None = None) -> Content:
     """Units, scores, strongest images and pictures of several UnitMem results of one run.
 
-    ``{"ids": [image id], "webp": [base64 or null], "results": [...]}``: images are named by their position in ``ids``,
-    those that matter most first (`driving_images`), and pictures that do not fit are left out from the end. Results
-    are left out from the end, down to the first, while they take more than half of the room. Images that leave a unit
+    ``{"ids": [image id], "webp": [base64 or null], "paths": [path], "results": [...]}``: images are named by their
+    position in ``ids``, those that matter most first (`driving_images`), and pictures that do not fit are left out from
+    the end. Of files the first `MOST_IMAGES` have their path; there is no list where there are none. Results are left
+    out from the end, down to the first, while they take more than half of the room. Images that leave a unit
     silent, with a mu of 0, are not among its strongest.
 
     Args:
         analyses: results of ``analyze.py unitmem`` that have a table ``top``, at least one; their ids number the same
             images.
         most_bytes: of the text. The first result is never cut: should it alone be longer, there are no pictures.
+        names: of the images; None where they are not known.
 
     Raises:
         UserError: a table or a file of thumbnails is damaged.
     """
     tops = [driving_rows(read_table(analysis.table("top"), UNITMEM_TOP)) for analysis in analyses]
     kept = len(analyses)
-    while len(_json(bare := _without_pictures(analyses[:kept], tops[:kept]))) > most_bytes / 2 and kept > 1:
+    while len(_json(bare := _without_pictures(analyses[:kept], tops[:kept], names))) > most_bytes / 2 and kept > 1:
         kept -= 1
     stored = _pictures(analyses[:kept])
     webp = _within(most_bytes - len(_json(bare)), stored, bare["ids"])
@@ -127,10 +130,18 @@ def browser_content(analyses: Sequence[AnalysisDir], most_bytes: int) -> Content
     )
 
 
-def _without_pictures(analyses: Sequence[AnalysisDir], tops: Sequence[Table]) -> dict[str, Any]:
+def _without_pictures(
+    analyses: Sequence[AnalysisDir], tops: Sequence[Table], names: ImageNames | None
+) -> dict[str, Any]:
     ids = driving_images({name: np.concatenate([top[name] for top in tops]) for name in ("rank", "id")})
     results = [_result(analysis, top, ids) for analysis, top in zip(analyses, tops, strict=True)]
-    return {"ids": ids.tolist(), "webp": [None] * len(ids), "results": results}
+    paths = [printable(names.paths[id_]) for id_ in ids[:MOST_IMAGES].tolist()] if names and names.are_files else None
+    return {
+        "ids": ids.tolist(),
+        "webp": [None] * len(ids),
+        **({} if paths is None else {"paths": paths}),
+        "results": results,
+    }
 
 
 def _result(analysis: AnalysisDir, top: Table, ids: NDArray[np.int64]) -> dict[str, Any]:

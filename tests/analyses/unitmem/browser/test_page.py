@@ -12,7 +12,7 @@ import pytest
 
 from memlight.analyses.unitmem.browser.section import browser_section
 from memlight.display.page import page
-from tests.browsed_run import make_browsed
+from tests.browsed_run import IDS, list_images, make_browsed
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
@@ -56,10 +56,13 @@ WALK = """<pre id="walked"></pre><script>(async () => {
 })();</script>"""
 
 
-def walk(directory: Path, address: str, steps: str) -> list[dict[str, Any]]:
+def walk(directory: Path, address: str, steps: str, paths: list[str] | None = None) -> list[dict[str, Any]]:
     """Open a page with two results at an address, do the steps and give what is seen at first and after each."""
     walked = directory / "walked.html"
-    section = browser_section(make_browsed(directory / "run", None, "again"), 10**6)
+    run = make_browsed(directory / "run", None, "again")
+    if paths is not None:
+        list_images(run, paths)
+    section = browser_section(run, 10**6)
     html = page("Units", "", [("Results", ""), ("Browser", section)])
     walked.write_text(html.replace("</body>", WALK.replace("STEPS", steps) + "</body>"), encoding="utf-8")
     profile = f"--user-data-dir={directory / 'profile'}"
@@ -131,3 +134,10 @@ def test_an_address_opens_what_it_names(tmp_path: Path) -> None:
     assert wrong["title"] == "There is no unit 99 here" and wrong["units"] == unit["units"]
     assert layer["title"] == foreign["title"] == "There is no layer layer9 here"  # other anchors leave it alone
     assert image["title"] == "Image 33" and image["drawn"] == 1
+
+
+def test_pictures_have_the_names_of_their_files(tmp_path: Path) -> None:
+    paths = [f"train/cat/<b>image-{i}-of-a-long-series.png" for i in range(max(IDS) + 1)]
+    first, image = walk(tmp_path, "", 'await step(() => location.hash = "#unitmem/image:23");', paths)
+    assert "<b>ima\N{HORIZONTAL ELLIPSIS}ies.pngid 3of 1 unit" in first["text"]
+    assert image["title"] == "Image 23" and "train/cat/<b>image-23-of-a-long-series.png" in image["text"]

@@ -13,9 +13,10 @@ from PIL import Image
 from memlight.analyses.unitmem.browser.section import Content, browser_content, browser_section, browser_words
 from memlight.analyses.unitmem.columns import UNITMEM_EXCESS
 from memlight.errors import UserError
+from memlight.storage.image_names import ImageNames
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_table, write_table
-from tests.browsed_run import IDS, IMAGES, LAYERS, excess, image, make_browsed, scores, top
+from tests.browsed_run import IDS, IMAGES, LAYERS, excess, image, list_images, make_browsed, scores, top
 from tests.report.test_page import Reader
 from tests.schemas import schema_of
 
@@ -166,3 +167,19 @@ def test_a_result_in_which_every_unit_is_dead_is_shown(tmp_path: Path) -> None:
 def test_tables_of_the_tests_hold_what_they_say() -> None:
     assert scores()["dead"].sum() == 1 and len(IDS) == IMAGES
     assert (scores()["unitmem"] > excess()["null_p95"]).any() and (scores()["unitmem"] < excess()["null_p95"]).any()
+
+
+def test_files_are_named_where_the_run_lists_them_and_end_no_script(browsed: RunDir) -> None:
+    assert "paths" not in json.loads(browser_content(list(browsed.analyses("unitmem")), ROOM).text)
+    paths = [f"a/</script><img src=x onerror=alert({i})>\udc80.png" for i in range(max(IDS) + 1)]
+    list_images(browsed, paths)
+    html = browser_section(browsed, ROOM)
+    assert html.lower().count("</script>") == 2 and "<img src=x" not in html
+    content = json.loads(browser_content(list(browsed.analyses("unitmem")), ROOM, ImageNames.read(browsed.images)).text)
+    assert content["paths"] == [paths[id_].replace("\udc80", "\\udc80") for id_ in content["ids"]]
+
+
+def test_images_in_no_files_have_their_ids_alone(browsed: RunDir) -> None:
+    list_images(browsed, [f"train/{i}" for i in range(max(IDS) + 1)])
+    names = ImageNames.read(browsed.images)
+    assert "paths" not in json.loads(browser_content(list(browsed.analyses("unitmem")), ROOM, names).text)
