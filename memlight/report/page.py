@@ -20,10 +20,9 @@ from memlight.display.figures import BLUE, GREEN, GREY, ORANGE, STYLE
 from memlight.display.parts import consistent, missing, provenance
 from memlight.display.words import joined
 from memlight.report.adopted import adopted_section
-from memlight.runs.settings import recorded_settings
 from memlight.storage.run_files import ReleasedFile, SplitsFile
 from memlight.storage.rundir import RunDir
-from memlight.storage.tables import Table, read_json, read_table, write_text
+from memlight.storage.tables import Table, read_json, read_table, read_yaml_config, write_text
 
 SPLITS = ("shared", "candidate", "independent", "external")
 
@@ -129,11 +128,19 @@ def _training(run: RunDir) -> str:
             return page.paragraph("No epoch was logged yet.", "missing")
         training_curves(metrics).savefig(png, format="png")
     picture = page.picture(png.getvalue(), f"Training of {joined(list(metrics))}, as logged in metrics.csv.")
-    start = recorded_settings(run).get("model", {}).get("init_from")
-    if start is None:
-        return picture
-    words = f"Every encoder started from the weights of {Path(start).name}, not from random ones"
-    return picture + page.paragraph(f"{words}: what those weights were trained on, all of them have seen.")
+    return picture + (page.paragraph(words) if (words := _start_of(run)) else "")
+
+
+def _start_of(run: RunDir) -> str:
+    """What the encoders started from, where a file was given; else empty."""
+    config: object = read_yaml_config(run.config, object) if run.config.is_file() else None
+    model = config.get("model") if isinstance(config, dict) else None
+    options = model.get("init_args") if isinstance(model, dict) else None
+    start = options.get("init_from") if isinstance(options, dict) else None
+    if not isinstance(start, str):
+        return ""
+    given = f"Every encoder started from the weights of {Path(start).name}, not from random ones"
+    return f"{given}: what those weights were trained on, all of them have seen."
 
 
 def _provenance(run: RunDir) -> str:

@@ -95,6 +95,9 @@ class PlainUnpickler(pickle._Unpickler):
     def load_reduce(self) -> None:
         """Call a constructor of ours."""
         args = self.stack.pop()
+        if isinstance(self.stack[-1], Skipped):  # what comes of something that was left out is left out too
+            self.stack[-1] = Skipped(self.stack[-1].name)
+            return
         if not isinstance(self.stack[-1], Maker) or not isinstance(args, tuple):
             raise pickle.UnpicklingError(f"calls a {type(self.stack[-1]).__name__}")
         self.stack[-1] = self.stack[-1](*args)
@@ -464,6 +467,7 @@ def _object_or_skipped(kind: object, base: object, state: object) -> Any:
 
 
 _SKIPPING: dict[tuple[str, str], Any] = {
+    **{(module, "object"): Stranger("builtins.object") for module in ("builtins", "__builtin__")},
     ("numpy", "dtype"): Maker(_dtype_or_skipped),
     **{(module, "_reconstructor"): Maker(_object_or_skipped) for module in ("copyreg", "copy_reg")},
     **{

@@ -1,6 +1,7 @@
 """What a pickle names and we do not know: left out where a reader asks for that, or refused; never called."""
 
 import pickle
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -94,8 +95,9 @@ _TENSOR_MAKERS = ("torch._utils", "torch._tensor", "torch.storage", "torch.nn.pa
 
 
 def is_refused(module: str, name: str) -> bool:
-    """Whether what is named is refused even where other objects are left out."""
-    whole = f"{module.replace('__builtin__', 'builtins')}.{name}"
-    if whole in _HARMLESS or (whole.startswith("builtins.") and name.endswith(("Error", "Exception", "Warning"))):
+    """Whether what is named, by Python 3 or 2, is refused even where other objects are left out."""
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    whole = f"{module}.{name}"
+    if whole in _HARMLESS or (module == "builtins" and name.endswith(("Error", "Exception", "Warning"))):
         return False
     return module.partition(".")[0] in _RUNNING or module in _TENSOR_MAKERS

@@ -240,7 +240,9 @@ def _from_stream(file: BinaryIO, size: int, nested: bool, skip: bool) -> Any:
     storages: dict[str, tuple[torch.UntypedStorage, int]] = {}
     left = [size]
 
-    def storage(key: Any) -> _Storage:
+    def storage(key: Any) -> Any:
+        if skip and isinstance(key, tuple) and len(key) == 4 and key[0] == "module":
+            return key[1]  # the class of a network, which old files name so, beside its source
         kind, name, count = _storage_key(key)
         if name not in storages:
             left[0] -= count * kind.itemsize

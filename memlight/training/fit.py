@@ -170,6 +170,9 @@ class MemlightCLI(LightningCLI):
         if self.finished and options.resume:
             made = read_metadata(member.encoder)
             require_same_left_out(made, options.data.init_args.without, str(member.dir))
+            for name in ("init_from", "init_prefix"):
+                if name in options.model.init_args:
+                    options.model.init_args[name] = None  # nothing will start, and the file may be gone
             require_same_splits(self.run_dir, options)
             return
         if options.ckpt_path is not None:

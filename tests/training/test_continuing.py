@@ -83,6 +83,7 @@ def test_another_training_goes_on_with_the_new_rate_and_length(plain_pair: TinyP
         (["--model.output_dim=64"], "the weights of another method, head or encoder (head.layers.3.weight: 128 x 256"),
         (["--model=VICReg", "--model.hidden_dim=8"], "was trained with simclr, not with vicreg"),
         (["--model.optim.name=adamw"], "was trained with another optimizer than adamw"),
+        (["--model.optim.name=lars"], "was trained with another optimizer than lars"),
         (["--trainer.max_epochs=1"], "was trained for 2 epochs, more than --trainer.max_epochs 1"),
         (["--trainer.accumulate_grad_batches=2"], "did 8 gradient steps in 2 epochs, where an epoch now has 2"),
         (["--trainer.limit_train_batches=3"], "did 8 gradient steps in 2 epochs, where an epoch now has 3"),

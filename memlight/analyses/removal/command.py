@@ -73,7 +73,10 @@ def _arms(opened: "OpenedRun", study: RemovalDir) -> "tuple[list[tuple[Arm, nn.M
         place = study.arm(name)
         arm = read_run(str(place.root), root=opened.data.root, device=opened.device)
         made = arm.metadata["candidate"]
-        alike = all(made.get(key) == whole.get(key) for key in ("split_sha256", "epochs", "architecture", "init_seed"))
+        alike = all(
+            made.get(key) == whole.get(key)
+            for key in ("split_sha256", "epochs", "architecture", "init_seed", "init_from")
+        )
         if not alike or made.get("without", {}).get("sha256") != file_sha256(place.without):
             why = f"{place.root} was trained otherwise than the candidate without the images of {place.without}"
             raise UserError("run", root, why, "delete it and run `train.py removal` again")

@@ -219,6 +219,8 @@ def _build(run: RunDir, config: MethodConfig) -> SSLModule:
         if not (isinstance(kind, type) and issubclass(kind, SSLModule)):  # before it is called, whatever it is
             raise UserError("run", run.root, f"{run.config}: {name} is not a training method of memlight")
         arguments = {**config["model"]["init_args"], "compile": False}
+        for name in ("init_from", "init_prefix"):  # the checkpoint has the weights, and the file may be gone
+            arguments.pop(name, None)
         if "optim" in arguments:
             arguments["optim"] = OptimConfig(**arguments["optim"])
         method = kind(**arguments)

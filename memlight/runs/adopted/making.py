@@ -62,7 +62,7 @@ def make_run(run: str, weights: AdoptedWeights, images: AdoptedImages, facts: Ad
         with named(weights=argument, path=argument, prefix="prefix"):
             own = own_record(file)
             encoder = build_named(flags, own)
-            loaded = load_weights(encoder, Path(file), prefix=prefix)
+            loaded = load_weights(encoder, Path(file), prefix=prefix, resample=flags.image_size is not None)
         encoders[role] = encoder
         recorded = recorded or own
         members[role] = {
