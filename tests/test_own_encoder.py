@@ -223,7 +223,10 @@ def test_what_is_wrong_with_the_flags(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model.encoder=mynets:Nett"], "--model.encoder mynets:Nett: module mynets has no Nett; nearest: Net"),
+        (
+            ["--model.encoder=mynets:Nett"],
+            "--model.encoder mynets:Nett: module mynets (mynets.py) has no Nett; nearest: Net",
+        ),
         (["--model.encoder=mynets:fails"], "--model.encoder mynets:fails: fails() raised RuntimeError: no luck"),
         (["--model.encoder=mynets:fails"], "give what it needs with --model.encoder_args"),
         (["--model.encoder=mynets:Gives", '--model.encoder_args={"what": "maps"}'], "gives maps (B, 4, 16, 16)"),

@@ -92,7 +92,9 @@ def import_named(name: str) -> Callable[..., Any]:
         if missing:
             near = get_close_matches(part, [word for word in known if not word.startswith("_")], n=3, cutoff=0.6)
             nearest = f"; nearest: {', '.join(near)}" if near else ""
-            raise UserError("name", name, f"module {module_name} has no {attribute}{nearest}", _OF_LIBRARIES)
+            file = getattr(sys.modules[module_name], "__file__", None)
+            place = "" if file is None else f" ({os.path.relpath(file) if _is_here(file) else file})"
+            raise UserError("name", name, f"module {module_name}{place} has no {attribute}{nearest}", _OF_LIBRARIES)
     if isinstance(found, nn.Module):
         way = "name a function that makes it anew, so that its first weights can be a function of the seed"
         raise UserError("name", name, "is one module that exists already", way)
@@ -116,6 +118,10 @@ def imported_class(name: str) -> bool:
 
 
 _OF_LIBRARIES = "models of the two libraries are called torchvision:NAME and timm:NAME"
+
+
+def _is_here(file: str) -> bool:
+    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(os.getcwd()))
 
 
 def _is_installed(module: ModuleType) -> bool:
