@@ -200,7 +200,7 @@ class ImageDataModule(L.LightningDataModule):
             return PairSplit.given(*counts, ids, dataset=dataset, randomised=self.randomised)
         if self.order == "index" and len(source.classes) > 1 and (source.train.labels.diff() >= 0).all():
             why = "these images are sorted by class, so each split would hold other classes"
-            raise UserError("order", "index", why, "use random")
+            raise UserError("order", "index", why, ["use random", "name the images of each split with `splits`"])
         with named(**{split: f"num_{split}" for split in SPLITS}):
             return PairSplit.make(
                 *counts,

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from memlight.errors import UserError
 from memlight.storage.opening import open_regular
-from memlight.storage.pickles import MALFORMED, PlainUnpickler, require_tree
+from memlight.storage.pickles import MALFORMED, PlainUnpickler
 from memlight.storage.strangers import Maker, Refused
+from memlight.storage.trees import require_tree
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,98 @@
+"""Every command of docs/YOUR_OWN.md is run, on small files that lie where the page says they do."""
+
+import csv
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from memlight.analyze import main as analyze
+from memlight.cli import main as train
+from memlight.models.encoders import build_encoder
+from tests.quick import few_relabellings
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "YOUR_OWN.md").read_text(encoding="utf-8")
+BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL))
+LINES = [line for line in BLOCKS.splitlines() if line.strip() and not line.startswith("#")]
+ADOPT = "--candidate f.pth --independent g.pth --encoder resnet18 --stem cifar --dataset cifar10 --root data/cifar10"
+SMALLER = {
+    "adopt": ["--image-size=16"],
+    "layermem": ["--views=2", "--layers", "layer3.1", "layer4.1"],
+    "unitmem": ["--views=2"],
+    "images": [],
+}
+"""What makes a command quick, besides the few small images."""
+
+TRAIN = [
+    *("--data.role=candidate", "--data.batch_size=4", "--trainer.max_epochs=1", "--trainer.precision=32-true"),
+    *("--trainer.accelerator=cpu", "--logger=csv", "--trainer.callbacks=[]"),
+]
+"""One member for one epoch, in the place of `pair`, which starts two processes of the same."""
+
+ROOTS = [
+    (f"data/{name}/{part}", count) for name in ("cifar10", "unsorted") for part, count in (("train", 32), ("test", 8))
+]
+
+SPLITS = {"shared": 8, "candidate": 12, "independent": 12, "external": 8}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working directory with everything that the page speaks of."""
+    desk = tmp_path_factory.mktemp("desk")
+    generator = np.random.default_rng(0)
+    (desk / "configs").symlink_to(ROOT / "configs")
+    for folder, count in (*ROOTS, ("photos", 8)):
+        for number in range(count):
+            of_class = "" if "cifar10" not in folder else ("cat" if number % 2 else "dog")
+            path = desk / folder / of_class / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    for name, seed in (("f", 1), ("g", 2), ("released", 3)):
+        torch.save(build_encoder("resnet18", stem="cifar", seed=seed).state_dict(), desk / f"{name}.pth")
+    starts = np.cumsum([0, *SPLITS.values()])
+    ids = {name: range(starts[n], starts[n + 1]) for n, name in enumerate(SPLITS)}
+    for table, left_out in (("splits", ""), ("half", "independent")):
+        with (desk / f"{table}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "split"])
+            writer.writerows((id_, name) for name in SPLITS if name != left_out for id_ in ids[name])
+    (desk / "splits.json").write_text(repr({name: [*of] for name, of in ids.items()}).replace("'", '"'))
+    for short, name in (("c", "candidate"), ("s", "shared"), ("e", "external")):
+        (desk / f"{short}.txt").write_text("\n".join(map(str, ids[name])))
+    np.save(desk / "i.npy", np.array(ids["independent"]))
+    scores = "".join(f"{id_},{generator.random()}\n" for id_ in range(40))
+    (desk / "scores.csv").write_text(f"id,score\n{scores}")
+    yield desk
+
+
+def words_of(line: str, number: int) -> list[str]:
+    """The words of a line of the page, with what it leaves out."""
+    words = shlex.split(line.partition(" #")[0])
+    if "..." in words:
+        words[words.index("...") : words.index("...") + 1] = [*shlex.split(ADOPT), "--run", f"runs/other{number}"]
+    if "--order" in words:  # a rule of ids is refused where images are sorted by class, as folders are
+        words = [word.replace("data/cifar10", "data/unsorted").replace("cifar10", "auto") for word in words]
+    for name, count in SPLITS.items():
+        if (flag := f"--num-{name}") in words:
+            words[words.index(flag) + 1] = str(count)
+    return words
+
+
+def test_every_command_of_the_page_is_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.set_num_threads(1)
+    with chdir(desk), few_relabellings():
+        for number, line in enumerate(LINES):
+            words = words_of(line, number)
+            if words[1] == "train.py":
+                assert words[2] == "pair" and train(["fit", *words[3:], *TRAIN]) == 0, (line, capsys.readouterr().err)
+                continue
+            smaller = [*SMALLER.get(words[2], []), *(["--logger=csv"] if words[2] not in ("adopt", "report") else [])]
+            assert analyze([*words[2:], *smaller]) == 0, (line, capsys.readouterr().err)
