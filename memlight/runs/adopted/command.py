@@ -13,11 +13,11 @@ class AdoptedWeights:
     """Whose weights are adopted.
 
     Attributes:
-        candidate: weights of the encoder that saw the candidates (.pth, .pt, .ckpt, .tar, .safetensors); no code in the
-            file is run.
+        candidate: weights of the encoder that saw the candidates: a file (.pth, .pt, .ckpt, .tar, .safetensors), hub or
+            hf:ORG/NAME[/FILE]; no code in the file is run.
         independent: weights of the other encoder, which saw the independent images instead.
-        reference: in place of --independent, weights of an encoder that saw neither group: half a pair, which compares
-            candidates with external images.
+        reference: in place of --independent, weights of an encoder that saw neither group, such as hub for a released
+            one: half a pair, which compares candidates with external images.
         encoder: architecture of both: resnet18, vit_small_patch16, torchvision:NAME, timm:NAME, or one's own as
             package.module:Class (or :function); what the file says if
             unset and it is one of memlight.
