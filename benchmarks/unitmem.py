@@ -50,7 +50,7 @@ def encoder_and_layers(options: argparse.Namespace, seed: int) -> tuple[nn.Modul
     """An encoder with random weights, ready for its device, and all its layers."""
     encoder = build_encoder(options.encoder, stem=options.stem, seed=seed, image_size=options.size).eval()
     encoder = encoder.to(options.device, memory_format=torch.channels_last)
-    return encoder, list_layers(encoder, options.size)
+    return encoder, list_layers(encoder, image_size=options.size)
 
 
 def image_batches(options: argparse.Namespace) -> list[ImageBatch]:

@@ -11,6 +11,7 @@ from memlight.commands import Command, CommandGroup, build_parser, run_command
 from memlight.errors import UserError, flag_among
 from memlight.report.command import compare, everything, report
 from memlight.runs.adopted.command import adopt
+from memlight.runs.layers.command import layers
 from memlight.storage.writing import full_disk_in_words
 
 COMMANDS: dict[str, Command | CommandGroup] = {
@@ -19,6 +20,7 @@ COMMANDS: dict[str, Command | CommandGroup] = {
     "report": report,
     "compare": compare,
     "adopt": adopt,
+    "layers": layers,
 }
 
 

@@ -168,6 +168,8 @@ def _add_flag(parser: argparse._ActionsContainer, parameter: inspect.Parameter, 
             del options["metavar"]
         if many:
             options["nargs"] = "+"
+            if options.get("default") is None:  # given again it adds to what was given before
+                options["action"] = "extend"
     short = [f"-{parameter.name}"] if len(parameter.name) == 1 else []
     parser.add_argument("--" + parameter.name.replace("_", "-"), *short, **options)
 

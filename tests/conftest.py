@@ -76,6 +76,14 @@ def run(plain_pair: "TinyPair", tmp_path: Path) -> Path:
     return plain_pair.copy(tmp_path / "run")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home_stays_as_it_is(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Which encoders of one's own were named is noted for the tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data-home")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def every_flag_in_a_message_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a main says names only flags that its parser has; commands in backticks are those of other parsers."""

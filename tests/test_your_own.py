@@ -23,6 +23,7 @@ from tests.runs.test_own_images import edm2, png, tiny_imagenet
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "YOUR_OWN.md").read_text(encoding="utf-8")
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL))
+PYTHON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 LINES = [line for line in BLOCKS.splitlines() if line.strip() and not line.startswith("#")]
 ADOPT = "--candidate f.pth --independent g.pth --encoder resnet18 --stem cifar --dataset cifar10 --root data/cifar10"
 SMALLER = {
@@ -36,7 +37,7 @@ SMALLER = {
 
 TRAIN = [
     *("--data.role=candidate", "--data.batch_size=4", "--trainer.max_epochs=1", "--trainer.precision=32-true"),
-    *("--trainer.accelerator=cpu", "--logger=csv", "--trainer.callbacks=[]"),
+    *("--trainer.accelerator=cpu", "--logger=csv", "--trainer.callbacks=[]", "--data.splits=splits.csv"),
 ]
 """One member for one epoch, in the place of `pair`, which starts two processes of the same."""
 
@@ -68,6 +69,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             writer = csv.writer(file)
             writer.writerow(["id", "split"])
             writer.writerows((id_, name) for name in SPLITS if name != left_out for id_ in ids[name])
+    (desk / "nets.py").write_text(next(block for block in PYTHON if "class Net" in block))
+    with chdir(desk):
+        torch.save(build_encoder("nets:Net", image_size=32, encoder_args={"width": 32}).state_dict(), "net.pth")
     (desk / "splits.json").write_text(repr({name: [*of] for name, of in ids.items()}).replace("'", '"'))
     for short, name in (("c", "candidate"), ("s", "shared"), ("e", "external")):
         (desk / f"{short}.txt").write_text("\n".join(map(str, ids[name])))
@@ -129,5 +133,8 @@ def test_every_command_of_the_page_is_run(
             if words[1] == "train.py":
                 assert words[2] == "pair" and train(["fit", *words[3:], *TRAIN]) == 0, (line, capsys.readouterr().err)
                 continue
-            smaller = [*SMALLER.get(words[2], []), *(["--logger=csv"] if words[2] not in ("adopt", "report") else [])]
+            smaller = [
+                *SMALLER.get(words[2], []),
+                *(["--logger=csv"] if words[2] not in ("adopt", "report", "layers") else []),
+            ]
             assert analyze([*words[2:], *smaller]) == 0, (line, capsys.readouterr().err)

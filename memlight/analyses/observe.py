@@ -12,8 +12,7 @@ from torch import nn
 from memlight.data.images import ImageDataModule
 from memlight.data.splits import PARTNERS
 from memlight.errors import UserError, at_least
-from memlight.features.discovery import list_layers
-from memlight.features.layers import check_layers
+from memlight.features.discovery import chosen_layers
 from memlight.modules.base import SSLModule
 from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import encoder_from_checkpoint
@@ -26,7 +25,7 @@ class ObserverCallback(L.Callback, ABC):
 
     Args:
         every_n_epochs: how often; the first time after N epochs.
-        layers: layers to measure; all that the encoder has if None.
+        layers: layers to measure, or patterns such as ``layer4.*``; all that the encoder has if None.
         network: which network of methods that have several; the default one if None.
     """
 
@@ -43,7 +42,7 @@ class ObserverCallback(L.Callback, ABC):
         """Refuse a network or layers that do not exist before the first step."""
         self.observed(pl_module)
         if self.layers is not None:
-            check_layers(self.encoder(pl_module), self.layers)
+            self.names(self.encoder(pl_module))
         self.require_images(self.data(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -115,7 +114,7 @@ class ObserverCallback(L.Callback, ABC):
 
     def names(self, encoder: nn.Module) -> list[str]:
         """The layers to measure."""
-        return self.layers if self.layers is not None else list_layers(encoder)
+        return chosen_layers(encoder, self.layers)
 
     def data(self, trainer: L.Trainer) -> ImageDataModule:
         """The images and splits of the training."""

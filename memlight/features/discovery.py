@@ -1,14 +1,21 @@
-"""Which layers of a network are worth measuring: found by watching one forward of two blank images."""
+"""Which layers of a network are worth measuring: found by watching one forward of blank images, or of an example."""
 
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from memlight.features.layers import INPUT
+from memlight.errors import UserError
+from memlight.features.layers import INPUT, check_layers, choose_layers, declared_layers, is_pattern
+
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+"""What a model is called with: its one argument, several in a row, or arguments by name."""
 
 RESIDUAL_BLOCKS = (
     *("BasicBlock", "Bottleneck", "ResBottleneckBlock"),  # ResNets and RegNets of torchvision and timm
@@ -19,6 +26,15 @@ RESIDUAL_BLOCKS = (
     *("SwinTransformerBlock", "SwinTransformerV2Block", "SwinTransformerBlockV2"),
 )
 """Class names of blocks whose output is a residual sum."""
+
+LAYERS = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding, nn.RNNBase, nn.MultiheadAttention),
+    *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer),
+)
+"""Modules whose output is worth measuring wherever they stand."""
+
+_LINEAR_BY_NAME = ("Conv1D",)
+"""Class names of Linear layers that are no `torch.nn.Linear`: GPT-2's in transformers, whose weight is transposed."""
 
 _BLANK_BATCH = 2
 _PARTS = (("attn", "norm2", "mlp"), ("self_attention", "ln_2", "mlp"))
@@ -39,11 +55,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
-    """Run a compiled model as it was written: compiled code skips hooks that came after it."""
-    if all(module._compiled_call_impl is None for module in model.modules()):
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
+    """Run a model as it was written, module by module, so that hooks see what each computes.
+
+    Compiled code skips hooks that came after it. In eval mode `torch.nn.TransformerEncoder` packs what is not padded
+    into nested tensors, which have no axes.
+    """
+    with ExitStack() as stack:
+        if any(module._compiled_call_impl is not None for module in model.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if any(isinstance(module, nn.TransformerEncoder) for module in model.modules()):
+            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)
         yield
 
 
@@ -65,42 +87,88 @@ def first_tensor(value: Any) -> Tensor | None:
     """The value itself, or the first tensor in a tuple, list or dictionary; None where there is none."""
     if isinstance(value, Tensor):
         return value
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
     return next((tensor for tensor in map(first_tensor, values) if tensor is not None), None)
 
 
-def forward_blank(model: nn.Module, image_size: int | None = None, *, noise: bool = False) -> Any:
-    """The model's output on two blank images, with mode, buffers and random generators left as they were.
+def is_encoder(model: nn.Module) -> bool:
+    """Whether ``build_encoder`` made it: it has no classifier then, and says which images it takes."""
+    return hasattr(getattr(model, "spec", None), "num_features")
+
+
+def any_weight(model: nn.Module) -> Tensor:
+    """A parameter, or else a buffer, with the device and the kind of numbers that a model computes with."""
+    tensors = [*model.parameters(), *model.buffers()]
+    floats = (tensor for tensor in tensors if tensor.is_floating_point())
+    return next(floats, tensors[0] if tensors else torch.zeros(()))
+
+
+@contextmanager
+def left_alone(model: nn.Module) -> Iterator[None]:
+    """A forward within it changes nothing: no gradients, eval mode; modes, buffers and generators are put back."""
+    weight = any_weight(model)
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not is_lazy(buffer)
+    ]
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([weight.device] if weight.is_cuda else []), torch.no_grad(), evaluating(model):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            for module, name, buffer, value in buffers:
+                module._buffers[name] = buffer
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def forward_blank(
+    model: nn.Module,
+    image_size: int | None = None,
+    *,
+    noise: bool = False,
+    example_inputs: Inputs | None = None,
+) -> Any:
+    """The model's output on two blank images, or on an example; mode, buffers and generators are left as they were.
 
     Args:
-        model: any network that maps ``(B, 3, H, W)`` to something.
+        model: any network; without an example one that maps ``(B, 3, H, W)`` to something.
         image_size: image side in pixels; None takes ``model.spec.input_size``.
         noise: on two images of noise, always the same ones, instead.
+        example_inputs: what to call it with instead, see `list_layers`.
     """
+    if example_inputs is not None:
+        with left_alone(model), uncompiled(model):
+            if isinstance(example_inputs, Mapping):
+                return model(**example_inputs)
+            return model(*((example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs))
     spec = getattr(model, "spec", None)
     size = image_size or getattr(spec, "input_size", None)
     if size is None:
-        raise ValueError(f"{type(model).__name__} does not say its image size; pass image_size")
-    weight = next(model.parameters())
+        kind = type(model).__name__
+        raise ValueError(
+            f"{kind} does not say its image size; pass image_size, or example_inputs if it takes no images"
+        )
     images = torch.zeros(_BLANK_BATCH, getattr(spec, "in_channels", 3), size, size)
     if noise:
         images.normal_(generator=torch.Generator().manual_seed(0))
-    images = images.to(weight)
-    with (
-        torch.random.fork_rng([weight.device] if weight.is_cuda else []),
-        torch.no_grad(),
-        evaluating(model),
-        uncompiled(model),
-    ):
+    weight = any_weight(model)
+    images = images.to(weight.device, weight.dtype if weight.is_floating_point() else None)
+    with left_alone(model), uncompiled(model):
         return model(images)
 
 
-def list_layers(model: nn.Module, image_size: int | None = None) -> list[str]:
+def list_layers(model: nn.Module, example_inputs: Inputs | None = None, *, image_size: int | None = None) -> list[str]:
     """Name the layers worth measuring, in the order in which they run.
 
-    A model that says so itself (attribute ``layer_names``, as ResNet9 does) is believed. For any other: every Conv2d
-    and Linear leaf and every residual block (its output, the sum) that one forward of two blank images reaches
-    exactly once. In place of its Linear leaves a transformer block of the usual order, attention and then MLP with
+    A model that says so itself (attribute ``layer_names``, as ResNet9 does) is believed. For any other: every
+    convolution, Linear, embedding, recurrent and attention module (``LAYERS``; a Conv1d only if it has more than one
+    channel) and every residual block (its output, the sum) that one forward reaches exactly once. In place of its
+    Linear leaves a transformer block of the usual order, attention and then MLP with
     a norm before each, gives its five layers: ``attn``, ``norm2@in`` (the residual sum after the attention), the MLP's
     hidden layer after the activation, ``mlp``, and the block (the residual sum after the MLP). Left out are the
     classifier head (a Linear whose output the model returns, in models that ``build_encoder`` did not make) and
@@ -109,23 +177,53 @@ def list_layers(model: nn.Module, image_size: int | None = None) -> list[str]:
     The model is left bit-identical: weights, buffers, mode, and the state of the random generators.
 
     Args:
-        model: any network that maps ``(B, 3, H, W)`` to a tensor.
-        image_size: image side in pixels; None takes ``model.spec.input_size``.
+        model: any network.
+        example_inputs: what it is called with, for models of text, sound or anything else: a tensor, a tuple of
+            arguments, or a dictionary of arguments by name; the first axis of its first tensor is the batch, which
+            should have two examples or more. None calls it with two blank images ``(2, 3, H, W)``.
+        image_size: image side in pixels, without an example; None takes ``model.spec.input_size``.
     """
-    declared = getattr(model, "layer_names", None)
+    declared = declared_layers(model)
     if declared is not None:
-        return list(declared)
-    watched = _Forward(model)
+        return declared
+    first = first_tensor(example_inputs)
+    if example_inputs is not None and (first is None or first.ndim == 0):
+        raise ValueError("example_inputs holds no batch: give a tensor, a tuple, or a dictionary of arguments by name")
+    watched = _Forward(model, _BLANK_BATCH if first is None else len(first))
     with watching(watched.names, watched.begin, watched.end):
-        result = forward_blank(model, image_size)
-    head = None if hasattr(model, "spec") else watched.head(result)
+        result = forward_blank(model, image_size, example_inputs=example_inputs)
+    head = None if is_encoder(model) else watched.head(first_tensor(result))
     return [layer for layer in watched.layers() if layer != head]
+
+
+def chosen_layers(model: nn.Module, chosen: Sequence[str] | None, *, image_size: int | None = None) -> list[str]:
+    """The chosen layers in the order given, or all of them in execution order.
+
+    Args:
+        model: an encoder.
+        chosen: names, and patterns such as ``layer4.*``, see `memlight.features.layers.choose_layers`; None is all.
+        image_size: see `list_layers`.
+
+    Raises:
+        UserError: there is no such layer (lists the nearest), or none at all.
+    """
+    names = list(chosen or ())
+    if chosen is None or any(map(is_pattern, names)):
+        known = list_layers(model, image_size=image_size)
+        names = known if chosen is None else choose_layers(names, known)
+    if chosen is None and not names:
+        paths = ", ".join([name for name, _ in model.named_modules() if name][:5]) or "it has none"
+        why = "none was found that is measured by itself (convolutions, linear layers, blocks)"
+        raise UserError("layers", None, why, f"name some of the encoder's modules ({paths})")
+    check_layers(model, names)
+    return names
 
 
 class _Forward:
     """What ran in one forward, in order, and which transformer blocks were among it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, batch: int) -> None:
+        self.batch = batch
         self.names: dict[nn.Module, str] = {module: name for name, module in model.named_modules() if name}
         self.times: Counter[nn.Module] = Counter()
         self.values: list[tuple[str, nn.Module]] = []  # every input and output whose first axis is the batch
@@ -157,7 +255,7 @@ class _Forward:
             self.last_linear = module, y
 
     def _note(self, layer: str, module: nn.Module, value: Tensor | None) -> None:
-        if value is not None and value.ndim > 1 and value.shape[0] == _BLANK_BATCH:
+        if value is not None and value.ndim > 1 and value.shape[0] == self.batch:
             self.values.append((layer, module))
 
     def head(self, result: Any) -> str | None:
@@ -167,10 +265,7 @@ class _Forward:
 
     def layers(self) -> list[str]:
         wanted = self.of_blocks | {
-            name
-            for module, name in self.names.items()
-            if module not in self.inside
-            and (isinstance(module, nn.Conv2d | nn.Linear) or type(module).__name__ in RESIDUAL_BLOCKS)
+            name for module, name in self.names.items() if module not in self.inside and _is_layer(module)
         }
         return [layer for layer, module in self.values if layer in wanted and self.times[module] == 1]
 
@@ -231,6 +326,13 @@ class _Block:
             if end == "" and tensor is hidden and _is_activation(module)
         ]
         return [names[makers[-1]]] if makers else [names[last] + INPUT]
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether its output is worth measuring; a Conv1d of one channel weighs channels (ECA attention), it has none."""
+    if isinstance(module, nn.Conv1d) and module.out_channels == 1:
+        return False
+    return isinstance(module, LAYERS) or type(module).__name__ in (*RESIDUAL_BLOCKS, *_LINEAR_BY_NAME)
 
 
 def _parts(module: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module] | None:

@@ -7,32 +7,71 @@ unit is a channel of it.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from memlight.errors import UserError
-from memlight.features.discovery import first_tensor, forward_blank, uncompiled
+from memlight.features.axes import ChannelFlow, unit_axis
+from memlight.features.discovery import Inputs, first_tensor, forward_blank, uncompiled
 from memlight.features.layers import check_layers, layer_place
 
 Reduce = Literal["unit", "flat", "none"]
 Activation = Literal["identity", "abs", "relu", "abs_of_mean"]
 Tokens = Literal["mean", "patch", "cls"]
 
-CHANNELS_LAST_STAGES = ("SwinTransformerStage", "SwinTransformerV2Stage")
-"""Class names of modules whose 4-D output is ``(B, H, W, C)`` though none of their own layers says so."""
-
 LATE_CLASS_TOKEN = ("Cait", "Xcit")
 """Class names of timm models that count a class token which most of their blocks do not have yet."""
 
 
-def count_units(model: nn.Module, layers: Sequence[str], image_size: int | None = None) -> dict[str, int]:
-    """Count the units (channels) of each layer with one blank forward; the model is left bit-identical."""
-    with capture(model, layers) as captured:
-        forward_blank(model, image_size)
-        return {layer: captured[layer].shape[1] for layer in layers}
+class LayerSize(NamedTuple):
+    """How large a layer's output is.
+
+    Attributes:
+        units: its channels.
+        shape: of the output for one image or one example, without the batch.
+    """
+
+    units: int
+    shape: tuple[int, ...]
+
+
+def layer_sizes(
+    model: nn.Module,
+    layers: Sequence[str],
+    image_size: int | None = None,
+    *,
+    example_inputs: Inputs | None = None,
+) -> dict[str, LayerSize]:
+    """Units and size of each layer's output, from one forward; the model is left bit-identical.
+
+    Args:
+        model: any network.
+        layers: module paths.
+        image_size: image side in pixels; None takes ``model.spec.input_size``.
+        example_inputs: for models of something else than images, see `memlight.features.discovery.list_layers`.
+    """
+
+    def shape(x: Tensor) -> Tensor:
+        return torch.tensor(x.shape[1:])
+
+    with capture(model, layers) as captured, capture(model, layers, shape) as shapes:
+        forward_blank(model, image_size, example_inputs=example_inputs)
+        return {layer: LayerSize(captured[layer].shape[1], tuple(shapes[layer].tolist())) for layer in layers}
+
+
+def count_units(
+    model: nn.Module,
+    layers: Sequence[str],
+    image_size: int | None = None,
+    *,
+    example_inputs: Inputs | None = None,
+) -> dict[str, int]:
+    """Count the units (channels) of each layer with one forward; see `layer_sizes`."""
+    sizes = layer_sizes(model, layers, image_size, example_inputs=example_inputs)
+    return {layer: size.units for layer, size in sizes.items()}
 
 
 def check_finite(*captured: Mapping[str, Tensor]) -> None:
@@ -75,14 +114,15 @@ def capture(
     uncompiled inside the block, since compiled code does not see new hooks.
 
     Args:
-        model: the network; call this object, not one of its methods.
+        model: the network, of images or of anything else; call this object, not one of its methods.
         layers: module paths, each run exactly once per forward.
         reduce: ``unit`` gives ``(B, U)``, the mean over positions of the activation of each channel; ``flat`` gives
             ``(B, D)`` with every position; ``none`` a copy of the output; a function is called on the raw output
             inside the hook, and its result is kept. ``unit`` and ``flat`` are float32 whatever the autocast.
         activation: for ``unit``. On every element before the mean: ``identity`` (Wang et al., after ReLU), ``abs``
             (Jafari, for signed activations), ``relu``. ``abs_of_mean``: on the mean.
-        tokens: for ``unit`` on ``(B, T, C)``: the ``mean`` over all tokens, over ``patch`` tokens, or ``cls``.
+        tokens: for ``unit`` on ``(B, T, C)``: the ``mean`` over all tokens, over ``patch`` tokens, or ``cls``. Values
+            ``(B, C, T)``, as a Conv1d gives them, are no tokens: there the mean is over all positions.
 
     Raises:
         UserError: unknown layer, or ``tokens`` the model does not have.
@@ -97,14 +137,17 @@ def capture(
         raise UserError("activation", activation, f"use one of {', '.join(get_args(Activation))}")
     positions = _token_positions(model, tokens)
     captured: dict[str, Tensor] = {}
+    flow = ChannelFlow(model)
     running = False
     batch_size: int | None = None
 
-    def begin(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def begin(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         nonlocal running, batch_size
         captured.clear()
+        flow.begin()
         running = True
-        batch_size = inputs[0].shape[0] if inputs else None
+        first = first_tensor((inputs, keywords))
+        batch_size = None if first is None or first.ndim == 0 else first.shape[0]
 
     def keep(layer: str, value: Any) -> None:
         x = first_tensor(value)
@@ -119,7 +162,7 @@ def capture(
         if reduction is not None:
             captured[layer] = _own(reduction(x), x)
         elif reduce == "unit":
-            captured[layer] = _unit_means(x, unit_axis(model, layer, x), activation, positions)
+            captured[layer] = _unit_means(x, unit_axis(model, layer, x, flow), activation, positions)
         elif reduce == "flat":
             captured[layer] = x.flatten(1).to(_accumulator(x), copy=True)
         else:
@@ -134,7 +177,9 @@ def capture(
 
     with ExitStack() as stack:
         stack.enter_context(uncompiled(model))
-        stack.callback(model.register_forward_pre_hook(begin).remove)
+        stack.callback(model.register_forward_pre_hook(begin, with_kwargs=True).remove)
+        if reduce == "unit":
+            stack.enter_context(flow.watching())
         for layer in layers:
             stack.callback(_hook(model, layer, keep).remove)
         stack.callback(model.register_forward_hook(end).remove)
@@ -143,7 +188,7 @@ def capture(
 
 def _unit_means(x: Tensor, unit_axis: int, activation: Activation, positions: slice) -> Tensor:
     """``(B, U)``: mean over positions of the activation of each unit; accumulated in at least float32."""
-    if x.ndim == 3:
+    if x.ndim == 3 and unit_axis == 2:
         x = x[:, positions]
     dtype = _accumulator(x)
     axes = [axis for axis in range(1, x.ndim) if axis != unit_axis]
@@ -163,37 +208,6 @@ def _mean_abs(x: Tensor, axes: list[int], dtype: torch.dtype) -> Tensor:
     count = math.prod(x.shape[axis] for axis in axes)
     total: Tensor = torch.linalg.vector_norm(x, ord=1, dim=axes, dtype=dtype)
     return total / count
-
-
-def unit_axis(model: nn.Module, layer: str, x: Tensor) -> int:
-    """The axis of the channels, by the kind of module: a ``(B, H, W, C)`` map cannot be told from its shape."""
-    if x.ndim != 4:
-        return x.ndim - 1
-    path, _ = layer_place(model, layer)
-    channels_last = _channels_last(model.get_submodule(path))
-    if channels_last is None:  # an activation or dropout: like what stands around it
-        channels_last = _channels_last(model.get_submodule(path.rpartition(".")[0]))
-    return 3 if channels_last else 1
-
-
-def _channels_last(module: nn.Module) -> bool | None:
-    """Whether 4-D values of a module are ``(B, H, W, C)``; None where neither it nor its children tell."""
-    kind = type(module).__name__
-    if isinstance(module, nn.LayerNorm):
-        return "2d" not in kind
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm) or kind in CHANNELS_LAST_STAGES:
-        return isinstance(module, nn.Linear) or kind in CHANNELS_LAST_STAGES
-    if isinstance(getattr(module, "norm2", None), nn.LayerNorm):
-        return "2d" not in type(module.norm2).__name__
-    if kind == "Permute":  # torchvision's
-        dims: Any = module.dims
-        return list(dims) != [0, 3, 1, 2]
-    children = list(module.children())
-    if isinstance(module, nn.Sequential) and children and (last := _channels_last(children[-1])) is not None:
-        return last
-    if any(isinstance(child, nn.Conv2d) for child in children):
-        return False
-    return True if any(isinstance(child, nn.Linear) for child in children) else None
 
 
 def _hook(model: nn.Module, layer: str, keep: Callable[[str, Any], None]) -> RemovableHandle:

@@ -6,8 +6,9 @@ for some of its layers (attribute ``layer_paths``, as VAR's encoder has); both n
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 from torch import nn
 
@@ -30,7 +31,66 @@ def split_layer(layer: str) -> tuple[str, str]:
 
 def layer_place(model: nn.Module, layer: str) -> tuple[str, str]:
     """The module path and suffix of a layer that may go by a name of the model's own."""
-    return split_layer(getattr(model, "layer_paths", {}).get(layer, layer))
+    return split_layer(_own_names(model).get(layer, layer))
+
+
+def _own_names(model: nn.Module) -> Mapping[str, str]:
+    """The attribute ``layer_paths``; empty where a model means something else by that name."""
+    paths = getattr(model, "layer_paths", None)
+    return paths if isinstance(paths, Mapping) else {}
+
+
+def declared_layers(model: nn.Module) -> list[str] | None:
+    """The layers that a model names itself, as the attribute ``layer_names``; None where that is no list of layers."""
+    names = getattr(model, "layer_names", None)
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    known = {name for name, _ in model.named_modules()}
+    return list(names) if all(layer_place(model, name)[0] in known for name in names) else None
+
+
+def choose_layers(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Layers by name and by pattern: ``layer4.*`` stands for all layers of that form, in their order.
+
+    Args:
+        words: names, which are taken as they are, and patterns (``*`` any characters, dots among them; ``?`` one;
+            ``[12]`` one of these).
+        known: what a pattern chooses among.
+
+    Returns:
+        The named layers in the order given, those of a pattern in the order of ``known``, each once.
+
+    Raises:
+        UserError: a pattern that matches nothing; lists the nearest.
+    """
+    chosen: list[str] = []
+    for word in words:
+        if word in known or not is_pattern(word):
+            chosen.append(word)
+            continue
+        found = [layer for layer in known if fnmatchcase(layer, word)]
+        if not found:
+            nearest = get_close_matches(word, known, n=5, cutoff=0.3) or known[:5]
+            why = f"matches none of the {len(known)} layers; nearest: {', '.join(nearest)}"
+            raise UserError("layers", word, why)
+        named = {other for other in words if not is_pattern(other)}
+        chosen += [layer for layer in found if layer not in chosen and layer not in named]
+    return chosen
+
+
+def with_patterns(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Words in which commas join layers, with the layers of a pattern in its place: ``a.*,b`` as ``a.0,a.1,b``.
+
+    Raises:
+        UserError: as `choose_layers`.
+    """
+    lists = [word.split(",") for word in words]
+    return [",".join(choose_layers(names, known) if any(map(is_pattern, names)) else names) for names in lists]
+
+
+def is_pattern(word: str) -> bool:
+    """Whether a word stands for several layers."""
+    return any(character in word for character in "*?[")
 
 
 def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
@@ -40,7 +100,7 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
         UserError: no layer at all, one named twice, or an unknown one (lists the nearest names).
     """
     known = [name for name, _ in model.named_modules() if name]
-    names = getattr(model, "layer_paths", {})
+    names = _own_names(model)
     if not layers:
         raise UserError("layers", None, "names no layer", "leave it out to measure every layer")
     for position, layer in enumerate(layers):

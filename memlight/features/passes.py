@@ -12,7 +12,7 @@ from tqdm import tqdm
 from memlight import dist
 from memlight.batch import ImageBatch, ViewMaker
 from memlight.errors import UserError
-from memlight.features.discovery import evaluating, forward_blank
+from memlight.features.discovery import any_weight, evaluating, forward_blank
 from memlight.features.hooks import Activation, Reduce, Tokens, capture, check_finite
 
 Precision = Literal["fp32", "bf16"]
@@ -30,7 +30,7 @@ def precise(precision: Precision, device: torch.device) -> AbstractContextManage
 
 def device_of(encoder: nn.Module) -> torch.device:
     """Where an encoder's weights are."""
-    return next(encoder.parameters()).device
+    return any_weight(encoder).device
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memlight.errors import UserError
-from memlight.features.discovery import first_tensor, forward_blank, list_layers, watching
+from memlight.features.discovery import first_tensor, forward_blank, is_encoder, list_layers, watching
 from memlight.features.layers import check_layers, layer_place
 
 Units = Mapping[str, Sequence[int]]
@@ -51,7 +51,10 @@ def unit_weights(model: nn.Module, layers: Sequence[str], image_size: int | None
     for layer in layers:
         weights = forward.weights_of(layer)
         if weights is None:
-            usable = ", ".join(name for name in list_layers(model, image_size) if forward.weights_of(name)) or "none"
+            usable = (
+                ", ".join(name for name in list_layers(model, image_size=image_size) if forward.weights_of(name))
+                or "none"
+            )
             why = f"its units are not rows of one layer's weights; those of these are: {usable}"
             raise UserError("layers", layer, why)
         if forward.is_head(weights):
@@ -63,7 +66,7 @@ def unit_weights(model: nn.Module, layers: Sequence[str], image_size: int | None
 def prunable_layers(model: nn.Module, image_size: int | None = None) -> list[str]:
     """The layers worth measuring whose units are rows of one weight, in the order in which they run."""
     forward = _Forward(model, image_size)
-    found = ((layer, forward.weights_of(layer)) for layer in list_layers(model, image_size))
+    found = ((layer, forward.weights_of(layer)) for layer in list_layers(model, image_size=image_size))
     return [layer for layer, weights in found if weights is not None and not forward.is_head(weights)]
 
 
@@ -150,7 +153,7 @@ class _Forward:
     def is_head(self, weights: UnitWeights) -> bool:
         """Whether the model returns what these weights compute, and is more than an encoder."""
         output, _ = self.outputs.get(weights.producer, (None, 0))
-        return not hasattr(self.model, "spec") and output is not None and output.tensor is self.result
+        return not is_encoder(self.model) and output is not None and output.tensor is self.result
 
     def weights_of(self, layer: str) -> UnitWeights | None:
         """Follow the layer's output back to the weights that made it; None where something else made it."""

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -13,7 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from memlight.errors import UserError, at_most, named
+from memlight.models.named import build_by_name, import_named, imported_class
 from memlight.models.resnet9 import ResNet9
+from memlight.models.trust import is_ones_own, remember, require_trusted, trusting
 from memlight.models.vqvae import GROUPS, VQVAEEncoder
 from memlight.models.weight_files import open_safetensors, read_safetensors
 from memlight.random import seeded
@@ -27,6 +30,9 @@ VIT_SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}
 """Width and heads of the ViTs, all of depth 12 (Touvron et al., DeiT, Table 1)."""
 
 _METADATA_KEY = "memlight"
+_from_file: ContextVar[bool] = ContextVar("_from_file", default=False)
+"""Whether a class runs because a file names it; whatever it builds by a name is then named by the file as well."""
+
 _VIT = re.compile(rf"vit_({'|'.join(VIT_SIZES)})_patch([1-9]\d*)")
 _VAR = re.compile(r"var_vqvae(?:_ch([1-9]\d*))?")
 
@@ -37,11 +43,12 @@ class EncoderSpec:
 
     Attributes:
         name: ``resnet9``, ``resnet18``, ``resnet34``, ``resnet50``, ``vit_{tiny,small,base}_patchP``, ``var_vqvae``
-            (or ``var_vqvae_chC``, C channels wide), ``torchvision:NAME`` or ``timm:NAME``.
+            (or ``var_vqvae_chC``, C channels wide), ``torchvision:NAME``, ``timm:NAME`` or ``package.module:Class``.
         stem: first layers of a ResNet; resnet9 has only ``cifar``, all that are not ResNets only ``imagenet``.
         in_channels: channels of the images.
         num_features: width of the output.
         input_size: image side in pixels the encoder is meant for.
+        args: what a class or function of one's own was called with; None for all others.
     """
 
     name: str
@@ -49,10 +56,20 @@ class EncoderSpec:
     in_channels: int
     num_features: int
     input_size: int
+    args: dict[str, Any] | None = field(default=None, hash=False)
+
+    def record(self) -> dict[str, Any]:
+        """The same as JSON, as it stands in files: without what is not set, as older releases wrote it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def build_encoder(
-    name: str, *, stem: Stem = "cifar", seed: int | None = None, image_size: int | None = None
+    name: str,
+    *,
+    stem: Stem = "cifar",
+    seed: int | None = None,
+    image_size: int | None = None,
+    encoder_args: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Build an encoder that maps normalised images ``(B, 3, H, W)`` to features ``(B, num_features)``.
 
@@ -62,24 +79,44 @@ def build_encoder(
             VAR's VQVAE; ``var_vqvae_ch32`` is a narrow one); ``torchvision:NAME`` or ``timm:NAME`` for any of their
             models without its classifier. Weights are random; nothing is downloaded.
             ViTs of timm, ours among them, take views of any size that is a whole number of patches.
+            ``package.module:Class`` is any class of one's own that makes a `torch.nn.Module`, or a function that does;
+            it is imported and called, see `memlight.models.named`, and files may name it on this machine from then on.
         stem: of the four ResNets. ``cifar`` is a 3x3 convolution of stride 1 without max-pooling;
             ``imagenet`` (7x7, stride 2, max-pool) throws away most of a 32-pixel image; so do the libraries' stems.
         seed: the initial weights are a function of it alone, and no random state outside changes.
             None draws from the global generator.
         image_size: image side in pixels; None is 32 for ``cifar`` and for patches of up to 8 pixels, the model's own
             for timm, 256 for VAR's, 224 for all others.
+        encoder_args: what a class or function of one's own is called with, values of JSON.
 
     Returns:
         The module in train mode, with its ``EncoderSpec`` as the attribute ``spec``.
 
     Raises:
-        UserError: unknown name (lists the nearest), or an image size the encoder cannot take.
+        UserError: unknown name (lists the nearest), an image size the encoder cannot take, or a class of one's own
+            that cannot be imported, raises, or makes no encoder.
     """
+    if _from_file.get() and is_ones_own(name):  # a class that a file names was given this name by the file
+        require_trusted(name, None)
+    encoder = _build(name, stem, seed, image_size, encoder_args)
+    if encoder_spec(encoder).args is not None and not _from_file.get():
+        remember(name)
+    return encoder
+
+
+def _build(
+    name: str, stem: Stem, seed: int | None, image_size: int | None, arguments: Mapping[str, Any] | None
+) -> nn.Module:
     if stem not in get_args(Stem):
         raise UserError("stem", stem, f"unknown stem; use one of {', '.join(get_args(Stem))}")
     if image_size is not None:
         at_most(MOST_SIDE, image_size=image_size)
     library, colon, short = name.partition(":")
+    if arguments and not is_ones_own(name):
+        way = "leave them out"
+        raise UserError("encoder_args", _json(arguments), f"{name} takes none: they are for package.module:Class", way)
+    if is_ones_own(name):
+        return _ones_own(name, seed, image_size, json.loads(_json(arguments or {})))
     with seeded(seed):
         if colon and library in _LIBRARIES:
             return _LIBRARIES[library](name, short, image_size)
@@ -90,8 +127,22 @@ def build_encoder(
         if name in _BUILDERS:
             return _BUILDERS[name](name, stem, image_size)
     vits = [f"vit_{size}_patch{patch}" for size in VIT_SIZES for patch in (4, 8, 16)]
-    known = [*_BUILDERS, *vits, "var_vqvae", "var_vqvae_ch32", *(f"{library}:NAME" for library in _LIBRARIES)]
+    libraries = [f"{library}:NAME" for library in _LIBRARIES]
+    known = [*_BUILDERS, *vits, "var_vqvae", "var_vqvae_ch32", *libraries, "package.module:Class"]
     raise UserError("name", name, f"no such encoder; {_nearest(name, known)}")
+
+
+def _json(arguments: Mapping[str, Any]) -> str:
+    """Arguments as they are kept in files.
+
+    Raises:
+        UserError: one is no value of JSON.
+    """
+    try:
+        return json.dumps(dict(arguments), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        why = f"not all are numbers, words, lists and dictionaries of these ({error})"
+        raise UserError("encoder_args", None, why, "name a function that has them inside") from error
 
 
 def encoder_spec(encoder: nn.Module) -> EncoderSpec:
@@ -109,23 +160,45 @@ def encoder_spec(encoder: nn.Module) -> EncoderSpec:
 def build_from_metadata(metadata: Mapping[str, Any], *, seed: int, path: str | Path | None = None) -> nn.Module:
     """Build the architecture a metadata record describes, with the initial weights of ``seed``.
 
+    A record may name a class that is not memlight's. It is imported only where a person has named it here, see
+    `memlight.models.trust`, or where it is a class of modules in one's own code that this process has imported.
+
     Args:
         metadata: holds ``architecture``, an ``EncoderSpec`` as a dictionary.
         seed: of the initial weights.
         path: the file it comes from, for an error.
 
     Raises:
-        UserError: the record is missing, or describes an encoder this version does not build.
+        UserError: the record is missing, describes an encoder this version does not build, or names a class that nobody
+            has named here or that cannot be made as it was.
     """
     try:
         wanted = EncoderSpec(**checked(metadata["architecture"], Architecture))
     except (KeyError, TypeError, WrongField) as error:
         raise UserError("path", path, f"says nothing usable about its architecture ({error})") from error
-    with named(name="encoder"):
-        encoder = build_encoder(wanted.name, stem=wanted.stem, seed=seed, image_size=wanted.input_size)
+    if is_ones_own(wanted.name):
+        wanted = replace(wanted, args=wanted.args or {})
+        encoder = _build_foreign(wanted, seed, path)
+    else:
+        with named(name="encoder"):
+            encoder = _build(wanted.name, wanted.stem, seed, wanted.input_size, None)
     if encoder_spec(encoder) != wanted:
         raise UserError("path", path, f"was made as {wanted}, but this version builds {encoder_spec(encoder)}")
     return encoder
+
+
+def _build_foreign(wanted: EncoderSpec, seed: int, path: str | Path | None) -> nn.Module:
+    """The class that a file names, where it may; whatever is wrong with it is wrong with the file, for the user."""
+    if not imported_class(wanted.name):
+        require_trusted(wanted.name, path)
+    token = _from_file.set(True)
+    try:
+        return _build(wanted.name, wanted.stem, seed, wanted.input_size, wanted.args)
+    except UserError as error:
+        why = f"its encoder cannot be made by {wanted.name} again: {error.why or error}"
+        raise UserError("path", path, why, "start the command where that code is, as it was at training") from error
+    finally:
+        _from_file.reset(token)
 
 
 def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -138,7 +211,7 @@ def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) ->
         ValueError: the encoder was not made by ``build_encoder``, or the metadata are not JSON.
     """
     try:
-        record = json.dumps({**metadata, "architecture": asdict(encoder_spec(encoder))}, sort_keys=True)
+        record = json.dumps({**metadata, "architecture": encoder_spec(encoder).record()}, sort_keys=True)
     except TypeError as error:
         raise ValueError(f"the metadata of {path} are not JSON: {error}") from error
     tensors = {
@@ -149,18 +222,21 @@ def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) ->
         save_file(tensors, temporary, metadata={_METADATA_KEY: record})
 
 
-def load_encoder(path: str | Path, map_location: str | torch.device = "cpu") -> nn.Module:
+def load_encoder(path: str | Path, map_location: str | torch.device = "cpu", *, trust: Sequence[str] = ()) -> nn.Module:
     """Read an encoder that ``save_encoder`` wrote, in eval mode.
 
     Args:
         path: the safetensors file. Nothing in it can run code; pickles are refused.
         map_location: the device the encoder goes to.
+        trust: classes of other people, as ``package.module:Class``, that the file may name: they are imported and run.
 
     Raises:
-        UserError: no such file, truncated, a pickle, or tensors that do not fit the recorded architecture.
+        UserError: no such file, truncated, a pickle, tensors that do not fit the recorded architecture, or an encoder
+            by a class that nobody has named here.
     """
     record, state = read_metadata(path), read_safetensors(Path(path))
-    encoder = build_from_metadata(record, seed=0, path=path)
+    with trusting(trust):
+        encoder = build_from_metadata(record, seed=0, path=path)
     load_state(encoder, state, path=path)
     return encoder.eval().to(map_location)
 
@@ -241,6 +317,13 @@ def _by_module(names: Iterable[str]) -> str:
     groups = sorted({name.rpartition(".")[0] or name for name in names})
     more = f", and {len(groups) - 6} more modules" if len(groups) > 6 else ""
     return ", ".join(groups[:6]) + more
+
+
+def _ones_own(name: str, seed: int | None, image_size: int | None, arguments: dict[str, Any]) -> nn.Module:
+    make = import_named(name)
+    with seeded(seed):
+        encoder, num_features, size = build_by_name(name, make, arguments, seed=seed, image_size=image_size)
+    return _with_spec(encoder, EncoderSpec(name, "imagenet", 3, num_features, size, arguments))
 
 
 def _resnet9(name: str, stem: Stem, image_size: int | None) -> nn.Module:

@@ -61,7 +61,8 @@ class SSLModule(L.LightningModule, ABC):
     analysed. Whatever else a method needs (heads, a decoder) is its own and is never analysed.
 
     Args:
-        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ..., or one's own, as
+            ``package.module:Class`` (or ``:function``) whose modules map images to features.
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
         init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
@@ -72,6 +73,7 @@ class SSLModule(L.LightningModule, ABC):
         init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
             random ones, as heads do in any case.
         init_prefix: which part of that file is the encoder; null finds the only part that fits.
+        encoder_args: what a class or function of one's own is called with.
 
     Attributes:
         started_from: where the encoder's initial weights came from, if from a file: its name, the part, and the
@@ -93,12 +95,15 @@ class SSLModule(L.LightningModule, ABC):
         compile: bool = False,
         init_from: str | None = None,
         init_prefix: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.optim = optim
         self.init_seed = init_seed or 0
         with named(name="encoder", image_size="model.image_size"):
-            self.encoder = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
+            self.encoder = build_encoder(
+                encoder, stem=stem, seed=self.init_seed, image_size=image_size, encoder_args=encoder_args
+            )
         self.started_from = self._start_from(init_from, init_prefix, encoder)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.encoder.to(memory_format=self.memory_format)

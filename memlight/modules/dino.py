@@ -47,6 +47,7 @@ class DINO(SSLModule):
         init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
             random ones, as heads do in any case.
         init_prefix: which part of that file is the encoder; null finds the only part that fits.
+        encoder_args: what a class or function of one's own is called with.
     """
 
     min_views = GLOBAL_VIEWS
@@ -73,6 +74,7 @@ class DINO(SSLModule):
         output_dim: int = 65536,
         init_from: str | None = None,
         init_prefix: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
     ) -> None:
         below_one(momentum_start=momentum_start, center_momentum=center_momentum)
         positive(
@@ -89,8 +91,12 @@ class DINO(SSLModule):
         )
         from lightly.loss import DINOLoss
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
-        self.teacher = build_encoder(encoder, stem=stem, seed=self.init_seed, image_size=image_size)
+        super().__init__(
+            encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix, encoder_args
+        )
+        self.teacher = build_encoder(
+            encoder, stem=stem, seed=self.init_seed, image_size=image_size, encoder_args=encoder_args
+        )
         self.teacher.load_state_dict(self.encoder.state_dict())
         self.teacher.to(memory_format=self.memory_format).requires_grad_(False)
         if compile:

@@ -39,6 +39,7 @@ class MAE(SSLModule):
         init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
             random ones, as heads do in any case.
         init_prefix: which part of that file is the encoder; null finds the only part that fits.
+        encoder_args: what a class or function of one's own is called with.
     """
 
     num_views = 1
@@ -59,6 +60,7 @@ class MAE(SSLModule):
         decoder_heads: int = 16,
         init_from: str | None = None,
         init_prefix: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
     ) -> None:
         at_least(1, decoder_dim=decoder_dim, decoder_depth=decoder_depth, decoder_heads=decoder_heads)
         if decoder_dim % math.lcm(4, decoder_heads):
@@ -67,7 +69,9 @@ class MAE(SSLModule):
         from timm.layers.patch_embed import PatchEmbed
         from timm.models.vision_transformer import VisionTransformer
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, False, init_from, init_prefix)
+        super().__init__(
+            encoder, stem, image_size, init_seed, optim, channels_last, False, init_from, init_prefix, encoder_args
+        )
         vit = self.encoder
         if not (isinstance(vit, VisionTransformer) and isinstance(vit.patch_embed, PatchEmbed)) or vit.attn_pool:
             way_out = "use vit_tiny_patch4 or the like"

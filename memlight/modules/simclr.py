@@ -1,6 +1,6 @@
 """SimCLR (Chen et al., ICML 2020): two views of an image agree, all other images of the batch disagree."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ class SimCLR(SSLModule):
     """SimCLR with NT-Xent over the global batch, gathered with gradients from all processes.
 
     Args:
-        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ..., or one's own, as
+            ``package.module:Class`` (or ``:function``) whose modules map images to features.
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
         init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
@@ -31,6 +32,7 @@ class SimCLR(SSLModule):
         init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
             random ones, as heads do in any case.
         init_prefix: which part of that file is the encoder; null finds the only part that fits.
+        encoder_args: what a class or function of one's own is called with.
     """
 
     num_views = 2
@@ -49,6 +51,7 @@ class SimCLR(SSLModule):
         output_dim: int = 128,
         init_from: str | None = None,
         init_prefix: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
     ) -> None:
         positive(temperature=temperature)
         at_least(0, hidden_dim=hidden_dim)
@@ -57,7 +60,9 @@ class SimCLR(SSLModule):
         from lightly.loss import NTXentLoss
         from lightly.models.modules.heads import SimCLRProjectionHead
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
+        super().__init__(
+            encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix, encoder_args
+        )
         width = encoder_spec(self.encoder).num_features
         with seeded(self.init_seed):
             self.head = SimCLRProjectionHead(width, hidden_dim or width, output_dim)

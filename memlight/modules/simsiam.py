@@ -1,6 +1,6 @@
 """SimSiam (Chen & He, CVPR 2021): each view predicts the other, and the predicted one gets no gradient."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ class SimSiam(SSLModule):
     """SimSiam; neither negatives nor a second network, so a loss of a batch needs no other process.
 
     Args:
-        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ..., or one's own, as
+            ``package.module:Class`` (or ``:function``) whose modules map images to features.
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
         init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
@@ -31,6 +32,7 @@ class SimSiam(SSLModule):
         init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
             random ones, as heads do in any case.
         init_prefix: which part of that file is the encoder; null finds the only part that fits.
+        encoder_args: what a class or function of one's own is called with.
     """
 
     num_views = 2
@@ -49,12 +51,15 @@ class SimSiam(SSLModule):
         prediction_dim: int = 512,
         init_from: str | None = None,
         init_prefix: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
     ) -> None:
         at_least(1, hidden_dim=hidden_dim, output_dim=output_dim, prediction_dim=prediction_dim)
         from lightly.loss import NegativeCosineSimilarity
         from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
+        super().__init__(
+            encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix, encoder_args
+        )
         with seeded(self.init_seed):
             self.head = SimSiamProjectionHead(encoder_spec(self.encoder).num_features, hidden_dim, output_dim)
             self.predictor = SimSiamPredictionHead(output_dim, prediction_dim, output_dim)

@@ -1,6 +1,6 @@
 """Supervised cross-entropy: the contrast to the self-supervised methods, with the same views and the same analyses."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ class Supervised(SSLModule):
     """A linear classifier on the encoder, both trained with cross-entropy; only the encoder is analysed.
 
     Args:
-        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ..., or one's own, as
+            ``package.module:Class`` (or ``:function``) whose modules map images to features.
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
         init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
@@ -31,6 +32,7 @@ class Supervised(SSLModule):
         init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
             random ones, as heads do in any case.
         init_prefix: which part of that file is the encoder; null finds the only part that fits.
+        encoder_args: what a class or function of one's own is called with.
     """
 
     def __init__(
@@ -46,10 +48,13 @@ class Supervised(SSLModule):
         label_smoothing: float = 0.0,
         init_from: str | None = None,
         init_prefix: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
     ) -> None:
         at_least(2, num_classes=num_classes)
         below_one(label_smoothing=label_smoothing)
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
+        super().__init__(
+            encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix, encoder_args
+        )
         with seeded(self.init_seed):
             self.head = nn.Linear(encoder_spec(self.encoder).num_features, num_classes)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing, ignore_index=-1)

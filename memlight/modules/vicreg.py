@@ -1,6 +1,6 @@
 """VICReg (Bardes, Ponce & LeCun, ICLR 2022): views of an image agree; no dimension dies or repeats another."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ class VICReg(SSLModule):
     over dimensions (eq. 5) where the code has a mean, and the variance of both views (eq. 6) where the code has half.
 
     Args:
-        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ...
+        encoder: name for `build_encoder`: ``resnet9``, ``resnet18``, ``timm:NAME`` ..., or one's own, as
+            ``package.module:Class`` (or ``:function``) whose modules map images to features.
         stem: ``cifar`` (3x3, stride 1, no max-pool) or ``imagenet``; only torchvision ResNets have both.
         image_size: side of the views in pixels, for encoders that must know it (ViTs).
         init_seed: the initial weights are a function of it alone, so both members of a pair start equal; null takes
@@ -36,6 +37,7 @@ class VICReg(SSLModule):
         init_from: weights that the encoder of both members starts from: a file, hub or hf:ORG/NAME; null starts from
             random ones, as heads do in any case.
         init_prefix: which part of that file is the encoder; null finds the only part that fits.
+        encoder_args: what a class or function of one's own is called with.
     """
 
     num_views = 2
@@ -56,13 +58,16 @@ class VICReg(SSLModule):
         output_dim: int = 8192,
         init_from: str | None = None,
         init_prefix: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
     ) -> None:
         at_least(0, invariance=invariance, variance=variance, covariance=covariance)
         at_least(1, hidden_dim=hidden_dim, output_dim=output_dim)
         from lightly.loss import VICRegLoss
         from lightly.models.modules.heads import VICRegProjectionHead
 
-        super().__init__(encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix)
+        super().__init__(
+            encoder, stem, image_size, init_seed, optim, channels_last, compile, init_from, init_prefix, encoder_args
+        )
         with seeded(self.init_seed):
             self.head = VICRegProjectionHead(encoder_spec(self.encoder).num_features, hidden_dim, output_dim)
         self.criterion = VICRegLoss(invariance, variance, covariance, gather_distributed=True)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from memlight.errors import UserError
+from memlight.features.axes import unit_axis
 from memlight.features.discovery import evaluating, first_tensor, forward_blank, watching
-from memlight.features.hooks import capture, count_prefix_tokens, unit_axis
+from memlight.features.hooks import capture, count_prefix_tokens
 from memlight.patches.grid import patch_boxes
 
 Mode = Literal["crop", "token"]

@@ -1,8 +1,10 @@
 """Flags that several commands share, and the checks of their values."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from memlight.errors import UserError, at_least
 
@@ -25,6 +27,8 @@ class Place:
         device: auto, cpu, cuda, cuda:1.
         max_forward: most views (or images) in one forward, fewer where an encoder's maps are large (var_vqvae); lower
             it when memory runs out.
+        trust: code that is not memlight's, as package.module:Class, and that a run or a file may name as what its
+            encoder was made by: it is imported and run. What was typed on this machine before need not be given.
     """
 
     root: str | None = None
@@ -33,6 +37,7 @@ class Place:
     external: int | None = None
     device: str = "auto"
     max_forward: int = 1024
+    trust: list[str] | None = None
 
     def __post_init__(self) -> None:
         at_least(1, max_forward=self.max_forward)
@@ -98,8 +103,10 @@ class EncoderFlags:
     """An encoder that was not trained in a run of ours, and the images that it is measured on.
 
     Attributes:
-        encoder: an encoder that is not a run's: resnet18, vit_small_patch16, var_vqvae, torchvision:NAME, timm:NAME;
-            what the file says if unset and --weights is a file of memlight.
+        encoder: an encoder that is not a run's: resnet18, vit_small_patch16, var_vqvae, torchvision:NAME, timm:NAME, or
+            one's own as package.module:Class (or :function); what the file says if unset and --weights is a file of
+            memlight.
+        encoder_args: what a class or function of one's own is called with, as width=64 depth=3, or one JSON object.
         weights: its weights: a file (.safetensors, .pth, .pt, .ckpt, .tar), hub for those that timm or torchvision
             publish under the encoder's name, or hf:ORG/NAME[/FILE]; no code in the file is run; random weights if
             unset.
@@ -117,6 +124,7 @@ class EncoderFlags:
     """
 
     encoder: str | None = None
+    encoder_args: list[str] | None = None
     weights: str | None = None
     prefix: str | None = None
     stem: Literal["imagenet", "cifar"] = "imagenet"
@@ -131,6 +139,9 @@ class EncoderFlags:
         given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         if given and not self.given:
             raise UserError(given[0], None, "belongs to an encoder", "name it with `encoder`")
+        if self.encoder_args is not None and self.encoder is None:
+            raise UserError("encoder_args", None, "are for a class of one's own", "name it with `encoder`")
+        self.arguments  # noqa: B018 - refuses what is no argument
         if self.given and self.images is None:
             raise UserError("images", None, "name a folder, zip or tar of images that the encoder is measured on")
         if self.prefix is not None and self.weights is None:
@@ -150,6 +161,51 @@ class EncoderFlags:
     def given(self) -> bool:
         """Whether an encoder is named at all."""
         return self.encoder is not None or self.weights is not None
+
+    @property
+    def arguments(self) -> dict[str, Any] | None:
+        """What ``encoder_args`` says, by name; None if it is unset."""
+        return None if self.encoder_args is None else read_arguments(self.encoder_args)
+
+
+def read_arguments(words: Sequence[str], argument: str = "encoder_args") -> dict[str, Any]:
+    """Read ``width=64 norm=batch``, or one JSON object.
+
+    A value is what it is as JSON (a number, true, null, a list ...), and otherwise a word; Python's True, False and
+    None are understood too.
+
+    Args:
+        words: as they were typed.
+        argument: what they are called.
+
+    Raises:
+        UserError: a word is neither, or an argument is given twice.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word.lstrip().startswith("{"):
+            given = _json_or(word, None)
+            if not isinstance(given, dict):
+                raise UserError(argument, word, "is not a JSON object", """write '{"width": 64}', or width=64""")
+        elif equals and name.isidentifier():
+            given = {name: _WORDS[value] if value in _WORDS else _json_or(value, value)}
+        else:
+            raise UserError(argument, word, "is not NAME=VALUE", """write width=64, or '{"width": 64}'""")
+        if twice := found.keys() & given.keys():
+            raise UserError(argument, word, f"{min(twice)} is given twice")
+        found |= given
+    return found
+
+
+_WORDS = {"True": True, "False": False, "None": None}
+
+
+def _json_or(text: str, otherwise: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
 
 
 def require_views_for(view_set: str | None, views: int) -> None:

@@ -24,14 +24,18 @@ class Run:
         run: the run directory.
         root: where its images are now; None is where they were at training.
         device: where encoders are put.
+        trust: code of other people, as ``package.module:Class``, that the run may name as what its encoders were made
+            by: it is imported and run. What was imported or typed here need not be given.
 
     Raises:
         UserError: it is not a run directory.
     """
 
-    def __init__(self, run: str | Path, root: str | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, run: str | Path, root: str | None = None, device: str = "cpu", trust: Sequence[str] = ()
+    ) -> None:
         self.dir = RunDir.open(run)
-        self._root, self._device = root, device
+        self._root, self._device, self._trust = root, device, trust
         self._opened: OpenedRun | None = None
 
     def __repr__(self) -> str:
@@ -80,7 +84,10 @@ class Run:
         Raises:
             UserError: it was not trained, or has no such checkpoint.
         """
-        return self._open().encoder(member, checkpoint)
+        from memlight.models.trust import trusting
+
+        with trusting(self._trust):
+            return self._open().encoder(member, checkpoint)
 
     def images(self, ids: Sequence[int]) -> "Tensor":
         """``uint8 (B, 3, H, W)``, in the order asked for.
@@ -117,15 +124,16 @@ class Run:
         return self.dir.analysis(name)
 
 
-def open_run(run: str | Path, root: str | None = None, device: str = "cpu") -> Run:
+def open_run(run: str | Path, root: str | None = None, device: str = "cpu", trust: Sequence[str] = ()) -> Run:
     """Open a run directory in a notebook: ``open_run("runs/x").table("layermem")``.
 
     Args:
         run: the run directory.
         root: where its images are now; None is where they were at training.
         device: where encoders are put, such as ``cuda``.
+        trust: code of other people, as ``package.module:Class``, that the run may name, see `Run`.
 
     Raises:
         UserError: it is not a run directory.
     """
-    return Run(run, root, device)
+    return Run(run, root, device, trust)

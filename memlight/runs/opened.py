@@ -17,10 +17,10 @@ from memlight.data.names import write_images
 from memlight.data.places import exists
 from memlight.data.splits import PARTNERS, PairSplit
 from memlight.errors import UserError, named
-from memlight.features.discovery import list_layers
-from memlight.features.layers import check_layers
+from memlight.features.discovery import chosen_layers
 from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import load_encoder, read_metadata
+from memlight.models.trust import trusting
 from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import (
     checkpoint_metadata,
@@ -143,13 +143,14 @@ class OpenedRun:
     def layers(self, encoder: nn.Module, chosen: Sequence[str] | None) -> list[str]:
         """The chosen layers in the order given, or all of them in execution order.
 
+        Args:
+            encoder: the encoder.
+            chosen: names, and patterns such as ``layer4.*``, see `memlight.features.layers.choose_layers`.
+
         Raises:
             UserError: the encoder has no such layer; lists the nearest.
         """
-        if chosen is None:
-            return list_layers(encoder)
-        check_layers(encoder, chosen)
-        return list(chosen)
+        return chosen_layers(encoder, chosen)
 
     @property
     def adopted(self) -> bool:
@@ -291,7 +292,11 @@ def open_run(run: str, place: Place, *, network: str | None = None) -> Iterator[
         network=network,
         external=place.external,
     )
-    with process_group(place.device) as opened.device, named(encoder="run", batches="split"):
+    with (
+        process_group(place.device) as opened.device,
+        named(encoder="run", batches="split"),
+        trusting(place.trust),
+    ):
         yield opened
 
 

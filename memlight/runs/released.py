@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from memlight.errors import UserError, named
 from memlight.models.encoders import build_encoder, build_from_metadata, encoder_spec
 from memlight.models.foreign import load_weights
 from memlight.models.hub import find_weights
+from memlight.models.trust import Untrusted, trusting
 from memlight.models.weight_files import read_record
 from memlight.runs.analysis import Analysis
 from memlight.runs.checkpoints import METADATA_KEY, file_sha256
@@ -184,7 +185,7 @@ def open_chosen(run: str | None, released: EncoderFlags, trained: Trained, place
             if value is not None:
                 instead = "with `encoder` use `images`, `weights`, `prefix`"
                 raise UserError(argument, value, "belongs to a run", instead)
-        with open_released(released, run=run, place=place) as opened:
+        with trusting(place.trust), open_released(released, run=run, place=place) as opened:
             yield opened
         return
     if run is None:
@@ -250,7 +251,7 @@ def open_released(
         raise UserError("images", flags.images, "UnitMem compares images, and there is one", "give two or more")
     record = {
         "encoder": spec.name,
-        "architecture": asdict(spec),
+        "architecture": spec.record(),
         "weights": weights,
         "warning": None if own else _foreign_images(encoder, flags),
         "init_seed": SEED,
@@ -317,12 +318,23 @@ def own_record(weights: str) -> dict[str, Any]:
 
 @named(path="weights", name="encoder")
 def build_named(flags: EncoderFlags, own: dict[str, Any]) -> nn.Module:
-    """The architecture that was named, or else what the weights file says of itself."""
+    """The architecture that was named, or else what the weights file says of itself.
+
+    Of a class of one's own the file also says what it was called with, where the flags say nothing else.
+    """
+    said = own.get("architecture", {})
     if flags.encoder is not None:
-        return build_encoder(flags.encoder, stem=flags.stem, seed=SEED, image_size=flags.image_size)
-    if "architecture" not in own:
+        arguments, size = flags.arguments, flags.image_size
+        if arguments is None and said.get("name") == flags.encoder:
+            arguments, size = said.get("args"), size or said.get("input_size")
+        return build_encoder(flags.encoder, stem=flags.stem, seed=SEED, image_size=size, encoder_args=arguments)
+    if not said:
         raise UserError("weights", flags.weights, "does not say which architecture it is of", "name it with `encoder`")
-    return build_from_metadata(own, seed=SEED, path=flags.weights)
+    try:
+        return build_from_metadata(own, seed=SEED, path=flags.weights)
+    except Untrusted as error:
+        error.way_out[1:] = [f"name it here with `encoder={said['name']}`"]
+        raise
 
 
 def normalisation_of(flags: EncoderFlags, recorded: Mapping[str, Any], encoder: nn.Module) -> tuple[Channels, Channels]:

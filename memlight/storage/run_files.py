@@ -69,6 +69,7 @@ class Architecture(TypedDict):
     in_channels: Positive
     num_features: Positive
     input_size: Side
+    args: NotRequired[Json | None]
 
 
 class ViewsRecord(TypedDict):

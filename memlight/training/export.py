@@ -1,6 +1,5 @@
 """The trained encoder as tensors and JSON, with what is needed to analyse it."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ def encoder_metadata(
         "format": 1,
         "method": module.method,
         "network": name,
-        "architecture": asdict(encoder_spec(encoder)),
+        "architecture": encoder_spec(encoder).record(),
         "layers": list_layers(encoder),
         "init_seed": module.init_seed,
         "role": data.role,

@@ -22,7 +22,6 @@ from memlight import dist
 from memlight.analyses.observe import ObserverCallback
 from memlight.data.images import VIEW_SIZE, ImageDataModule
 from memlight.errors import UserError, named, user_error_behind
-from memlight.features.layers import check_layers
 from memlight.models.encoders import read_metadata
 from memlight.modules.base import SSLModule
 from memlight.runs.log import LoggerKind
@@ -286,7 +285,7 @@ class MemlightCLI(LightningCLI):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ObserverCallback) and callback.layers is not None:
                 with named(layers="trainer.callbacks.layers"):
-                    check_layers(model.encoder, callback.layers)
+                    callback.names(model.encoder)
         if options.ckpt_path is not None:
             trainer = self.trainer if self.subcommand == "fit" else None
             require_checkpoint(Path(options.ckpt_path), options, model, trainer, argument=self.ckpt_argument)

@@ -11,7 +11,8 @@ import numpy as np
 from memlight.analyses.layermem.columns import LAYERMEM_SAMPLES
 from memlight.analyses.removal.columns import REMOVAL_WITHOUT
 from memlight.commands import build_parser, run_command
-from memlight.errors import UserError, at_least
+from memlight.errors import UserError, at_least, named
+from memlight.models.trust import is_ones_own, require_trusted
 from memlight.runs.flags import Logger, Results
 from memlight.storage.image_names import with_paths
 from memlight.storage.run_files import Config, Summary
@@ -160,6 +161,10 @@ def _scores(opened: "OpenedRun", rank_by: str | None) -> tuple[str, str, Table]:
         raise UserError("run", run.root, "its candidate was itself trained with `data.without`", "name a whole pair")
     if not run.config.is_file():
         raise UserError("run", run.root, "no config.yaml, so how the candidate was trained is unknown")
+    encoder = read_yaml_config(run.config, Config)["model"]["init_args"].get("encoder")
+    if isinstance(encoder, str) and is_ones_own(encoder):
+        with named(path="run"):
+            require_trusted(encoder, run.config)
     analysis = run.analysis("layermem")
     samples = analysis.table("samples")
     if not samples.is_file():

@@ -20,7 +20,7 @@ MADE = {
 
 def test_every_folder_is_one_analysis_and_a_command() -> None:
     names = [analysis.name for analysis in ANALYSES]
-    assert sorted(names) == sorted(FOLDERS) and [*COMMANDS] == ["all", *names, "report", "compare", "adopt"]
+    assert sorted(names) == sorted(FOLDERS) and [*COMMANDS] == ["all", *names, "report", "compare", "adopt", "layers"]
 
 
 @pytest.mark.parametrize(("file", "docs"), [("README.md", "docs/"), ("docs/README.md", "")])

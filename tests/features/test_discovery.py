@@ -285,3 +285,10 @@ def test_evaluating_restores_each_modules_own_mode():
         assert not any(module.training for module in model.modules())
         raise RuntimeError("stop")
     assert [module.training for module in model.modules()] == modes
+
+
+def test_a_model_with_an_attribute_of_that_name_still_loses_its_classifier():
+    class Net(Toy):
+        spec = "anything"
+
+    assert list_layers(Net(), image_size=8) == ["first", "second"]

@@ -1,7 +1,13 @@
 import pytest
 
 from memlight.errors import UserError
-from memlight.features.layers import check_layers, delta_references, split_layer
+from memlight.features.layers import (
+    check_layers,
+    choose_layers,
+    delta_references,
+    split_layer,
+    with_patterns,
+)
 from tests.tiny_net import Toy
 
 
@@ -74,3 +80,33 @@ def test_outside_of_blocks_it_is_the_row_before() -> None:
 )
 def test_a_stream_that_was_not_measured_gives_none(layers: list[str], references: list[int | None]) -> None:
     assert delta_references(layers) == references
+
+
+KNOWN = ["conv1", "layer1.0.conv1", "layer1.0", "layer4.0.conv1", "layer4.0", "layer4.1", "fc"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["layer4.*"], ["layer4.0.conv1", "layer4.0", "layer4.1"]),
+        (["layer4.?"], ["layer4.0", "layer4.1"]),
+        (["layer[14].0"], ["layer1.0", "layer4.0"]),
+        (["*"], KNOWN),
+        (["fc", "layer4.*", "conv1"], ["fc", "layer4.0.conv1", "layer4.0", "layer4.1", "conv1"]),
+        (["*.conv1", "layer4.*"], ["layer1.0.conv1", "layer4.0.conv1", "layer4.0", "layer4.1"]),
+        (["layer4.*", "layer4.0"], ["layer4.0.conv1", "layer4.1", "layer4.0"]),
+        (["other", "other"], ["other", "other"]),  # names are checked elsewhere
+    ],
+)
+def test_patterns_stand_for_layers_in_their_order_each_once(words: list[str], expected: list[str]) -> None:
+    assert choose_layers(words, KNOWN) == expected
+
+
+def test_a_pattern_that_matches_nothing_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"^layers='layer5.\*': matches none of the 7 layers; nearest: layer"):
+        choose_layers(["conv1", "layer5.*"], KNOWN)
+
+
+def test_in_words_of_several_layers_a_pattern_is_all_of_them_together() -> None:
+    words = with_patterns(["layer4.*,fc", "conv1,fc"], KNOWN)
+    assert words == ["layer4.0.conv1,layer4.0,layer4.1,fc", "conv1,fc"]

@@ -82,3 +82,18 @@ def test_offline_it_says_what_to_fetch_in_one_line(
         "fetch model.safetensors of timm/test_vit.r160_in1k elsewhere and give that file with --weights."
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_half_a_pair_with_a_published_reference(
+    hub: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put(hub, "timm/test_vit.r160_in1k", "model.safetensors", spread(timm.create_model("test_vit")).state_dict())
+    torch.save(spread(timm.create_model("test_vit"), seed=3).state_dict(), tmp_path / "mine.pth")
+    images = paint(tmp_path / "images", [f"{part}/{i}.png" for part in ("train", "test") for i in range(4)])
+    (tmp_path / "splits.csv").write_text("id,split\n0,candidate\n1,candidate\n2,shared\n4,external\n5,external\n")
+    flags = ["--encoder=timm:test_vit", f"--candidate={tmp_path / 'mine.pth'}", "--reference=hub", f"--root={images}"]
+    run = tmp_path / "run"
+    assert main(["adopt", f"--run={run}", f"--splits={tmp_path / 'splits.csv'}", *flags]) == 0, capsys.readouterr().err
+    assert "reference: timm/test_vit.r160_in1k/model.safetensors: " in capsys.readouterr().out

@@ -68,7 +68,7 @@ def classmem(
     Args:
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose units; random is the same architecture with the run's initial weights.
-        layers: layers to measure; all that the encoder has if unset.
+        layers: layers to measure, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
         options: how ClassMem is measured
         released: an encoder that was not trained in a run
         trained: which state of the trained networks

@@ -17,7 +17,7 @@ def dejavu(
 
     Args:
         run: run directory of a trained pair.
-        layers: layers to measure; all that the encoder has if unset.
+        layers: layers to measure, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
         trained: which state of the trained networks
         place: data and device
         results: results

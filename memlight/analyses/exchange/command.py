@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from memlight.errors import UserError, at_least, named
 from memlight.runs.flags import Place, Results, Trained
@@ -44,7 +44,7 @@ def exchange(
         run: run directory of the recipient.
         donor: run directory of an encoder of the same architecture; its finished member of the same role is used.
         layers: subsets of layers, each a word in which commas join the layers that are exchanged together, such as
-            layer3 layer4,layer6.
+            layer3 layer4,layer6; 'layer4.*' is all layers of that form together.
         subsets: in place of --layers every subset of so many layers, such as 1 2 3.
         max_subsets: refuse --subsets that are more than this.
         member: which member of both runs.
@@ -79,8 +79,7 @@ def exchange(
         opened.require_images("shared", "external")
         theirs, ours = (one.metadata[member]["architecture"] for one in (other, opened))
         if theirs != ours:
-            form = "{name} ({stem} stem, {input_size} pixels)".format
-            why = f"its encoder is {form(**theirs)}, that of `run` {run} is {form(**ours)}"
+            why = f"its encoder is {_in_words(theirs)}, that of `run` {run} is {_in_words(ours)}"
             raise UserError("donor", donor, why, "layers are exchanged between encoders of one architecture")
         chosen = all_subsets(recipient, subsets, max_subsets) if subsets else named_subsets(recipient, layers or [])
         partner = opened.partner(member, trained.checkpoint)
@@ -96,6 +95,11 @@ def exchange(
         with opened.log(ANALYSIS, tag, results.logger, options.seed) as log:
             who = Exchange(recipient, giver, partner, member, data)
             study_exchange(who, chosen, options, log, max_forward=place.max_forward)
+
+
+def _in_words(architecture: dict[str, Any]) -> str:
+    given = f", {architecture['args']}" if architecture.get("args") else ""
+    return f"{architecture['name']} ({architecture['stem']} stem, {architecture['input_size']} pixels{given})"
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from memlight.data.loading import Batches
 from memlight.data.splits import PARTNERS
 from memlight.errors import UserError, named
 from memlight.features.discovery import list_layers
-from memlight.features.layers import check_layers
+from memlight.features.layers import check_layers, is_pattern, with_patterns
 from memlight.features.passes import device_of, images_at_once, one_pass
 from memlight.interventions.exchange import exchange_layers, layer_tensors
 from memlight.interventions.recalibrate import batchnorms, recalibrate_batchnorm
@@ -79,9 +79,11 @@ class Exchange:
 def named_subsets(model: nn.Module, layers: Sequence[str]) -> list[Subset]:
     """Read what was typed: every word is one subset, whose layers a comma joins.
 
+    A pattern in it stands for all layers with weights that it matches, together; see `layers_with_weights`.
+
     Args:
         model: the recipient.
-        layers: such as ``layer3`` and ``layer4,layer6``.
+        layers: such as ``layer3``, ``layer4,layer6`` and ``layer4.*``.
 
     Raises:
         UserError: an unknown layer, one without weights, or one that is named twice; a subset that is named twice.
@@ -89,7 +91,7 @@ def named_subsets(model: nn.Module, layers: Sequence[str]) -> list[Subset]:
     order = {name: position for position, (name, _) in enumerate(model.named_modules())}
     subsets: list[Subset] = []
     for word in layers:
-        names = word.split(",")
+        names = with_patterns([word], layers_with_weights(model))[0].split(",") if is_pattern(word) else word.split(",")
         check_layers(model, names)
         layer_tensors(model, names)
         subset = tuple(sorted(names, key=lambda layer: order[layer]))

@@ -74,7 +74,7 @@ def features(
         out: directory of the features, apart from the run.
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose layers; random is the same architecture with the run's initial weights.
-        layers: layers to store; all that the encoder has if unset.
+        layers: layers to store, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
         options: what is stored of which images
         released: an encoder that was not trained in a run
         trained: which state of the trained networks

@@ -59,7 +59,8 @@ def finetune(
     Args:
         run: run directory of a trained pair.
         target: the images that are fine-tuned on
-        layers: arms to compare; layers of one arm are joined by commas, as in layer6 layer6,layer8.
+        layers: arms to compare; layers of one arm are joined by commas, as in layer6 layer6,layer8, and 'layer4.*' is
+            one arm of all layers of that form.
         rank_by: instead of --layers, arms of the layers that rank first by delta, LayerMem or contrast, as
             analyze.py layermem has measured them, and of random ones, drawn anew in each trial.
         count: with --rank-by, numbers of layers; 1 2 3 if unset.
@@ -90,6 +91,7 @@ def finetune(
     from memlight.analyses.finetune.study import read_target, study_finetune
     from memlight.analyses.layermem.columns import LAYERMEM_TABLE
     from memlight.data.augment import Views
+    from memlight.features.layers import with_patterns
     from memlight.interventions.exchange import layer_tensors
     from memlight.interventions.finetune import FinetuneOptions, finetunable_layers
     from memlight.runs.opened import open_run
@@ -109,7 +111,7 @@ def finetune(
         encoder = opened.encoder(member, trained.checkpoint)
         chosen_seed = opened.data.seed if seed is None else seed
         if rank_by is None:
-            arms = named_arms(layers or [], trials)
+            arms = named_arms(with_patterns(layers or [], finetunable_layers(encoder)), trials)
             for arm in arms:
                 layer_tensors(encoder, arm.draws[0])  # refuses layers that there are not, and those without weights
         else:

@@ -18,7 +18,7 @@ from memlight.data.images import ImageDataModule
 from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.splits import SPLITS, Ids, PairSplit
 from memlight.errors import UserError
-from memlight.features.discovery import list_layers
+from memlight.features.discovery import chosen_layers
 from memlight.features.layers import check_layers
 from memlight.features.passes import device_of, images_at_once
 from memlight.metrics.functional import Distance, Pairs, Scale
@@ -76,7 +76,7 @@ def measure_pair(
         images_u8: ``uint8 (N, 3, H, W)``; image i has id i.
         split: which images are ``candidate``, ``independent``, ``external`` and ``shared``: ids of each, or a word for
             each image (any other word: in none of them).
-        layers: module paths that both networks have, in execution order; None for all that `list_layers` finds.
+        layers: module paths that both networks have, and patterns as ``layer4.*``; None for all that are found.
         views: views of each image, at least 2.
         view_set: augmentation set; see `memlight.data.recipes`.
         mean: subtracted from each channel of a view in [0, 1]; None for none.
@@ -105,7 +105,7 @@ def measure_pair(
             raise UserError("split", None, f"{len(groups.get(name, ()))} {name} images", "at least 2 are needed")
     size = min(images.shape[2:]) if view_size is None else view_size
     data = _Arrays(images, groups, labels, views=view_set, view_size=size, mean=mean, std=std, seed=seed)
-    names = list_layers(f, size) if layers is None else list(layers)
+    names = chosen_layers(f, layers, image_size=size)
     for network in (f, g):
         check_layers(network, names)
     options = LayerMemOptions(views=views, distance=distance, pairs=pairs, scale=scale)

@@ -22,7 +22,7 @@ class LayerMemCallback(ObserverCallback):
     Args:
         every_n_epochs: how often.
         num_views: views of each image.
-        layers: layers to measure; all that the encoder has if null.
+        layers: layers to measure, by name or by pattern, as ``layer4.*``; all that the encoder has if null.
         network: which network of methods that have several (teacher or student); the default one if null.
         max_forward: most views in one forward.
     """

@@ -77,7 +77,7 @@ def layermem(
 
     Args:
         run: run directory of a trained pair.
-        layers: layers to measure; all that the encoder has if unset.
+        layers: layers to measure, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
         join: file of scores that others computed of these images (.csv with id or path, .npz, .npy, .json), to compare.
         options: scores of the images
         trained: which state of the trained networks

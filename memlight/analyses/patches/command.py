@@ -17,24 +17,29 @@ class ExtractorFlags:
 
     Attributes:
         images: folder, zip or tar of images; of one with train/ and val/ (or test/) those in train/.
-        extractor: timm:NAME, torchvision:NAME, resnet18 and the like, or an encoder of ours: a member of a run such as
-            runs/cifar10/candidate, or its encoder.safetensors.
+        extractor: timm:NAME, torchvision:NAME, resnet18 and the like, one's own as package.module:Class, or an encoder
+            of ours: a member of a run such as runs/cifar10/candidate, or its encoder.safetensors.
+        encoder_args: what a class or function of one's own is called with, as width=64 depth=3, or one JSON object.
         weights: weights of the extractor (.safetensors, .pth, .pt, .ckpt, .tar); random weights if unset.
         prefix: which part of the file is the encoder, such as teacher.backbone; the only part that fits if unset.
         stem: first layers of resnet18, resnet34 and resnet50; cifar is a 3x3 convolution without max-pooling.
         image_size: side in pixels of what the extractor is given, an image (token) or a patch (crop); its own if unset.
         mean: of the three channels, in [0, 1]; what belongs to the extractor (timm's own, else ImageNet's) if unset.
         std: of the three channels, in [0, 1]; what belongs to the extractor if unset.
+        trust: code that is not memlight's, as package.module:Class, and that an encoder of ours may name as what it was
+            made by: it is imported and run. What was typed on this machine before need not be given.
     """
 
     images: str
     extractor: str
+    encoder_args: list[str] | None = None
     weights: str | None = None
     prefix: str | None = None
     stem: Literal["imagenet", "cifar"] = "imagenet"
     image_size: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+    trust: list[str] | None = None
 
     def __post_init__(self) -> None:
         if self.own_weights is not None and self.weights is not None:
@@ -63,6 +68,7 @@ class ExtractorFlags:
         with named(encoder="extractor"):
             return EncoderFlags(
                 encoder=None if own else self.extractor,
+                encoder_args=self.encoder_args,
                 weights=str(own) if own else self.weights,
                 prefix=self.prefix,
                 stem=self.stem,

@@ -3,7 +3,6 @@
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import encoder_spec
 from memlight.models.foreign import load_weights
 from memlight.models.hub import find_weights
+from memlight.models.trust import trusting
 from memlight.models.weight_files import read_record, weights_sha256
 from memlight.patches.embed import Channels, embedding, require_fitting
 from memlight.patches.extract import extract_patches, open_images
@@ -58,7 +58,7 @@ def run_extraction(out: Path, extractor: ExtractorFlags, patches: PatchFlags, wo
     require_encoder_takes(encoder, input_size, partial(UserError, "image_size", input_size))
     extraction = {
         "extractor": spec.name,
-        "architecture": asdict(spec),
+        "architecture": spec.record(),
         "weights_sha256": weights_sha256(encoder),
         **{"mean": mean, "std": std, "mode": mode, "grid": grid, "input_size": input_size},
         "precision": patches.precision,
@@ -111,7 +111,7 @@ def open_extractor(extractor: ExtractorFlags) -> tuple[nn.Module, str, Channels,
     """
     flags = extractor.encoder
     weights = f"random weights, seed {SEED}"
-    with named(path="weights", encoder="extractor"):
+    with named(path="weights", encoder="extractor"), trusting(extractor.trust):
         place = None if flags.weights is None else find_weights(flags.weights, flags.encoder)
         recorded: dict[str, Any] = {} if place is None else read_record(place.path, METADATA_KEY)
         encoder = build_named(flags, recorded)

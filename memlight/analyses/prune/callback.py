@@ -29,7 +29,7 @@ class PruneCallback(ObserverCallback):
         modes: units of the highest UnitMem, random ones, or those of the lowest.
         trials: random draws for each scope and ratio.
         num_views: views of each image, averaged for the scores.
-        layers: layers whose units may be pruned; all that can be if null.
+        layers: layers whose units may be pruned, by name or by pattern; all that can be if null.
         network: which network of methods that have several (teacher or student); the default one if null.
         activation: applied to every element before averaging over positions.
         max_forward: most views or images in one forward.

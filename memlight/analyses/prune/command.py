@@ -66,7 +66,7 @@ def prune(
     Args:
         run: run directory.
         member: which encoder is pruned; random is the same architecture with the run's initial weights.
-        layers: layers whose units may be pruned; all that can be if unset.
+        layers: layers whose units may be pruned, by name or by pattern, as 'layer4.*'; all that can be if unset.
         options: which copies are pruned, and how units are scored
         evaluation: how each copy is evaluated
         trained: which state of the trained networks

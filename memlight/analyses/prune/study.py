@@ -21,6 +21,7 @@ from memlight.analyses.verdicts import effects_table
 from memlight.data.images import ImageDataModule
 from memlight.errors import UserError
 from memlight.features.hooks import count_units
+from memlight.features.layers import choose_layers
 from memlight.features.passes import images_at_once
 from memlight.interventions import prune_units
 from memlight.interventions.parts import prunable_layers, unit_weights
@@ -65,6 +66,7 @@ def layers_to_prune(encoder: nn.Module, chosen: Sequence[str] | None, options: P
     prunable = prunable_layers(encoder)
     names = prunable
     if chosen is not None:
+        chosen = choose_layers(chosen, prunable)
         makers = [weights.producer for weights in unit_weights(encoder, chosen).values()]
         for position, layer in enumerate(chosen):
             if (first := makers.index(makers[position])) < position:

@@ -25,7 +25,7 @@ class UnitMemCallback(ObserverCallback):
         every_n_epochs: how often.
         split: which images; the member's own (candidate or independent) if null.
         num_views: views of each image, averaged.
-        layers: layers to measure; all that the encoder has if null.
+        layers: layers to measure, by name or by pattern, as ``layer4.*``; all that the encoder has if null.
         network: which network of methods that have several (teacher or student); the default one if null.
         activation: applied to every element before averaging over positions.
         max_forward: most views in one forward.

@@ -82,7 +82,7 @@ def unitmem(
     Args:
         run: run directory; with --encoder where its results go, runs/ENCODER if unset.
         member: whose units; random is the same architecture with the run's initial weights.
-        layers: layers to measure; all that the encoder has if unset.
+        layers: layers to measure, by name or by pattern, as 'layer4.*'; all that the encoder has if unset.
         pair: also measure the other member, for the unit contrast (candidate and independent members on their own
             images only).
         join: file of scores that others computed of these images (.csv with id or path, .npz, .npy, .json), to compare.

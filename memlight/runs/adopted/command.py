@@ -13,13 +13,15 @@ class AdoptedWeights:
     """Whose weights are adopted.
 
     Attributes:
-        candidate: weights of the encoder that saw the candidates (.pth, .pt, .ckpt, .tar, .safetensors); no code in the
-            file is run.
+        candidate: weights of the encoder that saw the candidates: a file (.pth, .pt, .ckpt, .tar, .safetensors), hub or
+            hf:ORG/NAME[/FILE]; no code in the file is run.
         independent: weights of the other encoder, which saw the independent images instead.
-        reference: in place of --independent, weights of an encoder that saw neither group: half a pair, which compares
-            candidates with external images.
-        encoder: architecture of both: resnet18, vit_small_patch16, torchvision:NAME, timm:NAME; what the file says if
+        reference: in place of --independent, weights of an encoder that saw neither group, such as hub for a released
+            one: half a pair, which compares candidates with external images.
+        encoder: architecture of both: resnet18, vit_small_patch16, torchvision:NAME, timm:NAME, or one's own as
+            package.module:Class (or :function); what the file says if
             unset and it is one of memlight.
+        encoder_args: what a class or function of one's own is called with, as width=64 depth=3, or one JSON object.
         stem: first layers of resnet18, resnet34 and resnet50; cifar is a 3x3 convolution without max-pooling.
         prefix: which part of each file is the encoder, such as module.backbone; the only part that fits if unset.
         other_prefix: the same of --independent or --reference, where it is called otherwise there.
@@ -30,6 +32,7 @@ class AdoptedWeights:
     independent: str | None = None
     reference: str | None = None
     encoder: str | None = None
+    encoder_args: list[str] | None = None
     stem: Literal["imagenet", "cifar"] = "imagenet"
     prefix: str | None = None
     other_prefix: str | None = None

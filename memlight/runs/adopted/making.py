@@ -17,6 +17,7 @@ from memlight.features.discovery import list_layers
 from memlight.features.passes import require_encoder_takes
 from memlight.models.encoders import encoder_spec, save_encoder
 from memlight.models.foreign import load_weights
+from memlight.models.hub import find_weights
 from memlight.models.weight_files import weights_sha256
 from memlight.runs.adopted.command import COUNTS, AdoptedFacts, AdoptedImages, AdoptedWeights
 from memlight.runs.checkpoints import file_sha256
@@ -60,14 +61,15 @@ def make_run(run: str, weights: AdoptedWeights, images: AdoptedImages, facts: Ad
         prefix = weights.prefix if role == "candidate" or weights.other_prefix is None else weights.other_prefix
         flags = _flags(weights, facts, file, prefix)
         with named(weights=argument, path=argument, prefix="prefix"):
-            own = own_record(file)
+            place = find_weights(file, weights.encoder)
+            own = own_record(str(place.path))
             encoder = build_named(flags, own)
-            loaded = load_weights(encoder, Path(file), prefix=prefix, resample=flags.image_size is not None)
+            loaded = load_weights(encoder, place.path, prefix=prefix, resample=flags.image_size is not None)
         encoders[role] = encoder
         recorded = recorded or own
         members[role] = {
-            "file": Path(file).name,
-            "sha256": file_sha256(Path(file)),
+            "file": place.name,
+            "sha256": file_sha256(place.path),
             "prefix": loaded.prefix,
             "words": loaded.words,
             "weights_sha256": weights_sha256(encoder),
@@ -100,6 +102,7 @@ def _flags(weights: AdoptedWeights, facts: AdoptedFacts, file: str, prefix: str 
     """The encoder as the commands that measure a single one name it."""
     return EncoderFlags(
         encoder=weights.encoder,
+        encoder_args=weights.encoder_args,
         weights=file,
         prefix=prefix,
         stem=weights.stem,
@@ -244,7 +247,7 @@ def _options(data: ImageDataModule) -> dict[str, Any]:
 def _config(encoder: nn.Module, data: ImageDataModule, facts: AdoptedFacts) -> dict[str, Any]:
     """A configuration that says what is known, for `compare` and for readers."""
     spec = encoder_spec(encoder)
-    model = {"encoder": spec.name, "stem": spec.stem, "image_size": spec.input_size}
+    model = {"encoder": spec.name, "stem": spec.stem, "image_size": spec.input_size, "encoder_args": spec.args}
     trainer = {**dict.fromkeys(LEARNING_OPTIONS), "max_epochs": facts.epochs}
     return {
         "seed_everything": None,

@@ -1,0 +1,1 @@
+"""The layers of an encoder as a table, before anything is measured."""
