@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+from huggingface_hub import constants
 from PIL import Image
 
 from memlight.analyze import main as analyze
 from memlight.cli import main as train
 from memlight.models.encoders import build_encoder
 from tests.data.test_labels_beside import shard
+from tests.models.test_foreign_names import AuthorsResNet9
+from tests.models.test_hub import put
 from tests.quick import few_relabellings, short_probes
 from tests.runs.test_own_images import edm2, png, tiny_imagenet
 
@@ -37,7 +41,7 @@ SMALLER = {
 
 TRAIN = [
     *("--data.role=candidate", "--data.batch_size=4", "--trainer.max_epochs=1", "--trainer.precision=32-true"),
-    *("--trainer.accelerator=cpu", "--logger=csv", "--trainer.callbacks=[]", "--data.splits=splits.csv"),
+    *("--trainer.accelerator=cpu", "--logger=csv", "--trainer.callbacks=[]"),
 ]
 """One member for one epoch, in the place of `pair`, which starts two processes of the same."""
 
@@ -77,9 +81,22 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (desk / f"{short}.txt").write_text("\n".join(map(str, ids[name])))
     np.save(desk / "i.npy", np.array(ids["independent"]))
     images_of_others(desk)
+    weights_of_others(desk)
     scores = "".join(f"{id_},{generator.random()}\n" for id_ in range(40))
     (desk / "scores.csv").write_text(f"id,score\n{scores}")
     yield desk
+
+
+def weights_of_others(desk: Path) -> None:
+    """Files of weights, and the hub's cache in the place of the hub."""
+    dinov2 = timm.create_model("vit_small_patch14_dinov2.lvd142m", num_classes=0).state_dict()
+    put(desk / "hub", "timm/vit_small_patch14_dinov2.lvd142m", "model.safetensors", dinov2)
+    deit = timm.create_model("vit_tiny_patch16_224").state_dict()
+    put(desk / "hub", "facebook/deit-tiny-patch16-224", "pytorch_model.bin", deit)
+    backbone = build_encoder("resnet18", stem="cifar", seed=4).state_dict()
+    torch.save({"state_dict": {f"backbone.{name}": tensor for name, tensor in backbone.items()}}, desk / "last.ckpt")
+    torch.save({"state_dict": AuthorsResNet9().state_dict()}, desk / "checkpoint_100.tar")
+    torch.save(build_encoder("resnet9", seed=5).state_dict(), desk / "weights.pth")
 
 
 def images_of_others(desk: Path) -> None:
@@ -127,11 +144,15 @@ def test_every_command_of_the_page_is_run(
     datasets: Any = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", desk / "cache")
     datasets.disable_progress_bars()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(desk / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with chdir(desk), few_relabellings(), short_probes():
         for number, line in enumerate(LINES):
             words = words_of(line, number)
             if words[1] == "train.py":
-                assert words[2] == "pair" and train(["fit", *words[3:], *TRAIN]) == 0, (line, capsys.readouterr().err)
+                dealt = [] if {"--data.split", "--data.splits"} & {*words} else ["--data.splits=splits.csv"]
+                done = train(["fit", *words[3:], *TRAIN, *dealt])
+                assert words[2] == "pair" and done == 0, (line, capsys.readouterr().err)
                 continue
             smaller = [
                 *SMALLER.get(words[2], []),

@@ -166,7 +166,7 @@ class Call:
         (np.array(1).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, (2**40,), np.dtype("f8"), False, b"\x41" * 8)),
         (torch._utils._rebuild_wrapper_subclass, (1,)),
     ],
-    ids=str,
+    ids=lambda call: call[0].__name__,
 )
 @pytest.mark.parametrize("zipped", [True, False, None])
 def test_what_would_run_a_program_is_refused(
