@@ -88,7 +88,7 @@ def make_run(run: str, weights: AdoptedWeights, images: AdoptedImages, facts: Ad
         with whole_directory(directory.root) as unfinished:
             _write(RunDir(unfinished), encoders, record, data, facts)
     if dist.rank() == 0:
-        print("\n".join(words_of(record, data.split, str(directory.root))))
+        print("\n".join([*data.facts, *words_of(record, data.split, str(directory.root))]))
 
 
 def _require_free(directory: RunDir) -> None:
