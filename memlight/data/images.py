@@ -25,7 +25,7 @@ from memlight.data.sources import JoinedSource, MemorySource
 from memlight.data.split_files import SplitFile
 from memlight.data.splits import SPLITS, Ids, LeftOut, PairSplit, role_splits
 from memlight.errors import UserError, at_least, at_most, named
-from memlight.random import ANALYSIS, permutation
+from memlight.random import ANALYSIS
 from memlight.storage.image_names import ImageNames
 from memlight.storage.run_files import MOST_SIDE
 from memlight.storage.rundir import RunDir
@@ -305,9 +305,7 @@ class ImageDataModule(L.LightningDataModule):
         if self.split_file is not None:
             ids = self.split_file.ids(source)
             if "external" not in ids:
-                free = np.setdiff1d(np.arange(sum(counts))[counts[0] :], np.concatenate(list(ids.values())))
-                drawn = permutation(self._split_seed, ANALYSIS, len(free)).numpy()[: self.num_external]
-                ids["external"] = np.sort(free[drawn])
+                ids["external"] = self.split_file.drawn(ids, source, self.num_external, self._split_seed)
             return PairSplit.given(*counts, ids, dataset=dataset, randomised=self.randomised)
         labels = source.labels[: counts[0]]
         if self.order == "index" and len(source.classes) > 1 and (labels.diff() >= 0).all():

@@ -13,6 +13,7 @@ import numpy as np
 from memlight.data.sources import JoinedSource
 from memlight.data.splits import SPLITS, Ids
 from memlight.errors import UserError
+from memlight.random import ANALYSIS, permutation
 from memlight.storage.arrays import DAMAGED, map_npy, read_npz
 from memlight.storage.documents import parse_json
 from memlight.storage.opening import read_limited
@@ -120,6 +121,20 @@ class SplitFile:
                 split_of[id_] = split
             found[split] = np.array(sorted(own), dtype=np.int64)
         return found
+
+    @staticmethod
+    def drawn(taken: Mapping[str, Ids], source: JoinedSource, count: int, seed: int) -> Ids:
+        """Ascending ids of external images that a file does not name: test images at random, which are in no split.
+
+        Args:
+            taken: split -> ids that are named.
+            source: every image of the data set.
+            count: at most so many.
+            seed: of the draw.
+        """
+        free = np.setdiff1d(np.arange(len(source.train), len(source)), np.concatenate([*taken.values()]))
+        chosen: Ids = np.sort(free[permutation(seed, ANALYSIS, len(free)).numpy()[:count]])
+        return chosen
 
     def _require_classes(self, keys: Sequence[Key], numbers: Sequence[int], source: JoinedSource) -> None:
         """Refuse ids that mean other images, where the file says of which class each one is."""

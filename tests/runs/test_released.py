@@ -32,7 +32,8 @@ from memlight.models.encoders import build_encoder, save_encoder
 from memlight.random import ANALYSIS
 from memlight.report.page import write_report
 from memlight.runs.flags import EncoderFlags, Place, Trained
-from memlight.runs.released import IMAGENET_MEAN, IMAGENET_STD, GivenImages, ReleasedRun, open_chosen, open_released
+from memlight.runs.given_images import GivenImages
+from memlight.runs.released import IMAGENET_MEAN, IMAGENET_STD, ReleasedRun, open_chosen, open_released
 from memlight.storage.rundir import RunDir
 from memlight.storage.tables import read_json, read_table
 from tests.close import SCORES
