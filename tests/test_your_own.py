@@ -21,7 +21,7 @@ from memlight.models.encoders import build_encoder
 from tests.data.test_labels_beside import shard
 from tests.models.test_foreign_names import AuthorsResNet9
 from tests.models.test_hub import put
-from tests.quick import few_relabellings, short_probes
+from tests.quick import few_relabellings, short_probes, without_charts
 from tests.runs.test_own_images import edm2, png, tiny_imagenet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,7 +146,7 @@ def test_every_command_of_the_page_is_run(
     datasets.disable_progress_bars()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(desk / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with chdir(desk), few_relabellings(), short_probes():
+    with chdir(desk), few_relabellings(), short_probes(), without_charts("layermem", "unitmem", "images"):
         for number, line in enumerate(LINES):
             words = words_of(line, number)
             if words[1] == "train.py":

@@ -9,7 +9,7 @@ import torch
 
 from memlight.analyze import main
 from memlight.models.encoders import build_encoder
-from memlight.runs.flags import EncoderFlags
+from memlight.runs.flags import EncoderFlags, Place
 from memlight.runs.released import open_released
 from memlight.storage.run_files import ReleasedFile
 from memlight.storage.rundir import RunDir
@@ -50,7 +50,7 @@ def test_published_weights_at_another_size(
     for words in (weights["words"], said):
         assert "positions resampled from 10x10 to 2x2 patches (bicubic, with antialiasing)" in words
     again = EncoderFlags(encoder="timm:test_vit", weights="hub", images=str(photos))
-    with open_released(again, run=str(tmp_path / "other"), device="cpu") as opened:
+    with open_released(again, run=str(tmp_path / "other"), place=Place(device="cpu")) as opened:
         assert_equal(opened.loaded, theirs.state_dict())
         assert opened.data.view_size == 160
 
