@@ -27,6 +27,7 @@ usage: train.py {pair,removal,fit,validate} [options]
   train.py fit  --config configs/sequence/dam_switch.yaml --model.replicas 64
   train.py fit  --help       lists every option;  --print_config  prints the whole configuration as YAML
 
+A configuration of configs/ is given by its file or by its name (--config simclr_cifar10).
 A class is given by its name (--model SimCLR); its options follow it (--model.encoder resnet18). Changing the
 class drops the options that a configuration file gave to the other one.
 """
@@ -70,10 +71,17 @@ def _run(args: list[str]) -> int:
     if command not in ("pair", "removal", "fit", "validate"):
         raise UserError(f"train.py {command}: no such command; choose pair, removal, fit or validate.")
     from memlight.commands import with_underscores
-    from memlight.training.arguments import configs_first, lists_in_one_word, require_configs, trains_sequences
+    from memlight.training.arguments import (
+        configs_by_name,
+        configs_first,
+        lists_in_one_word,
+        require_configs,
+        trains_sequences,
+    )
 
-    require_configs(with_underscores(args[1:]))
-    flags = lists_in_one_word(configs_first(with_underscores(args[1:])))
+    given = configs_by_name(with_underscores(args[1:]))
+    require_configs(given)
+    flags = lists_in_one_word(configs_first(given))
     if command == "pair":
         from memlight.training.pair import train_pair
 

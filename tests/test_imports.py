@@ -16,6 +16,7 @@ STOREYS = (
     {"analyses"},
     {"training", "report", "callbacks"},
     {"cli", "analyze"},
+    {"__main__"},
 )
 """From the ground up; rooms of one storey do not import each other."""
 

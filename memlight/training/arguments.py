@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import memlight
 from memlight.errors import UserError
 from memlight.storage.documents import WrongField, read_yaml_file
 
@@ -24,6 +25,38 @@ def values_of(argv: Sequence[str], *flags: str) -> list[str]:
         if name in flags:
             found.append(value if equals else "".join(argv[index + 1 : index + 2]))
     return found
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configurations that come with memlight by name, such as ``simclr_cifar10`` or ``sequence/dam_switch``."""
+    package = Path(memlight.__file__).resolve().parent
+    folder = next((place for place in (package / "configs", package.parent / "configs") if place.is_dir()), package)
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def configs_by_name(argv: Sequence[str]) -> list[str]:
+    """The same flags, where the name of a configuration that comes with memlight has become its file.
+
+    A file of that name wins.
+
+    Raises:
+        UserError: it is neither a file nor such a name; lists the nearest.
+    """
+    words = list(argv)
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name not in ("--config", "-c"):
+            continue
+        given = value if equals else "".join(words[place + 1 : place + 2])
+        if not given or Path(given).exists() or Path(given).suffix:
+            continue
+        known = shipped_configs()
+        if given not in known:
+            nearest = get_close_matches(given, known, n=3, cutoff=0.4) or [*known][:3]
+            why = f"neither a file nor a configuration that comes with memlight; nearest: {', '.join(nearest)}"
+            raise UserError("config", given, why)
+        words[place if equals else place + 1] = f"{name}={known[given]}" if equals else str(known[given])
+    return words
 
 
 def require_configs(argv: Sequence[str]) -> None:
