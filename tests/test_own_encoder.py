@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from tests.metrics.tiny import TinyEncoder, image_batches, make_views
 from tests.own_code import in_working_directory, on_another_machine
 from tests.quick import without_charts
 from tests.said import refused
-from tests.tiny_pair import ROLES, analyze, callback_flags, fit
+from tests.tiny_pair import ROLES, analyze, callback_flags, environment, fit
 
 ONE_EPOCH = ["--trainer.max_epochs=1", "--model.optim.warmup_epochs=0", "--keep_every=0"]
 
@@ -297,3 +299,12 @@ def test_the_teacher_of_dino_is_another_module_with_the_same_weights(trained: ob
     assert model.teacher is not model.encoder and encoder_spec(model.teacher) == encoder_spec(model.encoder)
     for a, b in zip(model.teacher.parameters(), model.encoder.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    code = "import sys; from memlight.analyze import main; sys.exit(main(['layers', '--encoder=resnet9']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, env=environment())
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,5 +1,7 @@
 """The table that `analyze.py layers` prints."""
 
+import os
+import sys
 from collections.abc import Sequence
 
 from torch import nn
@@ -67,9 +69,17 @@ def print_layers(encoder: nn.Module, chosen: Sequence[str] | None = None) -> Non
     if dist.rank() > 0:
         return
     widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in range(len(HEADINGS))]
-    for layer, kind, units, output in (HEADINGS, *rows):
-        print(f"{layer:<{widths[0]}}  {kind:<{widths[1]}}  {units:>{widths[2]}}  {output}".rstrip())
+    lines = [
+        f"{layer:<{widths[0]}}  {kind:<{widths[1]}}  {units:>{widths[2]}}  {output}".rstrip()
+        for layer, kind, units, output in (HEADINGS, *rows)
+    ]
     spec = encoder_spec(encoder)
     features = tuple(forward_blank(encoder).shape)[1]
     total = sum(int(row[2]) for row in rows)
-    print(f"{spec.name}: {len(rows)} layers, {total} units, {features} features, of {spec.input_size}-pixel images")
+    lines.append(
+        f"{spec.name}: {len(rows)} layers, {total} units, {features} features, of {spec.input_size}-pixel images"
+    )
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:  # whoever reads it, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
