@@ -17,14 +17,13 @@ import numpy as np
 
 from memlight.data.files import Files, few_words, is_hidden, is_image
 from memlight.data.sources import JoinedSource
-from memlight.data.split_files import match_paths
+from memlight.data.split_files import ID_COLUMNS, match_paths
 from memlight.data.splits import Ids
 from memlight.errors import UserError
 from memlight.storage.documents import parse_json
 from memlight.storage.opening import read_limited
 from memlight.storage.tables import TABLE_BYTES, csv_rows
 
-_ID_COLUMNS = ("id", "index", "idx", "image_id", "sample_id")
 _PATH_COLUMNS = ("path", "file_name", "filename", "file", "image", "name")
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target")
 _FORMS = "a .csv with the columns id,label or path,label; a .json; or a .jsonl"
@@ -259,12 +258,12 @@ def _of_table(path: Path, content: bytes, delimiter: str) -> tuple[str, list[tup
     except (ValueError, csv.Error) as error:
         raise UserError("labels", path, f"cannot be read ({error})") from error
     names = [name.strip().lower() for name in header]
-    key = next((name for name in (*_ID_COLUMNS, *_PATH_COLUMNS) if name in names), None)
+    key = next((name for name in (*ID_COLUMNS, *_PATH_COLUMNS) if name in names), None)
     label = next((name for name in _LABEL_COLUMNS if name in names), None)
     if key is None or label is None:
         why = f"the first line must name the columns id,label (or path,label), not {header}"
         raise UserError("labels", path, why)
-    kind = "id" if key in _ID_COLUMNS else "path"
+    kind = "id" if key in ID_COLUMNS else "path"
     cells = names.index(key), names.index(label)
     pairs = []
     for number, row in enumerate([row for row in rows if row], start=2):
@@ -285,10 +284,10 @@ def _of_json(path: Path, value: Any) -> tuple[str, list[tuple[str, str]]]:
         pairs = [(item[0], item[1]) for item in value]
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         columns = value[0]
-        key = next((name for name in (*_ID_COLUMNS, *_PATH_COLUMNS) if name in columns), None)
+        key = next((name for name in (*ID_COLUMNS, *_PATH_COLUMNS) if name in columns), None)
         label = next((name for name in _LABEL_COLUMNS if name in columns), None)
         if key is not None and label is not None:
-            kind = "id" if key in _ID_COLUMNS else "path"
+            kind = "id" if key in ID_COLUMNS else "path"
             pairs = [(item.get(key), item.get(label)) for item in value]
     if not pairs:
         raise UserError("labels", path, "says of no image which class it has", f"give {_FORMS}")

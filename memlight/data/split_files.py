@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from memlight.data.files import few_words
 from memlight.data.sources import JoinedSource
 from memlight.data.splits import SPLITS, Ids
 from memlight.errors import UserError
@@ -33,7 +34,7 @@ _OTHER_NAMES = {
     "unseen": "external",
 }
 _LEFT_OUT = ("", "none", "unused", "left_out")
-_ID_COLUMNS = ("id", "index", "idx", "image_id", "sample_id")
+ID_COLUMNS = ("id", "index", "idx", "image_id", "sample_id")
 _PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "name")
 _SPLIT_COLUMNS = ("split", "group", "subset")
 _OF_NO_FILE = re.compile(r"(train|test)/(\d+)(?:\.\w+)?")
@@ -42,7 +43,6 @@ _BYTES = "surrogateescape"
 _OTHER_CLASSES = 0.01
 """Share of images whose class may differ from the data set's: labels are corrected now and then."""
 _CLASS_COLUMNS = ("label", "class", "target")
-_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ class SplitFile:
         numbers = [int(key) for key in keys]
         others = [number for number in numbers if number >= len(source)]
         if others:
-            why = f"{len(others)} of {len(numbers)} ids are of no image here ({_few(others)})"
+            why = f"{len(others)} of {len(numbers)} ids are of no image here ({few_words(map(str, others))})"
             raise UserError("splits", self.words, why, f"ids are: {_numbering(source)}")
         return numbers
 
@@ -159,7 +159,9 @@ class SplitFile:
             return [self._of_no_file(path, source) for path in paths]
         found, missing = match_paths(paths, source.names)
         if missing:
-            why = f"{len(missing)} of {len(paths)} paths are of no image here, or of more than one ({_few(missing)})"
+            why = (
+                f"{len(missing)} of {len(paths)} paths are of no image here, or of more than one ({few_words(missing)})"
+            )
             raise UserError("splits", self.words, why, f"write them as {source.names[0]}")
         return found
 
@@ -252,7 +254,7 @@ def _column_pairs(
     except (ValueError, csv.Error) as error:
         raise UserError("splits", path, f"cannot be read ({error})") from error
     names = [name.strip().lower() for name in header]
-    key = next((name for name in (*_ID_COLUMNS, *_PATH_COLUMNS) if name in names), None)
+    key = next((name for name in (*ID_COLUMNS, *_PATH_COLUMNS) if name in names), None)
     group = next((name for name in _SPLIT_COLUMNS if name in names), None)
     label = next((name for name in _CLASS_COLUMNS if name in names), None)
     if key is None or (group is None and split is None):
@@ -275,7 +277,7 @@ def _of_json(path: Path, value: Any) -> dict[str, list[Any]]:
     if isinstance(value, list) and all(isinstance(item, dict) for item in value):
         pairs = []
         for number, item in enumerate(value, start=1):
-            key = next((item[name] for name in (*_ID_COLUMNS, *_PATH_COLUMNS) if name in item), None)
+            key = next((item[name] for name in (*ID_COLUMNS, *_PATH_COLUMNS) if name in item), None)
             group = next((item[name] for name in _SPLIT_COLUMNS if name in item), None)
             if key is None or not isinstance(group, str):
                 raise UserError("splits", path, f"entry {number} has no id or path, or no split: {item}")
@@ -391,7 +393,3 @@ def _numbering(source: JoinedSource) -> str:
 
 def _all_splits() -> str:
     return ", ".join(SPLITS)
-
-
-def _few(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values[:_NAMED])) + ", ..." * (len(values) > _NAMED)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memlight.analyses.layermem.command import LayerMemOptions
 from memlight.analyses.layermem.design import design_of
 from memlight.analyses.layermem.membership import membership_table, placebo_table, probe_aucs, scores_of
-from memlight.analyses.layermem.study import batches_of
+from memlight.analyses.layermem.study import measure_splits
 from memlight.analyses.layermem.tables import layermem_samples, layermem_table
 from memlight.data.images import ImageDataModule
 from memlight.data.sources import JoinedSource, MemorySource
@@ -20,9 +20,9 @@ from memlight.data.splits import SPLITS, Ids, PairSplit
 from memlight.errors import UserError
 from memlight.features.discovery import chosen_layers
 from memlight.features.layers import check_layers
-from memlight.features.passes import device_of, images_at_once
+from memlight.features.passes import device_of
 from memlight.metrics.functional import Distance, Pairs, Scale
-from memlight.metrics.layermem import LayerMemResult, in_one_unit, measure_layermem
+from memlight.metrics.layermem import in_one_unit
 from memlight.storage.tables import Table
 
 Split = PairSplit | Mapping[str, Sequence[int] | NDArray[Any] | Tensor] | Sequence[str] | NDArray[Any]
@@ -109,25 +109,7 @@ def measure_pair(
     for network in (f, g):
         check_layers(network, names)
     options = LayerMemOptions(views=views, distance=distance, pairs=pairs, scale=scale)
-    measured: dict[str, dict[str, LayerMemResult]] = {}
-    for name in ("candidate", "independent", "external", "shared"):
-        batches = batches_of(name, data, images_at_once(max_forward, views))
-        if len(batches.ids):
-            measured[name] = measure_layermem(
-                f,
-                g,
-                batches,
-                options.view_maker(data),
-                names,
-                num_views=views,
-                distance=distance,
-                pairs=pairs,
-                scale=scale,
-                traces=True,
-                max_forward=max_forward,
-                progress=progress,
-                title=f"LayerMem {name}",
-            )
+    measured = measure_splits(f, g, data, names, options, max_forward=max_forward, progress=progress)
     results = in_one_unit(measured, scale)
     scores = scores_of(results, device_of(f))
     return PairResult(

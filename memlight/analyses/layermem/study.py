@@ -73,6 +73,22 @@ def study_layermem(
     Returns:
         What `write_layermem` gives.
     """
+    measured = measure_splits(encoder_f, encoder_g, data, layers, options, max_forward=max_forward, progress=progress)
+    log.images += sum(len(next(iter(of_layers.values())).ids) for of_layers in measured.values())
+    return write_layermem(measured, data, options, log, device_of(encoder_f), joined)
+
+
+def measure_splits(
+    encoder_f: nn.Module,
+    encoder_g: nn.Module,
+    data: ImageDataModule,
+    layers: Sequence[str],
+    options: LayerMemOptions,
+    *,
+    max_forward: int,
+    progress: bool,
+) -> dict[str, dict[str, LayerMemResult]]:
+    """Score the images of every split that has some, with what membership needs; arguments as `study_layermem`."""
     results: dict[str, dict[str, LayerMemResult]] = {}
     make_views = options.view_maker(data)
     for split in SPLITS:
@@ -94,8 +110,7 @@ def study_layermem(
             progress=progress,
             title=f"LayerMem {split}",
         )
-        log.images += len(batches.ids)
-    return write_layermem(results, data, options, log, device_of(encoder_f), joined)
+    return results
 
 
 def batches_of(split: str, data: ImageDataModule, at_once: int) -> Batches:

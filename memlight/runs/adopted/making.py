@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from memlight import dist
 from memlight.data.images import ImageDataModule
 from memlight.data.recipes import VIEW_SETS
 from memlight.data.splits import SPLITS, PairSplit
@@ -87,8 +86,7 @@ def make_run(run: str, weights: AdoptedWeights, images: AdoptedImages, facts: Ad
     else:
         with whole_directory(directory.root) as unfinished:
             _write(RunDir(unfinished), encoders, record, data, facts)
-    if dist.rank() == 0:
-        print("\n".join([*data.facts, *words_of(record, data.split, str(directory.root))]))
+    print("\n".join([*data.facts, *words_of(record, data.split, str(directory.root))]))
 
 
 def _require_free(directory: RunDir) -> None:
