@@ -31,7 +31,7 @@ class Measured(NamedTuple):
     """What an analysis knows of the images of one split.
 
     Attributes:
-        split: which.
+        split: the split that the images are of, such as candidate or external.
         ids: ``(N,)``.
         scores: ``(N, L)`` a column for each layer, in execution order.
         what: what the scores are, for axes and captions, such as LayerMem.
